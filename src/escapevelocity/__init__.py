@@ -1,0 +1,3 @@
+"""escapevelocity: find out why policy optimisation stalls or collapses, and get it out."""
+
+__version__ = "0.1.0"
