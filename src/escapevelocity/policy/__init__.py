@@ -1,0 +1,30 @@
+"""From network outputs to distributions over actions, and the objectives that train them. Pure JAX."""
+
+from escapevelocity.policy.categorical import Categorical, Softmax
+from escapevelocity.policy.continuous import DiagonalNormal, StdRule, TanhNormal
+from escapevelocity.policy.distribution import ActionDistribution
+from escapevelocity.policy.objectives import (
+    clip_is_active,
+    clipped_log_ratio,
+    clipped_objective,
+    clipped_value_loss,
+    gae,
+    normalise_advantages,
+    value_loss,
+)
+
+__all__ = [
+    "ActionDistribution",
+    "Categorical",
+    "DiagonalNormal",
+    "Softmax",
+    "StdRule",
+    "TanhNormal",
+    "clip_is_active",
+    "clipped_log_ratio",
+    "clipped_objective",
+    "clipped_value_loss",
+    "gae",
+    "normalise_advantages",
+    "value_loss",
+]
