@@ -1,0 +1,45 @@
+"""What a batch of features, ratios or action distributions says about an agent's health.
+
+Pure functions of arrays (..., N, D): N states, D units, any leading axes (members of a population). Ranks and
+trust are computed in NumPy float64 on the host; neurons and diversity follow the Array API and work on NumPy,
+JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
+"""
+
+from escapevelocity.health.diversity import FeatureChange, feature_change, policy_variance, value_std
+from escapevelocity.health.measured import Measured, explain, member, merge, undefined_text
+from escapevelocity.health.neurons import ACTIVATIONS, dead_neurons, preactivation_norm
+from escapevelocity.health.rank import (
+    effective_rank,
+    feature_rank_lyle,
+    feature_rank_pca,
+    feature_ranks,
+    numerical_rank,
+    singular_values,
+    srank,
+    stable_rank,
+)
+from escapevelocity.health.trust import trust_region
+
+__all__ = [
+    "ACTIVATIONS",
+    "FeatureChange",
+    "Measured",
+    "dead_neurons",
+    "effective_rank",
+    "explain",
+    "feature_change",
+    "feature_rank_lyle",
+    "feature_rank_pca",
+    "feature_ranks",
+    "member",
+    "merge",
+    "numerical_rank",
+    "policy_variance",
+    "preactivation_norm",
+    "singular_values",
+    "srank",
+    "stable_rank",
+    "trust_region",
+    "undefined_text",
+    "value_std",
+]
