@@ -112,7 +112,7 @@ class Softmax(Categorical):
         Raises:
             UserError: if either is out of range.
         """
-        is_count = isinstance(num_actions, int | np.integer) and num_actions >= 1
+        is_count = isinstance(num_actions, int | np.integer) and int(num_actions) >= 1
         require(is_count, "num_actions", num_actions, "an integer of at least 1")
         in_range = math.isfinite(temperature) and 1e-30 <= temperature <= 1e30
         require(in_range, "temperature", temperature, "a number in [1e-30, 1e30]")
