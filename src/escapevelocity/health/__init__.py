@@ -5,8 +5,10 @@ trust are computed in NumPy float64 on the host; neurons and diversity follow th
 JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
 """
 
+from escapevelocity.health._metric import HealthyRange, Metric
 from escapevelocity.health.diversity import FeatureChange, feature_change, policy_variance, value_std
 from escapevelocity.health.measured import Measured, explain, member, merge, undefined_text
+from escapevelocity.health.metrics import METRICS, metric, outside_healthy_range
 from escapevelocity.health.neurons import ACTIVATIONS, dead_neurons, preactivation_norm
 from escapevelocity.health.rank import (
     effective_rank,
@@ -22,8 +24,11 @@ from escapevelocity.health.trust import trust_region
 
 __all__ = [
     "ACTIVATIONS",
+    "METRICS",
     "FeatureChange",
+    "HealthyRange",
     "Measured",
+    "Metric",
     "dead_neurons",
     "effective_rank",
     "explain",
@@ -33,7 +38,9 @@ __all__ = [
     "feature_ranks",
     "member",
     "merge",
+    "metric",
     "numerical_rank",
+    "outside_healthy_range",
     "policy_variance",
     "preactivation_norm",
     "singular_values",

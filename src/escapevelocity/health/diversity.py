@@ -86,8 +86,8 @@ def feature_change(old: Any, new: Any) -> FeatureChange:
 
     Returns:
         `l2` and `cosine`, each (...); NaN where an entry is NaN or N = 0. Two zero vectors have cosine
-        distance 0 (nothing moved), a zero and a non-zero vector 1 (no direction in common). A vector counts as
-        zero when its square, relative to the batch's largest entry, vanishes (below 1e-22 in float32).
+        distance 0 (nothing moved), a zero and a non-zero vector 1 (no direction in common). A vector counts
+        as zero when its square, relative to the largest entry, vanishes (1e-22 of it in float32).
 
     Raises:
         UserError: if an array has the wrong shape or type, or the shapes differ.

@@ -62,7 +62,7 @@ def dead_neurons(activations: Any, activation: str) -> Any:
 def preactivation_norm(preactivations: Any | Sequence[Any]) -> Any:
     """Return the L2 norm of a state's pre-activations, averaged over the batch.
 
-    Moalla et al. 2024 (arXiv 2405.00662), Section 3: it rises in every task, healthy or not, and much further
+    Moalla et al. 2024 (arXiv 2405.00662), Figure 1: it rises in every task, healthy or not, and much further
     before a collapse. Computed relative to the largest entry, so that a norm overflows only if it must.
 
     Args:

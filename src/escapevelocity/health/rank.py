@@ -108,7 +108,7 @@ def srank(singular_values: Any, delta: float = 0.01) -> Rank:
 def effective_rank(singular_values: Any) -> Rank:
     """Return exp of the entropy of the normalised singular values, a rank that varies continuously.
 
-    exp(−Σ p_i log p_i) with p_i = σ_i / Σσ and 0·log 0 = 0. Roy & Vetterli 2007, Definition 1. All-zero
+    exp(−Σ p_i log p_i) with p_i = σ_i / Σσ and 0·log 0 = 0. Roy & Vetterli 2007, Section 2. All-zero
     features have rank 0.
 
     Args:

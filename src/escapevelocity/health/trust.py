@@ -23,8 +23,8 @@ CONTINUOUS_MEAN_LIMITS = (1e-12, 1e12)
 def trust_region(log_ratio: Any, advantages: Any, clip_epsilon: float, continuous: bool) -> Measured:
     """Measure how far the policy has left the trust region of PPO on the batch it was trained on.
 
-    Ratio statistics and excess ratio: Moalla et al. 2024 (arXiv 2405.00662), Section 3 and its code. k1, k3:
-    Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html), for KL(old‖new).
+    Ratio statistics and excess ratio: Moalla et al. 2024 (arXiv 2405.00662), Figures 3, 4, 6 and code. k1,
+    k3: Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html), for KL(old‖new).
 
     Args:
         log_ratio: log π_new(a|s) − log π_old(a|s) (..., N), in nats; any numpy, jax or torch array.

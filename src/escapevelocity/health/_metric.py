@@ -1,0 +1,95 @@
+"""The form of one line in the table of metrics."""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+
+from escapevelocity.errors import UserError
+
+
+@dataclass(frozen=True)
+class HealthyRange:
+    """The values a metric takes in a run that nobody would worry about, both ends included.
+
+    Attributes:
+        low: smallest healthy value, in the metric's unit.
+        high: largest healthy value, in the metric's unit.
+        low_share: smallest healthy value as a share of the layer's width D; with `low` given, the smaller one
+            counts.
+        high_share: largest healthy value as a share of D; with `high` given, the larger one counts.
+        provisional: no study of this or another group has set the bound; it may move.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    low_share: float | None = None
+    high_share: float | None = None
+    provisional: bool = True
+
+    def bounds(self, width: int | None) -> tuple[float, float]:
+        """Return (low, high) for a layer of `width` units; an open end is ±inf.
+
+        Raises:
+            UserError: if a bound is a share of the width and no width ≥ 1 is given.
+        """
+        if (self.low_share is not None or self.high_share is not None) and (width is None or width < 1):
+            raise UserError(
+                f"width = {width}: must be the layer's number of units, ≥ 1, for this metric's range"
+            )
+        lows = [self.low, None if self.low_share is None else self.low_share * (width or 0)]
+        highs = [self.high, None if self.high_share is None else self.high_share * (width or 0)]
+        return (
+            min((x for x in lows if x is not None), default=-float("inf")),
+            max((x for x in highs if x is not None), default=float("inf")),
+        )
+
+    def __str__(self) -> str:
+        parts = [
+            _bound("≥", "min", self.low, self.low_share),
+            _bound("≤", "max", self.high, self.high_share),
+        ]
+        return ", ".join(part for part in parts if part) + (" (provisional)" if self.provisional else "")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a column of the records means.
+
+    Attributes:
+        name: column name; braces hold alternatives, as in a shell: "norm/{actor,critic}_weights".
+        formula: its definition.
+        source: the paper, code or definition it comes from.
+        unit: unit of the value.
+        window: what it is computed over.
+        healthy: the range outside of which a live table marks it, None where no defensible range is known.
+        why: what motivates the range, or why there is none.
+    """
+
+    name: str
+    formula: str
+    source: str
+    unit: str
+    window: str
+    healthy: HealthyRange | None
+    why: str
+
+    def columns(self) -> list[str]:
+        """Return every column name that `name` stands for.
+
+        Example:
+            >>> Metric("a/{x,y}{,_after}", "", "", "", "", None, "").columns()
+            ['a/x', 'a/x_after', 'a/y', 'a/y_after']
+        """
+        pieces = re.split(r"\{([^{}]*)\}", self.name)
+        # re.split puts the contents of the braces at the odd positions.
+        choices = [piece.split(",") if i % 2 else [piece] for i, piece in enumerate(pieces)]
+        return ["".join(choice) for choice in product(*choices)]
+
+
+def _bound(sign: str, pick: str, value: float | None, share: float | None) -> str:
+    in_units = None if value is None else f"{value:g}"
+    in_width = None if share is None else f"{share:g}·D"
+    if in_units and in_width:
+        return f"{sign} {pick}({in_units}, {in_width})"
+    given = in_units or in_width
+    return f"{sign} {given}" if given else ""

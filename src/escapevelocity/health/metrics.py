@@ -1,0 +1,60 @@
+"""The table of metrics: every column of the records, what it means and when it should worry someone."""
+
+import difflib
+import math
+
+from escapevelocity.errors import UserError
+from escapevelocity.health._metric import Metric
+from escapevelocity.health._metrics_network import NETWORK_METRICS
+from escapevelocity.health._metrics_policy import POLICY_METRICS
+from escapevelocity.health._metrics_run import RUN_METRICS
+
+METRICS: tuple[Metric, ...] = RUN_METRICS + NETWORK_METRICS + POLICY_METRICS
+"""Every metric, in the order of the documentation."""
+
+_BY_COLUMN = {column: metric for metric in METRICS for column in metric.columns()}
+
+
+def metric(name: str) -> Metric:
+    """Return the line of the table that defines a column.
+
+    Args:
+        name: column name, such as "trust/clip_fraction" or "health/actor/srank_after".
+
+    Raises:
+        UserError: if no such column is defined; the nearest names are suggested.
+
+    Example:
+        >>> metric("health/critic/srank_after").source
+        'Kumar et al. 2021 (arXiv 2010.14498), §3'
+    """
+    if name not in _BY_COLUMN:
+        near = difflib.get_close_matches(name, _BY_COLUMN, n=3) or list(_BY_COLUMN)[:3]
+        raise UserError(f"metric = {name!r}: must be a column of docs/metrics.md, such as {', '.join(near)}")
+    return _BY_COLUMN[name]
+
+
+def outside_healthy_range(name: str, value: float | int, width: int | None = None) -> bool | None:
+    """Say whether a value lies outside its metric's healthy range.
+
+    Args:
+        name: column name.
+        value: the measured value, in the metric's unit.
+        width: D, units of the layer; needed for ranks and dead neurons only.
+
+    Returns:
+        True outside, False inside (both ends count as inside), None where nothing can be said: the metric has
+        no range, or the value is NaN. None is not "healthy".
+
+    Raises:
+        UserError: if the name is unknown, or the range is relative to the width and none is given.
+
+    Example:
+        >>> outside_healthy_range("health/actor/feature_rank_pca", 4.0, width=64)
+        True
+    """
+    healthy = metric(name).healthy
+    if healthy is None or math.isnan(value):
+        return None
+    low, high = healthy.bounds(width)
+    return not low <= value <= high
