@@ -1,0 +1,103 @@
+"""The Parquet files under RUN/records: one shard per segment, a partial one, or all in one compact file.
+
+`00007.parquet` holds the rows of segment 7 (counted from 0); its checksum is in the checkpoint that
+committed the segment. `00007.partial.parquet` holds what a segment had emitted when it was interrupted.
+`compact-<sha256>.parquet` holds whole segments from 0 on; as its name is its checksum, one rename commits it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .atomic import remove, table_bytes, write_bytes
+
+RECORDS = "records"
+_SEGMENTS_KEY = b"escapevelocity.segments"
+_DIGITS = 16
+
+
+def to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Make a table of rows. A column absent from a row is null there; a NaN stays a NaN.
+
+    Raises:
+        TypeError: naming a column whose values do not go together, such as numbers and strings.
+    """
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows], from_pandas=False)
+        except (pa.ArrowException, OverflowError) as error:
+            raise TypeError(f"record column {name!r}: values of several types ({error})") from error
+    return pa.table(columns)
+
+
+def shard_path(folder: Path, segment: int) -> Path:
+    """Give the path of a segment's shard."""
+    return folder / f"{segment:05d}.parquet"
+
+
+def partial_path(folder: Path, segment: int) -> Path:
+    """Give the path of the partial shard of an unfinished segment."""
+    return folder / f"{segment:05d}.partial.parquet"
+
+
+def write_compact(folder: Path, table: pa.Table, segments: int) -> Path:
+    """Write one file that holds `segments` whole segments; older compact files go once it has landed."""
+    data = table_bytes(table.replace_schema_metadata({_SEGMENTS_KEY: str(segments).encode()}))
+    path = folder / f"compact-{hashlib.sha256(data).hexdigest()[:_DIGITS]}.parquet"
+    write_bytes(path, data)
+    remove(*(old for old in folder.glob("compact-*.parquet") if old != path))
+    return path
+
+
+def read_compact(folder: Path) -> tuple[pa.Table | None, int, list[str]]:
+    """Read the compact file that covers most.
+
+    Returns:
+        The table (None without a sound one), the number of segments it covers, and a line for each damaged
+        one.
+    """
+    best, covered, faults = None, 0, []
+    for path in sorted(folder.glob("compact-*.parquet")):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.removeprefix("compact-"):
+            faults.append(f"{path} is damaged: its checksum differs from the one in its name")
+            continue
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        segments = int((table.schema.metadata or {})[_SEGMENTS_KEY])
+        if segments >= covered:
+            best, covered = table.replace_schema_metadata(None), segments
+    return best, covered, faults
+
+
+def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> str | None:
+    """Say what is wrong with the first shard of segments 0 … `segments` - 1 that is missing or damaged, if
+    any.
+    """
+    missing = []
+    for segment in range(segments):
+        path = shard_path(folder, segment)
+        if not path.exists():
+            missing.append(segment)
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != checksums.get(str(segment)):
+            return f"{path} is damaged: its checksum differs from the one in its checkpoint"
+    if not missing:
+        return None
+    _, covered, faults = read_compact(folder)
+    if missing[-1] < covered:
+        return None
+    return faults[0] if faults else f"{shard_path(folder, max(missing[0], covered))} is missing"
+
+
+def drop_from(folder: Path, segment: int) -> None:
+    """Remove the shards of `segment` and later ones, and every partial shard."""
+    for path in sorted(folder.glob("[0-9]*.parquet")):
+        if path.name.endswith(".partial.parquet") or int(path.stem) >= segment:
+            remove(path)

@@ -1,0 +1,225 @@
+"""Start and resume runs. A run is a chain of deterministic segments, each committed by its checkpoint's JSON.
+
+Whatever lies behind the last committed segment is dropped on resume and computed again, so a run that was
+killed at any moment ends with the same records (but their wall time) and the same arrays as one that never
+was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, require
+from . import checkpoint, provenance
+from ._session import Audience, Session, drop_uncommitted
+from ._signals import Interrupted, Signals
+from ._typed_json import classes_in
+from .atomic import make_folder, remove_leftovers, write_bytes, write_json
+from .job import Job, Observer
+from .spec import SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
+from .status import LOCK_FILE, Status, acquire, read_status
+
+PROVENANCE_FILE = "provenance.json"
+
+
+def start(
+    job: Job[Any, Any], spec: Any, run_dir: str | os.PathLike[str], observers: Sequence[Observer] = ()
+) -> Status:
+    """Run `spec` from the beginning in a new folder.
+
+    Args:
+        job: what to compute.
+        spec: its frozen dataclass.
+        run_dir: the run's folder; it must not exist, or be empty.
+        observers: told about every row and every message.
+
+    Returns:
+        How it ended: finished, failed (the job raised `RunFailed`; exit code 1) or interrupted (an observer
+        asked for
+        it: exit code 0; SIGINT: 130; SIGTERM: 143).
+
+    Raises:
+        UserError: when the folder holds a run already or cannot be written, or the job finds a mistake in
+            the spec; nothing is left behind.
+        Exception: whatever the job raised; the status is then failed, and the rows so far are kept.
+    """
+    run_dir = Path(run_dir)
+    digest = spec_hash(spec, job.name)
+    with _occupied(run_dir) as signals:
+        _refuse_used(job, spec, run_dir, digest)
+        try:
+            total, state = _begin(job, spec, signals)
+        except Interrupted:
+            return Status("interrupted", signals.why, exit_code=signals.exit_code)
+        write_bytes(run_dir / SPEC_FILE, canonical_json(spec, job.name).encode())
+        write_json(run_dir / PROVENANCE_FILE, {"sessions": [{"segments_done": 0, **provenance.collect()}]})
+        session = Session(job, spec, digest, run_dir, total, Audience(observers), signals)
+        return session.run(session.commit(state, 0))
+
+
+def resume(
+    job: Job[Any, Any], spec: Any, run_dir: str | os.PathLike[str], observers: Sequence[Observer] = ()
+) -> Status:
+    """Go on with a run that was interrupted, killed or failed, from its last committed segment.
+
+    A damaged checkpoint or shard is passed over, with a message to the observers, and computed again.
+
+    Args:
+        job: what to compute.
+        spec: the same spec; observer fields may differ.
+        run_dir: the run's folder.
+        observers: told about every row and every message.
+
+    Returns:
+        How it ended; see `start`.
+
+    Raises:
+        UserError: when the folder holds no run, one of another spec, or a finished one.
+        Exception: whatever the job raised; see `start`.
+    """
+    run_dir = Path(run_dir)
+    digest = spec_hash(spec, job.name)
+    read_spec(run_dir)
+    with _occupied(run_dir) as signals:
+        _require_same(job, spec, run_dir, digest)
+        old = _old_status(run_dir)
+        folder = run_dir / checkpoint.CHECKPOINTS
+        number, messages = checkpoint.latest_good(folder)
+        if old is not None and old.state == "finished" and number == old.segments_total and not messages:
+            raise UserError(f"{run_dir} is finished; to run it again give another --name")
+        try:
+            total, state = _begin(job, spec, signals)
+        except Interrupted:
+            return Status("interrupted", signals.why, exit_code=signals.exit_code)
+        audience = Audience(observers)
+        before = old.wall_time if old else 0.0
+        session = Session(job, spec, digest, run_dir, total, audience, signals, wall_time_before=before)
+        if number is not None:
+            meta = checkpoint.load_meta(folder, number)
+            _require_lineage(run_dir, meta, digest)
+            state = checkpoint.load(folder, number, like=state)
+            session.done, session.checksums = number, dict(meta["records"])
+        drop_uncommitted(run_dir, session.done)
+        remove_leftovers(run_dir)
+        for text in messages + _note_session(run_dir, session.done):
+            audience.message(text)
+        return session.run(session.commit(state, 0) if number is None else state)
+
+
+def run_directory(out: str | os.PathLike[str], name: str | None, default_name: str) -> Path:
+    """Give the folder OUT/NAME of a run.
+
+    Args:
+        out: the folder that holds runs.
+        name: the user's name for it, or None.
+        default_name: used without a name, e.g. `"Hopper-v4-" + spec_hash(spec, job.name)`; slashes become
+            dashes.
+
+    Raises:
+        UserError: when the name is not a single folder's name.
+    """
+    if name is None:
+        return Path(out) / default_name.replace("/", "-").replace("\\", "-")
+    plain = bool(name.strip()) and name not in (".", "..") and not any(c in name for c in "/\\\0")
+    require(
+        plain and not name.startswith("."),
+        "name",
+        name,
+        "the name of one folder, without slashes (see --out)",
+    )
+    return Path(out) / name
+
+
+@contextlib.contextmanager
+def _occupied(run_dir: Path) -> Iterator[Signals]:
+    """Hold the run's lock and catch signals. A new folder in which nothing came to be is removed again."""
+    new = not run_dir.exists()
+    make_folder(run_dir)
+    with Signals() as signals:
+        lock = acquire(run_dir)
+        try:
+            yield signals
+        finally:
+            if new and [path.name for path in run_dir.iterdir()] == [LOCK_FILE]:
+                # The lock is still held, so that no other process starts here meanwhile; Windows refuses,
+                # and keeps it.
+                with contextlib.suppress(OSError):
+                    (run_dir / LOCK_FILE).unlink()
+                    run_dir.rmdir()
+            lock.release()
+
+
+def _begin(job: Job[Any, Any], spec: Any, signals: Signals) -> tuple[int, Any]:
+    """Make the initial state, before anything is on disk; raises `Interrupted` when a signal comes
+    meanwhile.
+    """
+    try:
+        with signals.armed():
+            total = job.segments(spec)
+            require(total >= 1, "segments", total, "at least 1; the run is too short")
+            return total, job.initial_state(spec)
+    except BaseException as error:
+        signals.note(error)
+        if signals.received is None:
+            raise
+        raise Interrupted from error
+
+
+def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:
+    """Refuse a folder that holds a run, or anything else."""
+    if not (run_dir / SPEC_FILE).exists():
+        # A process killed before its spec.json landed leaves only hidden files.
+        remove_leftovers(run_dir)
+        if any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+            raise UserError(f"{run_dir} is not empty and not a run; give another --name or --out")
+        return
+    _require_same(job, spec, run_dir, digest)
+    old = _old_status(run_dir)
+    if old is not None and old.state == "finished":
+        raise UserError(f"{run_dir} is finished; to run it again give another --name")
+    raise UserError(f"{run_dir} holds this run, unfinished; `ev resume {run_dir}` goes on with it")
+
+
+def _require_same(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:
+    """Refuse a folder that holds another spec."""
+    document = read_spec(run_dir)
+    try:
+        there = spec_hash(spec_from_json(type(spec), document["spec"], classes_in(spec)), document["job"])
+    except UserError as error:
+        there = f"unreadable: {error}"
+    if there != digest:
+        raise UserError(f"{run_dir} holds another spec ({there}, not {digest}); give another --name")
+
+
+def _require_lineage(run_dir: Path, meta: dict[str, Any], digest: str) -> None:
+    there = meta.get("lineage", {}).get("spec_hash")
+    if there != digest:
+        raise UserError(
+            f"{run_dir}: its checkpoints belong to spec {there}, spec.json says {digest}; it was edited"
+        )
+
+
+def _old_status(run_dir: Path) -> Status | None:
+    try:
+        return read_status(run_dir)
+    except UserError:
+        return None  # the checkpoints say how far the run is; status.json is for people
+
+
+def _note_session(run_dir: Path, done: int) -> list[str]:
+    """Add this session to provenance.json; a line for the user when it differs from the one before."""
+    path = run_dir / PROVENANCE_FILE
+    now = provenance.collect()
+    try:
+        sessions = list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+        before = {key: value for key, value in sessions[-1].items() if key != "segments_done"}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        sessions, before = [], now
+    write_json(path, {"sessions": [*sessions, {"segments_done": done, **now}]})
+    found = provenance.differences(before, now)
+    return [f"resumed elsewhere, numbers may differ in the last bits: {'; '.join(found)}"] if found else []
