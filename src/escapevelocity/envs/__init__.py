@@ -1,0 +1,21 @@
+"""One face for every environment: EnvPool where it has the task, Gymnasium's vector environments otherwise."""
+
+from escapevelocity.envs._observation import ObservationStatistics, Observer, measure_observations
+from escapevelocity.envs._seeding import environment_seeds
+from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, describe_task, task_family
+from escapevelocity.envs._vector import HostEnvironments, Transition, make_environments
+
+__all__ = [
+    "BoxActions",
+    "DiscreteActions",
+    "HostEnvironments",
+    "ObservationStatistics",
+    "Observer",
+    "Task",
+    "Transition",
+    "describe_task",
+    "environment_seeds",
+    "make_environments",
+    "measure_observations",
+    "task_family",
+]

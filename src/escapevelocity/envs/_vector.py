@@ -1,0 +1,134 @@
+"""Vector environments with one set of semantics: a step returns the true successor; ended rows are reset by the caller at once."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, quiet
+
+
+class Transition(NamedTuple):
+    """What one step of n environments did. Every row is a real transition, also the last of an episode."""
+
+    next_observations: np.ndarray
+    """(n, observation_size) float: the true successors, the final observation where an episode ended."""
+    rewards: np.ndarray
+    """(n,) float."""
+    terminated: np.ndarray
+    """(n,) bool: the task ended the episode."""
+    truncated: np.ndarray
+    """(n,) bool: the time limit ended the episode."""
+
+
+class HostEnvironments(Protocol):
+    """n environments that run on the host. `send` and `receive` are apart so that other work can be done in between."""
+
+    num_envs: int
+
+    def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Start new episodes in `rows` (indices; default all); returns their first observations, one row each."""
+        ...
+
+    def send(self, actions: np.ndarray) -> None:
+        """Start one step: (n, size) float for Box actions, (n,) int for Discrete, counted from 0."""
+        ...
+
+    def receive(self) -> Transition:
+        """Wait for the step that `send` started."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulators."""
+        ...
+
+
+def make_environments(task: Task, seeds: Sequence[int], threads: int = 1) -> HostEnvironments:
+    """Environments of `task`, one per seed; `threads` is EnvPool's (it changes the speed, never a result)."""
+    with quiet():
+        if task.backend == "envpool":
+            return _EnvPool(task, seeds, threads)
+        return _Gymnasium(task, seeds)
+
+
+class _EnvPool:
+    """EnvPool's send / receive without its convenience layer, which costs more than a small network's forward pass."""
+
+    def __init__(self, task: Task, seeds: Sequence[int], threads: int):
+        import envpool
+
+        limit = {} if task.episode_limit is None else {"max_episode_steps": task.episode_limit}
+        self.num_envs = len(seeds)
+        self._pool: Any = envpool.make_gymnasium(
+            task.name, num_envs=len(seeds), seed=[int(s) for s in seeds], num_threads=min(threads, len(seeds)), **limit
+        )
+        keys = self._pool._state_keys
+        self._obs, self._reward = keys.index("obs"), keys.index("reward")
+        self._done, self._truncated = keys.index("done"), keys.index("trunc")
+        self._ids = np.arange(self.num_envs, dtype=np.int32)
+        self._dtype = self._pool.spec.action_array_spec["action"].dtype
+        self._start = task.actions.start if isinstance(task.actions, DiscreteActions) else 0
+
+    def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
+        self._pool._reset(self._ids if rows is None else np.asarray(rows, np.int32))
+        observations = self._pool._recv()[self._obs]
+        return observations.reshape(len(observations), -1)
+
+    def send(self, actions: np.ndarray) -> None:
+        if self._start:
+            actions = actions + self._start
+        self._pool._send([self._ids, self._ids, np.ascontiguousarray(actions, self._dtype)])
+
+    def receive(self) -> Transition:
+        state = self._pool._recv()
+        truncated = state[self._truncated]
+        observations = state[self._obs].reshape(self.num_envs, -1)
+        return Transition(observations, state[self._reward], state[self._done] & ~truncated, truncated)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class _Gymnasium:
+    """Gymnasium's in-process vector environment with autoreset switched off, so that no row is a dummy."""
+
+    def __init__(self, task: Task, seeds: Sequence[int]):
+        limit = {} if task.episode_limit is None else {"max_episode_steps": task.episode_limit}
+
+        def make() -> gymnasium.Env:
+            environment = gymnasium.make(task.name, disable_env_checker=True, **limit)
+            if isinstance(environment.observation_space, gymnasium.spaces.Discrete):
+                environment = gymnasium.wrappers.FlattenObservation(environment)
+            return environment
+
+        self.num_envs = len(seeds)
+        self._envs = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.DISABLED)
+        self._seeds: list[int] | None = [int(s) for s in seeds]
+        self._discrete = not isinstance(task.actions, BoxActions)
+        self._start = task.actions.start if isinstance(task.actions, DiscreteActions) else 0
+        self._actions: np.ndarray | None = None
+
+    def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
+        mask = np.zeros(self.num_envs, bool)
+        mask[slice(None) if rows is None else rows] = True
+        if self._seeds is not None:  # The very first reset seeds every environment; later ones go on from there.
+            observations, _ = self._envs.reset(seed=self._seeds)
+            self._seeds = None
+        else:
+            observations, _ = self._envs.reset(options={"reset_mask": mask})
+        return observations.reshape(self.num_envs, -1)[mask]
+
+    def send(self, actions: np.ndarray) -> None:
+        self._actions = actions + self._start if self._discrete else actions
+
+    def receive(self) -> Transition:
+        observations, rewards, terminated, truncated, _ = self._envs.step(self._actions)
+        # A step at the limit that also terminates is a termination: the time limit changed nothing.
+        return Transition(
+            observations.reshape(self.num_envs, -1), rewards, terminated, truncated & ~terminated
+        )
+
+    def close(self) -> None:
+        self._envs.close()

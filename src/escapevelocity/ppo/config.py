@@ -1,0 +1,204 @@
+"""Everything a PPO run depends on, as frozen dataclasses: they are the command line, `spec.json` and the run's identity.
+
+Sources in the field descriptions: [M] Moalla et al. 2024 (arXiv 2405.00662) and its code, [S] Schulman et al. 2017
+(arXiv 1707.06347), [G] Schulman et al. 2016 (GAE, arXiv 1506.02438), [C] CleanRL's ppo.py.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from escapevelocity.errors import UserError, require
+
+Activation = Literal["tanh", "relu", "gelu", "leaky_relu"]
+Head = Literal["tanh_normal", "normal", "normal_independent", "softmax"]
+
+MAX_SEGMENTS = 40
+SNAPSHOTS = 40  # Intervals between snapshots: 41 snapshots with the start, as in the paper.
+DEFAULT_EPISODE_LIMIT = 1000  # Stands in for the limit of a task that has none, when segments are planned.
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """How the task is run and observed."""
+
+    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
+    """Which vector environments: auto takes EnvPool where it has the task."""
+    num_envs: int = 2
+    """Parallel environments per seed [M, Table 3]."""
+    rollout_length: int = 1024
+    """Steps of each environment per batch [M, Table 3]."""
+    time_limit: Literal["termination", "truncation"] = "termination"
+    """A time limit counts as a termination (finite horizon [M]) or a truncation (its value is bootstrapped)."""
+    episode_limit: int | None = None
+    """Steps after which an episode is cut; by default the task's own limit."""
+    append_time: bool = True
+    """Append the time 2t/limit − 1 to the observation, which a finite horizon needs [M, code]."""
+    normalization: Literal["fixed", "none"] = "fixed"
+    """fixed: mean and std of a uniform policy's first steps, never updated [M, code]."""
+    normalization_steps: int = 4000
+    """Steps per seed for the fixed normalisation [M, code]."""
+
+    def __post_init__(self) -> None:
+        require(self.num_envs >= 1, "num-envs", self.num_envs, "at least 1")
+        require(self.rollout_length >= 2, "rollout-length", self.rollout_length, "at least 2")
+        require(self.episode_limit is None or self.episode_limit >= 1, "episode-limit", self.episode_limit, "at least 1")
+        require(self.normalization_steps >= 2, "normalization-steps", self.normalization_steps, "at least 2")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Separate actor and critic networks of the same shape."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer; the last is the penultimate layer that health looks at [M, Table 3]."""
+    activation: Activation = "tanh"
+    """Activation of the hidden layers [M, Table 3]."""
+    initialization: Literal["torch", "orthogonal"] = "torch"
+    """torch: weights and biases uniform ±1/√fan_in, heads too [M, code]; orthogonal: gains √2, 0.01, 1 and zero biases [C]."""
+    head: Head = "tanh_normal"
+    """Action distribution: tanh_normal and normal have a state-dependent std, normal_independent has one per dimension; softmax is for discrete actions."""
+
+    def __post_init__(self) -> None:
+        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", self.hidden, "one or more layers of at least 1 unit")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Advantages and losses."""
+
+    gamma: float = 0.99
+    """Discount γ [M, Table 3]."""
+    gae_lambda: float = 0.95
+    """λ of generalised advantage estimation [G, eq. 16]."""
+    clip_epsilon: float = 0.2
+    """ε of the clipped objective [S, eq. 7]."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus [S, eq. 9]."""
+    value_coef: float = 0.5
+    """Weight of the mean squared value error [M, Table 3]."""
+    clip_value: bool = False
+    """Clip the value update by ε too, as CleanRL does [C]."""
+    normalize_advantages: bool = True
+    """Per minibatch: (A − mean) / max(std, 1e-6) [M, code]."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.gamma <= 1, "gamma", self.gamma, "between 0 and 1")
+        require(0 <= self.gae_lambda <= 1, "gae-lambda", self.gae_lambda, "between 0 and 1")
+        require(0 < self.clip_epsilon < 1, "clip-epsilon", self.clip_epsilon, "above 0 and below 1")
+        require(0 <= self.entropy_coef < math.inf, "entropy-coef", self.entropy_coef, "a finite number of at least 0")
+        require(0 <= self.value_coef < math.inf, "value-coef", self.value_coef, "a finite number of at least 0")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam over epochs of minibatches."""
+
+    learning_rate: float = 3e-4
+    """Adam's step size [M, Table 3]."""
+    anneal: Literal["none", "linear"] = "none"
+    """linear: the learning rate falls to 0 over the run, per batch [C]."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment [M, Table 3]."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment [M, Table 3]."""
+    adam_eps: float = 1e-8
+    """Added to the root of the second moment [M, Table 3]."""
+    max_grad_norm: float = 0.5
+    """Largest global gradient norm; larger gradients are scaled down to it [M, Table 3]."""
+    clip_gradients: Literal["apart", "jointly"] = "apart"
+    """Clip actor and critic each by its own norm [M], or both by their common one [C]."""
+    epochs: int = 10
+    """Passes over each batch; more of them bring the collapse forward [M, Fig. 1]."""
+    minibatch_size: int = 64
+    """Samples per gradient step [M, Table 3]."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.learning_rate < math.inf, "learning-rate", self.learning_rate, "a finite number above 0")
+        require(0 <= self.adam_beta1 < 1, "adam-beta1", self.adam_beta1, "at least 0 and below 1")
+        require(0 <= self.adam_beta2 < 1, "adam-beta2", self.adam_beta2, "at least 0 and below 1")
+        require(0 < self.adam_eps < math.inf, "adam-eps", self.adam_eps, "a finite number above 0")
+        require(self.max_grad_norm > 0, "max-grad-norm", self.max_grad_norm, "above 0 (inf: no clipping)")
+        require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        require(self.minibatch_size >= 1, "minibatch-size", self.minibatch_size, "at least 1")
+
+
+@dataclass(frozen=True)
+class MonitoringConfig:
+    """What is measured, and what happens when a number is not finite."""
+
+    health_every: int = 1
+    """Measure health on every n-th batch; 0 measures none."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A non-finite loss, gradient or parameter: stop the run (a population freezes that member), or skip the minibatch and count it."""
+
+    def __post_init__(self) -> None:
+        require(self.health_every >= 0, "health-every", self.health_every, "0 (never) or a number of batches")
+
+
+@dataclass(frozen=True)
+class PPOSpec:
+    """One training run: a task, a population of seeds, and all settings. The defaults are the preset `mujoco`."""
+
+    task: tyro.conf.Positional[str] = "Hopper-v4"
+    """Environment id known to EnvPool or Gymnasium, such as Hopper-v4 or CartPole-v1."""
+    preset: Literal["mujoco", "classic"] = "mujoco"
+    """Where the defaults come from: mujoco [M, Table 3] or classic [C]; follows from the task."""
+    seeds: tuple[int, ...] = (1,)
+    """Seeds of the population, trained as one program: integers and inclusive ranges a:b. A seed fixes initialisation, environments and sampling."""
+    steps: int = 5_000_000
+    """Environment steps per seed; rounded down to whole batches."""
+    environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(default_factory=EnvironmentConfig)
+    """How the task is run and observed."""
+    network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
+    """Separate actor and critic."""
+    objective: Annotated[ObjectiveConfig, tyro.conf.arg(name="")] = field(default_factory=ObjectiveConfig)
+    """Advantages and losses."""
+    optimizer: Annotated[OptimizerConfig, tyro.conf.arg(name="")] = field(default_factory=OptimizerConfig)
+    """Adam over epochs of minibatches."""
+    monitoring: Annotated[MonitoringConfig, tyro.conf.arg(name="")] = field(default_factory=MonitoringConfig)
+    """Health and faults."""
+
+    def __post_init__(self) -> None:
+        require(len(self.task) > 0, "task", self.task, "an environment id such as Hopper-v4")
+        require(len(self.seeds) > 0, "seeds", self.seeds, "one or more integers")
+        for seed in self.seeds:
+            require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
+        repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
+        if repeated:
+            raise UserError(f"seeds = {' '.join(map(str, self.seeds))}: {repeated[0]} stands there more than once; each must be different")
+        size, minibatch = self.batch_size, self.optimizer.minibatch_size
+        if size % minibatch:
+            near = max(d for d in range(1, minibatch + 1) if size % d == 0)
+            raise UserError(
+                f"minibatch-size = {minibatch}: must divide the batch of {size} = num-envs × rollout-length; {near} does"
+            )
+        if self.num_batches == 0:
+            raise UserError(f"steps = {self.steps}: must be at least one batch of {size} = num-envs × rollout-length")
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps per batch and seed."""
+        return self.environment.num_envs * self.environment.rollout_length
+
+    @property
+    def num_batches(self) -> int:
+        """Whole batches that fit into `steps`."""
+        return max(self.steps, 0) // self.batch_size
+
+    def num_segments(self, episode_limit: int | None) -> int:
+        """Segments of the run: each at least 10 × the episode limit per environment, 40 at most (architecture.md, idea 1)."""
+        shortest = 10 * (episode_limit or DEFAULT_EPISODE_LIMIT) * self.environment.num_envs
+        return min(MAX_SEGMENTS, max(1, self.steps // shortest), self.num_batches)
+
+    def boundary(self, segment: int, num_segments: int) -> int:
+        """Batches done when `segment` segments are done."""
+        return self.num_batches * segment // num_segments
+
+    def snapshot_index(self, batches_done: int) -> int | None:
+        """The number of the snapshot due when `batches_done` batches are done, or None."""
+        index = batches_done * SNAPSHOTS // self.num_batches
+        first = batches_done == 0 or (batches_done - 1) * SNAPSHOTS // self.num_batches < index
+        return index if first else None

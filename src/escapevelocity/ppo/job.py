@@ -1,0 +1,148 @@
+"""PPO as a job of the engine: a population trained segment by segment."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from escapevelocity.envs import ObservationStatistics, Task, describe_task, measure_observations
+from escapevelocity.errors import UserError
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.group import Group, MemberRow
+from escapevelocity.ppo.programs import build_programs
+from escapevelocity.ppo.rollout import collect
+from escapevelocity.ppo.update import Learner
+from escapevelocity.runs import Emit, RunFailed
+
+
+class TrainingState(NamedTuple):
+    """All that training needs to go on from a boundary; every array has the members as first axis."""
+
+    learner: Learner
+    mean: Float[Array, "members inputs"]
+    """Observation statistics."""
+    std: Float[Array, "members inputs"]
+    active: Bool[Array, " members"]
+    """False for members that failed and are frozen."""
+
+
+@lru_cache(maxsize=8)
+def task_of(spec: PPOSpec) -> Task:
+    """The spec's task, checked against the settings that depend on it.
+
+    Raises:
+        UserError: unknown task, unsupported spaces, or a head or time setting that does not fit.
+    """
+    env = spec.environment
+    task = describe_task(spec.task, env.backend, env.episode_limit)
+    discrete = not hasattr(task.actions, "low")
+    if discrete != (spec.network.head == "softmax"):
+        fitting = "softmax" if discrete else "tanh_normal, normal or normal_independent"
+        raise UserError(
+            f"head = {spec.network.head!r}: {spec.task} has {'discrete' if discrete else 'Box'} actions; use {fitting}"
+        )
+    if spec.network.head == "tanh_normal" and not np.isfinite([*task.actions.low, *task.actions.high]).all():
+        raise UserError(f"head = 'tanh_normal': {spec.task} has unbounded actions; use normal or normal_independent")
+    if env.append_time and task.episode_limit is None:
+        raise UserError(f"append-time = True: {spec.task} has no time limit; give --episode-limit or --no-append-time")
+    return task
+
+
+class PPOJob:
+    """Proximal policy optimisation with the health of its representation measured (Schulman et al. 2017; Moalla et al. 2024)."""
+
+    name = "ppo"
+
+    def segments(self, spec: PPOSpec) -> int:
+        """Number of segments."""
+        return spec.num_segments(task_of(spec).episode_limit)
+
+    def step(self, spec: PPOSpec, k: int) -> int:
+        """Environment steps per member when `k` segments are done."""
+        return spec.boundary(k, self.segments(spec)) * spec.batch_size
+
+    def initial_state(self, spec: PPOSpec) -> TrainingState:
+        """Fresh parameters, and observation statistics of a uniform policy."""
+        task, env = task_of(spec), spec.environment
+        learner = build_programs(spec, task).initialize(_seeds(spec.seeds))
+        statistics = ObservationStatistics.identity(len(spec.seeds), task.observation_size)
+        if env.normalization == "fixed":
+            statistics = measure_observations(
+                task, spec.seeds, env.num_envs, env.normalization_steps, os.cpu_count() or 1
+            )
+        # As float32, like everything in a checkpoint, before the first use: resuming then changes nothing.
+        mean, std = (jnp.asarray(x, jnp.float32) for x in statistics)
+        return TrainingState(learner, mean, std, jnp.ones(len(spec.seeds), bool))
+
+    def segment(self, spec: PPOSpec, state: TrainingState, k: int, emit: Emit) -> TrainingState:
+        """Train from boundary `k` to boundary `k + 1` in fresh environments."""
+        count = self.segments(spec)
+        first, last = spec.boundary(k, count), spec.boundary(k + 1, count)
+        groups = _make_groups(spec, state, k)
+        lanes = [lane for group in groups for lane in group.lanes]
+        try:
+            with ThreadPoolExecutor(len(groups)) as pool:
+                if k == 0:
+                    self._snapshot(spec, groups, 0, emit)
+                for batch in range(first, last):
+                    for group in groups:
+                        group.begin(batch)
+                    collect(lanes, spec.environment.rollout_length)
+                    boundary = batch + 1 == last
+                    done = list(pool.map(lambda group: group.learn(batch, boundary), groups))
+                    rows = [row for group_rows in done for row in group_rows]
+                    if not all([emit(row.columns) for row in rows]):
+                        break
+                    _stop_if_none_is_left(rows, groups)
+                    self._snapshot(spec, groups, batch + 1, emit)
+        finally:
+            for lane in lanes:
+                lane.close()
+        return _join([group.state() for group in groups], state)
+
+    def _snapshot(self, spec: PPOSpec, groups: list[Group], done: int, emit: Emit) -> None:
+        index = spec.snapshot_index(done)
+        if index is not None:
+            agents = [group.learner.agent for group in groups]
+            emit.snapshot(index, done * spec.batch_size, jax.tree.map(lambda *x: np.concatenate(x), *agents))
+
+
+def _seeds(seeds: tuple[int, ...]) -> Array:
+    return jnp.asarray(seeds, jnp.uint32)
+
+
+def _make_groups(spec: PPOSpec, state: TrainingState, segment: int) -> list[Group]:
+    """Two halves of the population, so that one's network works while the other's simulators do; a lone member is one group."""
+    members = len(spec.seeds)
+    edges = [0, members] if members == 1 else [0, (members + 1) // 2, members]
+    lanes_each = 2 if members == 1 and spec.environment.num_envs > 1 else 1
+    return [
+        Group(spec, task_of(spec), slice(start, stop), state, segment, lanes_each, (len(edges) - 1) * lanes_each)
+        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingState:
+    learner = jax.tree.map(lambda *x: jnp.concatenate(x), *[learner for learner, _ in parts])
+    active = jnp.concatenate([active for _, active in parts])
+    return TrainingState(learner, state.mean, state.std, active)
+
+
+def _stop_if_none_is_left(rows: list[MemberRow], groups: list[Group]) -> None:
+    """End the run when no member is left, with the last good state and the offending batch of those that just failed."""
+    failed = [row for row in rows if row.fault is not None]
+    if not failed or any(group.active.any() for group in groups):
+        return
+    arrays: dict[str, Any] = {}
+    for row in failed:
+        assert row.fault is not None
+        arrays[f"state-seed-{row.seed}"], arrays[f"batch-seed-{row.seed}"] = row.fault.learner, row.fault.rollout
+    raise RunFailed("; ".join(row.columns["fault"] for row in failed), arrays)
+
+

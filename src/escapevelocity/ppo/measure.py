@@ -1,0 +1,132 @@
+"""The health of one batch: what is cheap on the device, ranks and trust on the host, one row of numbers per member."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from escapevelocity import health
+from escapevelocity.policy import ActionDistribution
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.networks import Agent, Trace
+from escapevelocity.ppo.objective import Batch
+
+
+class View(NamedTuple):
+    """What an agent does on a batch of observations."""
+
+    params: Float[Array, "samples params"]
+    """Parameters of the action distribution."""
+    actor: Trace
+    critic: Trace
+
+
+class Measurement(NamedTuple):
+    """What the device measured; the host adds ranks and trust."""
+
+    scalars: dict[str, Float[Array, ""]]
+    """By column name."""
+    features: dict[str, Float[Array, "samples units"]]
+    """Penultimate activations: actor, critic, and both `_after`."""
+    log_ratio: Float[Array, " samples"]
+    """log π_new(a|s) − log π_old(a|s)."""
+
+
+def view(agent: Agent, observations: Float[Array, "samples inputs"], distribution: ActionDistribution) -> View:
+    """Run both networks over a batch with their inside shown."""
+    actor = agent.actor.mlp.trace(observations)
+    return View(distribution.params(agent.actor.outputs(actor)), actor, agent.critic.trace(observations))
+
+
+def measure(
+    before: View, agent: Agent, batch: Batch, distribution: ActionDistribution, spec: PPOSpec
+) -> Measurement:
+    """Measure one member's batch before and after its update (ppo_collapse.md, "Measures").
+
+    Args:
+        before: what the old parameters did on the batch.
+        agent: the new parameters.
+        batch: the batch that both are measured on.
+        distribution: family of action distributions.
+        spec: the run's settings.
+    """
+    after = view(agent, batch.observations, distribution)
+    squashed = before.params if spec.network.head != "softmax" else jax.nn.softmax(before.params)
+    squashed_after = after.params if spec.network.head != "softmax" else jax.nn.softmax(after.params)
+    scalars = {
+        "policy/entropy": jnp.mean(distribution.entropy(before.params, batch.noise)),
+        "policy/entropy_base": jnp.mean(distribution.base_entropy(before.params)),
+        "policy/variance": health.policy_variance(squashed),
+        "policy/variance_after": health.policy_variance(squashed_after),
+        "value/std": health.value_std(before.critic.outputs[:, 0]),
+        "value/std_after": health.value_std(after.critic.outputs[:, 0]),
+        "trust/kl": jnp.mean(distribution.kl(before.params, after.params)),
+        "norm/actor_weights": optax.global_norm(agent.actor),
+        "norm/critic_weights": optax.global_norm(agent.critic),
+    }
+    features = {}
+    for name, old, new in (("actor", before.actor, after.actor), ("critic", before.critic, after.critic)):
+        for suffix, trace in (("", old), ("_after", new)):
+            features[name + suffix] = trace.features
+            layers = trace.preactivations
+            prefix = f"health/{name}/"
+            scalars[prefix + "dead_neurons" + suffix] = health.dead_neurons(trace.features, spec.network.activation)
+            scalars[prefix + "preactivation_norm" + suffix] = health.preactivation_norm(layers[-1])
+            scalars[prefix + "preactivation_norm_all" + suffix] = health.preactivation_norm(list(layers))
+        for what, old_units, new_units in (
+            ("features", old.features, new.features),
+            ("preactivations", old.preactivations[-1], new.preactivations[-1]),
+        ):
+            change = health.feature_change(old_units, new_units)
+            scalars[f"change/{name}/{what}_l2"] = change.l2
+            scalars[f"change/{name}/{what}_cosine"] = change.cosine
+    log_ratio = distribution.log_prob(after.params, batch.actions) - batch.log_probs
+    return Measurement(scalars, features, log_ratio)
+
+
+def health_rows(measured: Measurement, advantages: np.ndarray, spec: PPOSpec) -> list[dict[str, float | str]]:
+    """Ranks and trust on the host in float64, joined with the device's numbers: one row of columns per member.
+
+    Args:
+        measured: arrays with the members as first axis.
+        advantages: (members, samples), as the objective used them but for their normalisation.
+        spec: the run's settings.
+    """
+    log_ratio = np.asarray(measured.log_ratio, np.float64)
+    parts = {
+        "": health.explain(measured.scalars),
+        "trust/": health.trust_region(
+            log_ratio, _sign_of_use(advantages, spec), spec.objective.clip_epsilon, spec.network.head != "softmax"
+        ),
+    }
+    for name, features in measured.features.items():
+        network, suffix = name.removesuffix("_after"), "_after" if name.endswith("_after") else ""
+        ranks = health.feature_ranks(np.asarray(features))
+        parts[f"health/{network}/"] = _join(parts.get(f"health/{network}/"), ranks, suffix)
+    merged = health.merge(parts)
+    rows = []
+    for index in range(len(advantages)):
+        own = health.member(merged, index)
+        rows.append({**own.values, "health/undefined": health.undefined_text(own)})
+    return rows
+
+
+def _sign_of_use(advantages: np.ndarray, spec: PPOSpec) -> np.ndarray:
+    """Whether clipping is active depends on the sign of the advantage, centred where the objective centres it.
+
+    The objective centres each minibatch by its own mean; over the whole batch the batch's mean stands in.
+    """
+    if not spec.objective.normalize_advantages:
+        return advantages
+    return advantages - advantages.mean(axis=-1, keepdims=True)
+
+
+def _join(old: health.Measured | None, new: health.Measured, suffix: str) -> health.Measured:
+    values = {name + suffix: value for name, value in new.values.items()}
+    reasons = {name + suffix: reason for name, reason in new.reasons.items()}
+    if old is None:
+        return health.Measured(values, reasons)
+    return health.Measured({**old.values, **values}, {**old.reasons, **reasons})
