@@ -66,6 +66,11 @@ def scaled_to_one(x: Any, xp: Any) -> tuple[Any, Any]:
     return x / scale, scale
 
 
+def all_nan(x: Any, axis: int | tuple[int, ...], xp: Any) -> Any:
+    """Return NaN in the shape that a reduction of x over `axis` would have."""
+    return xp.full_like(xp.sum(x, axis=axis), xp.nan)
+
+
 def squared_row_norms(x: Any, xp: Any) -> Any:
     """Return Σ_d x_nd² (..., N) without a temporary of the size of x."""
     return xp.vecdot(x, x)

@@ -18,7 +18,7 @@ NETWORK_METRICS = (
         _BEFORE,
         HealthyRange(low=10.0, low_share=0.5, provisional=False),
         "ratios fall far below 1−ε only once the rank is in single digits (Moalla et al., Fig. 4); half of D"
-        " for layers narrower than 20. Found on Atari and MuJoCo: inputs of few dimensions bound the rank too",
+        " for layers narrower than 20. Inputs of few dimensions bound the rank too",
     ),
     Metric(
         "health/critic/feature_rank_pca{,_after}",
@@ -104,6 +104,15 @@ NETWORK_METRICS = (
         "grows with the number of units, 128 for an MLP and 21,632 on Atari: no common bound",
     ),
     Metric(
+        "health/undefined",
+        "which values of this row are NaN and why, 'name: reason; …'; empty when all are defined",
+        "escapevelocity",
+        "text",
+        "row",
+        None,
+        "an empty side of the ratios is normal; 'contain NaN' never is",
+    ),
+    Metric(
         "change/{actor,critic}/{features,preactivations}_l2",
         "mean over states and units of (new − old)²",
         _MOALLA + ", code; PFO's penalty (Eq. 2) without its coefficient",
@@ -129,15 +138,6 @@ NETWORK_METRICS = (
         "a snapshot; last minibatch of the fit",
         None,
         "compare with the same run's first snapshot: rising means plasticity is being lost",
-    ),
-    Metric(
-        "health/undefined",
-        "which values of this row are NaN and why, 'name: reason; …'; empty when all are defined",
-        "escapevelocity",
-        "text",
-        "row",
-        None,
-        "an empty side of the ratios is normal; 'contain NaN' never is",
     ),
 )
 """health/, change/ and capacity/."""

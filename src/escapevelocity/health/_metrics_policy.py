@@ -36,7 +36,7 @@ POLICY_METRICS = (
         "probability², or action²",
         _BEFORE,
         HealthyRange(low=1e-6),
-        "a collapsed policy does the same in every state: zero (Moalla et al., Fig. 2). 1e-6 is the variance of"
+        "a collapsed policy does the same in every state: zero (Moalla et al., Fig. 2); 1e-6 is that of"
         " a tanh unit at the edge of dead, std 0.001",
     ),
     Metric(

@@ -7,7 +7,7 @@ sample statistics (ddof 1) throughout, so a batch of one state has none: NaN.
 from typing import Any, NamedTuple
 
 from escapevelocity.errors import UserError
-from escapevelocity.health._arrays import floating, quiet, scaled_to_one, squared_row_norms
+from escapevelocity.health._arrays import all_nan, floating, quiet, scaled_to_one, squared_row_norms
 
 
 class FeatureChange(NamedTuple):
@@ -46,7 +46,7 @@ def policy_variance(distribution_parameters: Any) -> Any:
     """
     parameters, xp = floating(distribution_parameters, "distribution_parameters", min_ndim=2)
     if parameters.shape[-2] < 2:
-        return xp.full_like(xp.sum(parameters, axis=(-2, -1)), xp.nan)
+        return all_nan(parameters, (-2, -1), xp)
     return xp.mean(xp.var(parameters, axis=-2, correction=1), axis=-1)
 
 
@@ -70,7 +70,7 @@ def value_std(values: Any) -> Any:
     """
     values, xp = floating(values, "values", min_ndim=1)
     if values.shape[-1] < 2:
-        return xp.full_like(xp.sum(values, axis=-1), xp.nan)
+        return all_nan(values, -1, xp)
     return xp.std(values, axis=-1, correction=1)
 
 
@@ -103,7 +103,7 @@ def feature_change(old: Any, new: Any) -> FeatureChange:
     if old.shape != new.shape:
         raise UserError(f"new has shape {tuple(new.shape)}: must be the shape of old, {tuple(old.shape)}")
     if old.shape[-2] == 0:
-        undefined = xp.full_like(xp.sum(old, axis=(-2, -1)), xp.nan)
+        undefined = all_nan(old, (-2, -1), xp)
         return FeatureChange(undefined, undefined)
     l2 = xp.mean(squared_row_norms(new - old, xp), axis=-1) / old.shape[-1]
     old_unit, old_is_zero = _unit_rows(old, xp)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from escapevelocity.errors import UserError
-from escapevelocity.health._arrays import floating, quiet, scaled_to_one, squared_row_norms
+from escapevelocity.health._arrays import all_nan, floating, quiet, scaled_to_one, squared_row_norms
 
 ACTIVATIONS = ("relu", "gelu", "tanh", "leaky_relu")
 """Activations for which "dead" has a definition."""
@@ -44,17 +44,16 @@ def dead_neurons(activations: Any, activation: str) -> Any:
         raise UserError(f"activation = {activation!r}: must be one of {', '.join(ACTIVATIONS)}")
     activations, xp = floating(activations, "activations", min_ndim=2)
     n_samples = activations.shape[-2]
-    undefined = xp.any(xp.isnan(activations), axis=(-2, -1))
     if n_samples == 0 or (n_samples == 1 and activation == "tanh"):
-        undefined = xp.ones_like(undefined)
-        dead = xp.zeros_like(activations[..., :1, :], dtype=xp.bool)
-    elif activation == "tanh":
+        return all_nan(activations, (-2, -1), xp)
+    if activation == "tanh":
         dead = xp.std(activations, axis=-2, correction=1) < TANH_DEAD_STD
     elif activation == "leaky_relu":
         dead = xp.all(activations < 0, axis=-2)
     else:
         dead = xp.all(activations == 0, axis=-2)
     count = xp.sum(xp.astype(dead, activations.dtype), axis=-1)
+    undefined = xp.any(xp.isnan(activations), axis=(-2, -1))
     return xp.where(undefined, xp.full_like(count, xp.nan), count)
 
 
@@ -92,7 +91,7 @@ def preactivation_norm(preactivations: Any | Sequence[Any]) -> Any:
                 " must agree in all but the last axis"
             )
     if first.shape[-2] == 0:
-        return xp.full_like(xp.sum(first, axis=(-2, -1)), xp.nan)
+        return all_nan(first, (-2, -1), xp)
     norms = [_row_norms(layer, xp) for layer, _ in arrays]
     if len(norms) == 1:
         return xp.mean(norms[0], axis=-1)

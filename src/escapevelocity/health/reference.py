@@ -17,8 +17,8 @@ Every column of a run's records. Braces hold alternatives: `norm/{actor,critic}_
 penultimate layer, ε the clipping range, A the advantage.
 
 A value outside its *healthy* range is marked in the live table; a dash means that no defensible range is
-known, which is not the same as healthy. *Provisional* ranges have not been set by a study yet and may move. An
-undefined value is NaN, and `health/undefined` says why.
+known, which is not the same as healthy. *Provisional* ranges have not been set by a study yet and may move.
+An undefined value is NaN, and `health/undefined` says why.
 """
 
 _HEADER = ("metric", "definition", "unit", "window", "healthy", "source", "why this range, or none")
