@@ -71,7 +71,7 @@ def test_noise_is_standard_gumbel():
 
 
 def test_float32_noise_resolves_probabilities_far_below_two_to_the_minus_23():
-    """JAX's default noise has P(noise > g) on a grid of 2^−23: an action of p < 1e-7 is never drawn."""
+    """JAX's default noise has P(noise > g) on a grid of 2^−23, too coarse for actions of p < 1e-7."""
     noise = np.asarray(Softmax(2**10).draw_noise(jax.random.key(5), (2**10,)), np.float64)
     tail = noise[noise > 11]  # 2^20 · e^−11 = 17.5 are expected here
     steps = -np.expm1(-np.exp(-tail)) * 2**23
