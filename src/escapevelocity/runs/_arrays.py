@@ -92,9 +92,23 @@ def from_arrays(arrays: Mapping[str, np.ndarray], like: Any, source: str) -> Any
     return jax.tree_util.tree_unflatten(structure, restored)
 
 
-def signature(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Give the shape and dtype of every named array: what must not change from segment to segment."""
-    return {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+def signature(tree: Any) -> dict[str, str]:
+    """Describe every leaf by kind, dtype and shape: what must not change from segment to segment.
+
+    The kind counts too: a segment that was handed NumPy in one run and JAX in a resumed one could round
+    differently.
+    """
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): _describe(leaf) for path, leaf in leaves if not callable(leaf)}
+
+
+def _describe(leaf: Any) -> str:
+    import jax
+
+    kind = "jax.Array" if isinstance(leaf, jax.Array) else type(leaf).__name__
+    return f"{kind} {getattr(leaf, 'dtype', '')}{list(np.shape(leaf))}"
 
 
 def _to_array(path: Any, leaf: Any) -> np.ndarray:

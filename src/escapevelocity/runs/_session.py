@@ -110,7 +110,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
-        self._signature: dict[str, Any] = {}
+        self._signature: dict[str, str] = {}
 
     def wall_time(self) -> float:
         """Give the seconds of running, added up over resumes."""
@@ -124,7 +124,7 @@ class Session:
         go on alike.
         """
         arrays = to_arrays(state)
-        self.require_signature(arrays)
+        self.require_signature(state)
         if done > 0:
             self.checksums[str(done - 1)] = records.write_shard(self.run_dir, done - 1, rows)
         extra = {"records": dict(self.checksums), "lineage": {"spec_hash": self.spec_hash, "parent": None}}
@@ -134,16 +134,16 @@ class Session:
         self.done = done
         return from_arrays(arrays, like=state, source="the state")
 
-    def require_signature(self, arrays: Mapping[str, Any]) -> None:
-        """Hold a job to its promise that names, shapes and dtypes of its state stay: no checkpoint could be
-        loaded else.
+    def require_signature(self, state: Any) -> None:
+        """Hold a job to its promise that its state keeps its form; no checkpoint could be loaded
+        otherwise.
         """
-        now = signature(arrays)
+        now = signature(state)
         self._signature = self._signature or now
         for name in sorted({*now, *self._signature}):
-            if now.get(name) != self._signature.get(name):
-                before, after = self._signature.get(name), now.get(name)
-                raise TypeError(f"job {self.job.name}: state leaf {name} changed from {before} to {after}")
+            before, after = self._signature.get(name), now.get(name)
+            if before != after:
+                raise TypeError(f"job {self.job.name}: state leaf {name} was {before}, is now {after}")
 
     def run(self, state: Any) -> Status:
         """Compute what is left, from `state` after `self.done` segments."""

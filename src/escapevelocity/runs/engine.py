@@ -99,6 +99,7 @@ def resume(
         audience = Audience(observers)
         before = old.wall_time if old else 0.0
         session = Session(job, spec, digest, run_dir, total, audience, signals, wall_time_before=before)
+        session.require_signature(state)
         if number is not None:
             meta = checkpoint.load_meta(folder, number)
             _require_lineage(run_dir, meta, digest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from .status import Status
@@ -17,6 +17,7 @@ SpecT = TypeVar("SpecT", contravariant=True)
 StateT = TypeVar("StateT")
 
 
+@runtime_checkable
 class Emit(Protocol):
     """What a segment hands its records to."""
 
@@ -35,6 +36,7 @@ class Emit(Protocol):
         ...
 
 
+@runtime_checkable
 class Job(Protocol[SpecT, StateT]):
     """A computation cut into segments. Everything it does must follow from the spec, the state and the
     segment number.
@@ -101,6 +103,7 @@ class RunInfo:
     """Seconds of running so far."""
 
 
+@runtime_checkable
 class Observer(Protocol):
     """Watches a run: a live table, a tracker, an early-stop rule. It cannot change what is computed.
 
@@ -108,14 +111,13 @@ class Observer(Protocol):
     on.
     """
 
-    reason: str = ""
-    """Why the run should stop; read after `on_row` answered False."""
-
     def on_start(self, info: RunInfo) -> None:
         """Hear that the run begins or goes on. An exception here ends the run: the set-up is wrong."""
 
     def on_row(self, row: Mapping[str, Any]) -> bool | None:
-        """Hear one record as it happens; False asks to stop."""
+        """Hear one record as it happens; False asks to stop, for the reason in the attribute `reason` if
+        there is one.
+        """
 
     def on_message(self, text: str) -> None:
         """Hear one line for the user."""

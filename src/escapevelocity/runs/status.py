@@ -12,8 +12,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
+from ._typed_json import decode
 from .atomic import write_json
-from .spec import spec_from_json
 
 STATUS_FILE = "status.json"
 LOCK_FILE = ".lock"
@@ -60,7 +60,7 @@ def read_status(run_dir: str | os.PathLike[str]) -> Status:
     """
     path = Path(run_dir) / STATUS_FILE
     try:
-        status = spec_from_json(Status, json.loads(path.read_text(encoding="utf-8")))
+        status = decode(json.loads(path.read_text(encoding="utf-8")), Status, ())
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; is {run_dir} a run?") from error
     except ValueError as error:
