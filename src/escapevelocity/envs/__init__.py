@@ -1,7 +1,7 @@
 """One face for every environment: EnvPool where it has the task, Gymnasium's vector environments otherwise."""
 
 from escapevelocity.envs._observation import ObservationStatistics, Observer, measure_observations
-from escapevelocity.envs._seeding import environment_seeds
+from escapevelocity.envs._seeding import Purpose, environment_seeds
 from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, describe_task, task_family
 from escapevelocity.envs._vector import HostEnvironments, Transition, make_environments
 
@@ -11,6 +11,7 @@ __all__ = [
     "HostEnvironments",
     "ObservationStatistics",
     "Observer",
+    "Purpose",
     "Task",
     "Transition",
     "describe_task",

@@ -1,7 +1,7 @@
 """From a raw observation to what the network sees: fixed normalisation, and the time appended.
 
-Source: Moalla et al. 2024 (arXiv 2405.00662), code: (x − mean) / max(std, 1e-6) with the statistics of a uniform policy's
-first 4,000 steps, fixed for the whole run and not clipped; then 2t/limit − 1 as a last entry.
+Source: Moalla et al. 2024 (arXiv 2405.00662), code: (x − mean) / max(std, 1e-6) with the statistics of a uniform
+policy's first 4,000 steps, fixed for the whole run and not clipped; then 2t/limit − 1 as a last entry.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MIN_STD = 1e-6
 
 
 class ObservationStatistics(NamedTuple):
-    """Mean and standard deviation (ddof 1) per member and observation entry, each (members, observation_size) float64."""
+    """Mean and standard deviation (ddof 1) of each observation entry: (members, observation_size) float64."""
 
     mean: np.ndarray
     std: np.ndarray
@@ -29,7 +29,7 @@ class ObservationStatistics(NamedTuple):
 
 
 class Observer:
-    """Writes n rows of network inputs: normalised observations as float32, with the time appended where `time_limit` is given.
+    """Writes n rows of network inputs: normalised observations as float32, with the time appended if asked for.
 
     Args:
         statistics: one row of mean and std per environment, each (n, observation_size).
@@ -43,10 +43,16 @@ class Observer:
         self._limit = time_limit
         self.output_size = self._size + (time_limit is not None)
 
-    def write(self, observations: np.ndarray, elapsed: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None) -> None:
-        """Fill `out` (n, output_size) from `observations` (n, observation_size) after `elapsed` (n,) steps of their episodes.
+    def write(
+        self, observations: np.ndarray, elapsed: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
+    ) -> None:
+        """Write network inputs into `out`.
 
-        With `rows` (indices of environments), the three arrays hold just these.
+        Args:
+            observations: (n, observation_size), as the environments gave them.
+            elapsed: (n,) steps since the start of each episode.
+            out: (n, output_size) float32, which is filled.
+            rows: indices of the environments that the three arrays hold; default all.
         """
         mean, scale = (self._mean, self._scale) if rows is None else (self._mean[rows], self._scale[rows])
         normalized = np.subtract(observations, mean)
@@ -68,7 +74,8 @@ def measure_observations(
         threads: EnvPool threads.
     """
     members = len(member_seeds)
-    envs = make_environments(task, environment_seeds(member_seeds, num_envs, purpose=Purpose.NORMALIZATION), threads)
+    seeds = environment_seeds(member_seeds, num_envs, purpose=Purpose.NORMALIZATION)
+    envs = make_environments(task, seeds, threads)
     generators = [np.random.default_rng((seed, int(Purpose.NORMALIZATION))) for seed in member_seeds]
     seen = np.empty((-(-steps // num_envs), members * num_envs, task.observation_size))
     envs.reset()
@@ -80,13 +87,15 @@ def measure_observations(
         if len(ended):
             envs.reset(ended)
     envs.close()
-    per_member = seen.reshape(-1, members, num_envs, task.observation_size).swapaxes(0, 1).reshape(members, -1, task.observation_size)
-    return ObservationStatistics(per_member.mean(axis=1), per_member.std(axis=1, ddof=1))
+    per_member = seen.reshape(-1, members, num_envs, task.observation_size)
+    return ObservationStatistics(per_member.mean(axis=(0, 2)), per_member.std(axis=(0, 2), ddof=1))
 
 
 def _uniform_actions(task: Task, generator: np.random.Generator, count: int) -> np.ndarray:
     if isinstance(task.actions, BoxActions):
-        # Unbounded dimensions have no uniform distribution: a unit range stands in.
-        low, high = np.clip(task.actions.low, -1e3, 1e3), np.clip(task.actions.high, -1e3, 1e3)
+        low, high = np.array(task.actions.low), np.array(task.actions.high)
+        # No uniform distribution without both bounds: the reach of a fresh normal head, [−1, 1], stands in.
+        low = np.where(np.isfinite(low), low, np.minimum(high, 1) - 2)
+        high = np.where(np.isfinite(high), high, low + 2)
         return generator.uniform(low, high, (count, task.actions.size))
     return generator.integers(task.actions.size, size=count)

@@ -1,4 +1,4 @@
-"""What a task is: its spaces, its time limit and the back end that runs it, found without starting it for training."""
+"""What a task is: its spaces, its time limit and the back end that runs it."""
 
 import contextlib
 import difflib
@@ -10,15 +10,20 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from escapevelocity.errors import UserError
+from escapevelocity.errors import UserError, require
 
 Backend = Literal["auto", "envpool", "gymnasium"]
 Family = Literal["mujoco", "classic"]
 
+_NO_LIMIT = 2**31 - 1  # EnvPool's default where a task has no time limit.
+
 # Gymnasium's own MuJoCo tasks, whichever version: their limit, spaces and preset are the papers'.
-MUJOCO_NAMES = (
-    "Ant HalfCheetah Hopper Humanoid HumanoidStandup InvertedDoublePendulum InvertedPendulum Pusher Reacher Swimmer Walker2d"
-).split()
+MUJOCO_NAMES = frozenset(
+    (
+        *("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum"),
+        *("InvertedPendulum", "Pusher", "Reacher", "Swimmer", "Walker2d"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class DiscreteActions:
 
 @dataclass(frozen=True)
 class Task:
-    """A task as the trainer sees it: flat float observations of `observation_size`, actions, and a time limit (or None)."""
+    """A task as the trainer sees it: observations are flat, `observation_size` long; the limit is in steps, or None."""
 
     name: str
     backend: Literal["envpool", "gymnasium"]
@@ -67,22 +72,18 @@ def describe_task(name: str, backend: Backend = "auto", episode_limit: int | Non
         episode_limit: steps after which an episode is cut, in place of the task's own limit.
 
     Raises:
-        UserError: unknown task (with the nearest names), a back end without it, or unsupported spaces.
+        UserError: unknown task (with the nearest names), a missing package, a back end without the task, unsupported
+            spaces, several agents, or a limit below 1.
     """
+    require(episode_limit is None or episode_limit >= 1, "episode-limit", episode_limit, "at least 1")
     pooled = envpool_tasks() if backend != "gymnasium" else frozenset()
     if backend == "envpool" and name not in pooled:
         state = "does not have this task" if pooled else "is not installed here (it is for Linux)"
         raise UserError(f"task = {name!r}: EnvPool {state}; use --backend gymnasium or auto")
     if name in pooled:
-        import envpool
-
-        with quiet():
-            spec = envpool.make_spec(name)
-            spaces = spec.gymnasium_observation_space, spec.gymnasium_action_space  # type: ignore[attr-defined]
-        chosen, limit = "envpool", int(spec.config.max_episode_steps)
+        chosen, (spaces, limit) = "envpool", _envpool_spaces(name)
     else:
-        spaces, limit = _gymnasium_spaces(name, pooled)
-        chosen = "gymnasium"
+        chosen, (spaces, limit) = "gymnasium", _gymnasium_spaces(name, pooled)
     return Task(
         name=name,
         backend=chosen,
@@ -104,29 +105,51 @@ def envpool_tasks() -> frozenset[str]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what environment packages say on being asked for the papers' tasks: 'out of date', 'precision lowered'."""
+    """Silence what environment packages say of the papers' tasks: 'out of date', 'precision lowered'."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _envpool_spaces(name: str) -> tuple[tuple[Any, Any], int | None]:
+    import envpool
+
+    try:
+        with quiet():
+            spec: Any = envpool.make_spec(name)
+            spaces = spec.gymnasium_observation_space, spec.gymnasium_action_space
+    except ImportError as error:
+        raise _cannot_load(name, error) from error
+    if spec.config.max_num_players > 1:
+        raise UserError(f"task = {name!r}: tasks with several agents are not supported; accepted: one agent")
+    limit = int(spec.config.max_episode_steps)
+    return spaces, None if limit == _NO_LIMIT else limit
 
 
 def _gymnasium_spaces(name: str, pooled: frozenset[str]) -> tuple[tuple[Any, Any], int | None]:
     try:
         with quiet():
             environment = gymnasium.make(name)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UserError(f"task = {name!r}: a package is missing: {error}") from error
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise _cannot_load(name, error) from error
+    except gymnasium.error.Error as error:
         known = sorted({*gymnasium.registry, *pooled})
         near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
         # Same name, other capitals: difflib ranks these low although they are the likeliest slip.
         near = [k for k in known if k.lower().startswith(name.lower())][:4] or near
-        hint = f"did you mean {', '.join(near)}?" if near else "see gymnasium.pprint_registry() for the known ones"
+        hint = (
+            f"did you mean {', '.join(near)}?" if near else "gymnasium.pprint_registry() lists the known ones"
+        )
         raise UserError(f"task = {name!r}: not a known environment id; {hint}") from error
     spec = environment.spec
     spaces = environment.observation_space, environment.action_space
     environment.close()
     return spaces, None if spec is None else spec.max_episode_steps
+
+
+def _cannot_load(name: str, error: Exception) -> UserError:
+    """A package that the task needs is missing; the reason may span lines, the message may not."""
+    return UserError(f"task = {name!r}: cannot be loaded: {' '.join(str(error).split())}")
 
 
 def _observation_size(name: str, space: Any) -> int:
@@ -147,5 +170,6 @@ def _actions(name: str, space: Any) -> BoxActions | DiscreteActions:
     if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
         return BoxActions(tuple(map(float, space.low)), tuple(map(float, space.high)))
     raise UserError(
-        f"task = {name!r}: {type(space).__name__} actions of shape {space.shape} are not supported; accepted: Discrete and 1-D Box"
+        f"task = {name!r}: {type(space).__name__} actions of shape {space.shape} are not supported; "
+        "accepted: Discrete and 1-D Box"
     )

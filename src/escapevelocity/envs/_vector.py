@@ -1,4 +1,4 @@
-"""Vector environments with one set of semantics: a step returns the true successor; ended rows are reset by the caller at once."""
+"""Vector environments with one set of semantics: a step returns the true successor, and the caller resets what ended."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,16 +20,17 @@ class Transition(NamedTuple):
     terminated: np.ndarray
     """(n,) bool: the task ended the episode."""
     truncated: np.ndarray
-    """(n,) bool: the time limit ended the episode."""
+    """(n,) bool: the time limit ended the episode. Where the task ends exactly at its limit, Gymnasium's row is
+    terminated; EnvPool cannot tell the two apart, and its row is truncated."""
 
 
 class HostEnvironments(Protocol):
-    """n environments that run on the host. `send` and `receive` are apart so that other work can be done in between."""
+    """n environments that run on the host. Between `send` and `receive` there is time for other work."""
 
     num_envs: int
 
     def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Start new episodes in `rows` (indices; default all); returns their first observations, one row each."""
+        """Start new episodes in `rows` (indices; default all); returns their first observations in this order."""
         ...
 
     def send(self, actions: np.ndarray) -> None:
@@ -54,27 +55,29 @@ def make_environments(task: Task, seeds: Sequence[int], threads: int = 1) -> Hos
 
 
 class _EnvPool:
-    """EnvPool's send / receive without its convenience layer, which costs more than a small network's forward pass."""
+    """EnvPool's send / receive; its convenience layer costs more than a small network's forward pass."""
 
     def __init__(self, task: Task, seeds: Sequence[int], threads: int):
         import envpool
 
-        limit = {} if task.episode_limit is None else {"max_episode_steps": task.episode_limit}
+        options: dict[str, Any] = {"seed": [int(s) for s in seeds], "num_threads": min(threads, len(seeds))}
+        if task.episode_limit is not None:
+            options["max_episode_steps"] = task.episode_limit
         self.num_envs = len(seeds)
-        self._pool: Any = envpool.make_gymnasium(
-            task.name, num_envs=len(seeds), seed=[int(s) for s in seeds], num_threads=min(threads, len(seeds)), **limit
-        )
+        self._pool: Any = envpool.make_gymnasium(task.name, num_envs=len(seeds), **options)
         keys = self._pool._state_keys
         self._obs, self._reward = keys.index("obs"), keys.index("reward")
         self._done, self._truncated = keys.index("done"), keys.index("trunc")
         self._ids = np.arange(self.num_envs, dtype=np.int32)
         self._dtype = self._pool.spec.action_array_spec["action"].dtype
         self._start = task.actions.start if isinstance(task.actions, DiscreteActions) else 0
+        space = self._pool.spec.gymnasium_observation_space
+        discrete = isinstance(space, gymnasium.spaces.Discrete)
+        self._one_hot = np.eye(int(space.n), dtype=np.float32) if discrete else None
 
     def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
         self._pool._reset(self._ids if rows is None else np.asarray(rows, np.int32))
-        observations = self._pool._recv()[self._obs]
-        return observations.reshape(len(observations), -1)
+        return self._flat(self._pool._recv()[self._obs])
 
     def send(self, actions: np.ndarray) -> None:
         if self._start:
@@ -83,12 +86,16 @@ class _EnvPool:
 
     def receive(self) -> Transition:
         state = self._pool._recv()
-        truncated = state[self._truncated]
-        observations = state[self._obs].reshape(self.num_envs, -1)
+        observations, truncated = self._flat(state[self._obs]), state[self._truncated]
         return Transition(observations, state[self._reward], state[self._done] & ~truncated, truncated)
 
     def close(self) -> None:
         self._pool.close()
+
+    def _flat(self, observations: np.ndarray) -> np.ndarray:
+        if self._one_hot is not None:
+            return self._one_hot[observations.reshape(-1)]
+        return observations.reshape(len(observations), -1)
 
 
 class _Gymnasium:
@@ -105,20 +112,22 @@ class _Gymnasium:
 
         self.num_envs = len(seeds)
         self._envs = SyncVectorEnv([make] * len(seeds), autoreset_mode=AutoresetMode.DISABLED)
-        self._seeds: list[int] | None = [int(s) for s in seeds]
+        self._seeds: list[int | None] | None = [int(s) for s in seeds]
         self._discrete = not isinstance(task.actions, BoxActions)
         self._start = task.actions.start if isinstance(task.actions, DiscreteActions) else 0
         self._actions: np.ndarray | None = None
 
     def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
-        mask = np.zeros(self.num_envs, bool)
-        mask[slice(None) if rows is None else rows] = True
-        if self._seeds is not None:  # The very first reset seeds every environment; later ones go on from there.
+        chosen = slice(None) if rows is None else rows
+        if self._seeds is not None:
+            # The very first reset seeds every environment; later ones go on from there.
             observations, _ = self._envs.reset(seed=self._seeds)
             self._seeds = None
         else:
+            mask = np.zeros(self.num_envs, bool)
+            mask[chosen] = True
             observations, _ = self._envs.reset(options={"reset_mask": mask})
-        return observations.reshape(self.num_envs, -1)[mask]
+        return observations.reshape(self.num_envs, -1)[chosen]
 
     def send(self, actions: np.ndarray) -> None:
         self._actions = actions + self._start if self._discrete else actions

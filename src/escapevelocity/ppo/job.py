@@ -113,6 +113,15 @@ class PPOJob:
             emit.snapshot(index, done * spec.batch_size, jax.tree.map(lambda *x: np.concatenate(x), *agents))
 
 
+def state_template(spec: PPOSpec) -> TrainingState:
+    """A state of the right structure, shapes and dtypes, all zeros: what a checkpoint is loaded into."""
+    task, members = task_of(spec), len(spec.seeds)
+    learner = jax.eval_shape(build_programs(spec, task).initialize, _seeds(spec.seeds))
+    statistics = jnp.zeros((members, task.observation_size), jnp.float32)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), learner)
+    return TrainingState(zeros, statistics, statistics, jnp.ones(members, bool))
+
+
 def _seeds(seeds: tuple[int, ...]) -> Array:
     return jnp.asarray(seeds, jnp.uint32)
 

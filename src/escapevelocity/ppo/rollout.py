@@ -59,7 +59,15 @@ class Rollout:
 class Lane:
     """Some environments of some members, stepped together. Lanes take turns, so that simulators and network overlap."""
 
-    def __init__(self, rollout: Rollout, members: slice, envs: slice, host: HostEnvironments, observer: Observer, box: bool):
+    def __init__(
+        self,
+        rollout: Rollout,
+        members: slice,
+        envs: slice,
+        host: HostEnvironments,
+        observer: Observer,
+        box: bool,
+    ):
         self._rollout, self._index = rollout, (slice(None), members, envs)
         self._host, self._observer, self._box = host, observer, box
         self._members, self._num_envs = members, envs.stop - envs.start
@@ -73,8 +81,8 @@ class Lane:
         """Start a batch with the members' current parameters (a tuple of arrays) and send the first actions."""
         self._policy, self._parameters = policy, parameters
         r, index = self._rollout, self._index
-        self._observations, self._next, self._actions = r.observations[index], r.next_observations[index], r.actions[index]
-        self._noise, self._rewards = r.noise[index], r.rewards[index]
+        self._observations, self._next = r.observations[index], r.next_observations[index]
+        self._actions, self._noise, self._rewards = r.actions[index], r.noise[index], r.rewards[index]
         self._terminated, self._truncated = r.terminated[index], r.truncated[index]
         self._act(0)
 
@@ -89,7 +97,8 @@ class Lane:
         self._rewards[t] = step.rewards.reshape(shape)
         ended = step.terminated | step.truncated
         if ended.any():
-            self._terminated[t], self._truncated[t] = step.terminated.reshape(shape), step.truncated.reshape(shape)
+            self._terminated[t] = step.terminated.reshape(shape)
+            self._truncated[t] = step.truncated.reshape(shape)
             self._restart(np.flatnonzero(ended))
         else:
             self._terminated[t] = self._truncated[t] = False
@@ -137,11 +146,12 @@ def make_lanes(
         seeds: the members' seeds.
         statistics: one row of observation statistics per member.
         segment: number of the segment, from which the environments' seeds derive.
-        count: lanes; each takes an equal part of every member's environments, so far as they go.
+        count: lanes; each takes an equal part of every member's environments, and none is left without one.
         threads: simulator threads per lane.
     """
     members = len(seeds)
     all_seeds = np.array(environment_seeds(seeds, config.num_envs, segment)).reshape(members, config.num_envs)
+    count = min(count, config.num_envs)
     edges = [config.num_envs * i // count for i in range(count + 1)]
     lanes = []
     for start, stop in zip(edges[:-1], edges[1:], strict=True):

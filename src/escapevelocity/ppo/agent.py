@@ -1,0 +1,111 @@
+"""A trained agent: load it from a run and let it act."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from escapevelocity.envs import ObservationStatistics, Observer, Task
+from escapevelocity.errors import require
+from escapevelocity.policy import ActionDistribution
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.job import PPOJob, TrainingState, state_template, task_of
+from escapevelocity.ppo.networks import Actor
+from escapevelocity.ppo.programs import action_distribution
+from escapevelocity.runs import load_spec, open_run
+
+
+@dataclass(frozen=True)
+class TrainedAgent:
+    """One member of a run as it was at a checkpoint; `load` makes it."""
+
+    spec: PPOSpec
+    """The run's settings."""
+    task: Task
+    """What it was trained on."""
+    seed: int
+    """The member's seed."""
+    env_steps: int
+    """Environment steps it was trained for."""
+    actor: Actor
+    """Its policy network."""
+    statistics: ObservationStatistics
+    """Observation statistics, (1, observation_size) each."""
+
+    def act(
+        self,
+        observation: Any,
+        elapsed: int | np.ndarray = 0,
+        mode: bool = True,
+        key: jax.Array | None = None,
+    ) -> np.ndarray:
+        """Choose an action for one observation or for a batch of them.
+
+        Args:
+            observation: as the environment gives it, (observation_size,) or (n, observation_size).
+            elapsed: steps since the start of the episode, one number or one per row. Agents of the preset
+                `mujoco` see the time: count your steps and pass them.
+            mode: take the most likely action; otherwise sample with `key`.
+            key: JAX PRNG key for sampling.
+
+        Returns:
+            What the environment's `step` takes: (action_size,) floats or an integer; with a leading n for a batch.
+
+        Raises:
+            UserError: an observation of another size, or sampling without a key.
+        """
+        rows = np.atleast_2d(np.asarray(observation))
+        size, count = self.task.observation_size, len(rows)
+        require(
+            rows.ndim == 2 and rows.shape[1] == size, "observation", rows.shape, f"of shape ({size},) or (n, {size})"
+        )
+        require(mode or key is not None, "key", key, "a JAX PRNG key when mode=False")
+        observer = Observer(
+            ObservationStatistics(*(np.repeat(s, count, axis=0) for s in self.statistics)),
+            self.task.episode_limit if self.spec.environment.append_time else None,
+        )
+        inputs = np.empty((count, observer.output_size), np.float32)
+        observer.write(rows, np.broadcast_to(np.asarray(elapsed), (count,)), inputs)
+        actions = np.asarray(_choose(self.actor, inputs, None if mode else key, action_distribution(self.spec, self.task)))
+        actions = actions + getattr(self.task.actions, "start", 0)
+        return actions if np.ndim(observation) == 2 else actions[0]
+
+
+@partial(jax.jit, static_argnames="distribution")
+def _choose(actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution: ActionDistribution) -> jax.Array:
+    params = distribution.params(actor.outputs(actor.mlp.trace(inputs)))
+    if key is None:
+        return distribution.to_environment(distribution.mode(params))
+    noise = distribution.draw_noise(key, (inputs.shape[0],))
+    return distribution.to_environment(distribution.sample(params, noise))
+
+
+def load(path: str | os.PathLike[str], seed: int | None = None, checkpoint: int | None = None) -> TrainedAgent:
+    """Load a trained agent from a run directory. Nothing in the run is executed.
+
+    Args:
+        path: the run.
+        seed: which member of the population; by default the first.
+        checkpoint: number of segments done (`ev show RUN` lists them); by default the last whole one.
+
+    Raises:
+        UserError: not a PPO run, no such seed or checkpoint, or a damaged one.
+    """
+    run, spec = open_run(path), load_spec(PPOSpec, path, PPOJob.name)
+    seed = spec.seeds[0] if seed is None else seed
+    require(seed in spec.seeds, "seed", seed, f"one of the run's seeds: {' '.join(map(str, spec.seeds))}")
+    number = run.latest_checkpoint()[0] if checkpoint is None else checkpoint
+    state: TrainingState = run.load_checkpoint(number, state_template(spec))
+    index = spec.seeds.index(seed)
+    return TrainedAgent(
+        spec=spec,
+        task=task_of(spec),
+        seed=seed,
+        env_steps=PPOJob().step(spec, number),
+        actor=jax.tree.map(lambda x: jnp.asarray(x[index]), state.learner.agent.actor),
+        statistics=ObservationStatistics(*(np.asarray(x[index : index + 1], np.float64) for x in (state.mean, state.std))),
+    )

@@ -1,0 +1,38 @@
+"""Settings of the process that a trainer wants, made where it starts; they change its speed, not its results.
+
+The device is JAX's choice (`JAX_PLATFORMS`); nothing here depends on it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from threadpoolctl import threadpool_limits
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "escapevelocity" / "xla"
+
+
+@contextlib.contextmanager
+def trainer_process() -> Iterator[None]:
+    """Prepare the process for a run.
+
+    - Programs on the CPU are dispatched synchronously: the policy step waits for its result anyway, and the
+      hand-over to another thread costs three times as much as the network (measured: 45 µs against 10 µs).
+      This only works before JAX is first used in the process; later it is left as it is.
+    - Compiled programs are cached on disk, unless the user has chosen a place already.
+    - BLAS uses one thread: the matrices are small, and the same number of threads gives the same bits everywhere.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if not jax.config.jax_compilation_cache_dir and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(OSError):  # Without a writable home there is no cache, and training goes on.
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    with threadpool_limits(1, user_api="blas"):
+        yield

@@ -1,0 +1,72 @@
+"""Start and resume PPO runs: what `ev train` and `escapevelocity.train` share."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.job import PPOJob, task_of
+from escapevelocity.ppo.presets import preset_spec
+from escapevelocity.ppo.process import trainer_process
+from escapevelocity.runs import Observer, Run, load_spec, open_run, resume, run_directory, spec_hash, start
+
+
+def default_spec(task: str, preset: str | None = None, seeds: Sequence[int] = (1,)) -> PPOSpec:
+    """The preset's settings for `task`; without `preset`, the one of the task's family.
+
+    Args:
+        task: environment id, such as "Hopper-v4".
+        preset: "mujoco" or "classic".
+        seeds: seeds of the population.
+
+    Raises:
+        UserError: unknown task or unsupported spaces.
+    """
+    from escapevelocity.envs import BoxActions, describe_task, task_family
+
+    discrete = not isinstance(describe_task(task).actions, BoxActions)
+    return preset_spec(preset or task_family(task), task, discrete, seeds)
+
+
+def run_path(spec: PPOSpec, out: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
+    """The folder that a run of `spec` is written to."""
+    return run_directory(out, name, f"{spec.task}-{spec_hash(spec, PPOJob.name)}")
+
+
+def train(
+    spec: PPOSpec,
+    out: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Train a population and write its run directory.
+
+    Args:
+        spec: everything the run depends on; `default_spec` makes one, `dataclasses.replace` changes it.
+        out: folder that holds runs.
+        name: the run's name; by default the task and the spec's hash.
+        observers: told about every record as it happens (a live table, a tracker, a rule that stops the run).
+
+    Returns:
+        The run; its `status` says whether it finished, failed or was interrupted, and why.
+
+    Raises:
+        UserError: a setting that does not fit the task, or a folder that holds another run.
+    """
+    task_of(spec)
+    path = run_path(spec, out, name)
+    with trainer_process():
+        start(PPOJob(), spec, path, observers)
+    return open_run(path)
+
+
+def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] = ()) -> Run:
+    """Go on with an unfinished run from its last committed segment.
+
+    Raises:
+        UserError: not a PPO run, or one that is finished or being trained.
+    """
+    spec = load_spec(PPOSpec, path, PPOJob.name)
+    with trainer_process():
+        resume(PPOJob(), spec, path, observers)
+    return open_run(path)
