@@ -1,0 +1,39 @@
+# Every target works on a fresh clone: the virtual environment is made when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint bench docs-metrics clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Train three agents on Hopper in about two minutes, with a live table and a picture
+	$(BIN)/ev train Hopper-v4 --preset mujoco --epochs 20 --activation relu --learning-rate 3e-3 --seeds 1 2 3 --steps 200000 --name demo --out runs || $(BIN)/ev show runs/demo
+	$(BIN)/ev plot runs/demo
+
+test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(READY) ## Formatting, lint, types and the rooms' import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Speed and memory against Stable-Baselines3 and SBX, printed and written to benchmarks/README.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'torch' && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.speed
+
+docs-metrics: $(READY) ## Write docs/metrics.md anew from the table in the code
+	$(BIN)/python -m escapevelocity.health.reference > docs/metrics.md
+
+clean: ## Remove what the targets made, but for runs
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,72 @@
+"""The command `ev`: finds the subcommand and imports only what that one needs."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from escapevelocity.errors import UserError
+
+
+class Command(NamedTuple):
+    """One subcommand: a module of this package with `main(argv) -> exit code`."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("train", "train PPO on a task, with the health of its representation measured"),
+    "resume": Command("resume", "go on with an interrupted, killed or failed run"),
+    "list": Command("list_runs", "list runs with their state, progress and last return"),
+    "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),
+    "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
+    "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
+}
+
+_START = """\
+Start here:
+  ev train Hopper-v4 --seeds 1 2 3 --steps 100000    train three agents as one program
+  ev plot runs/NAME                                  see what became of them
+  ev COMMAND --help                                  every option, with its meaning and source
+"""
+
+
+def usage() -> str:
+    """The help text of `ev` itself."""
+    lines = ["usage: ev COMMAND ...", "", "Find out why policy optimisation stalls or collapses, and get it out.", "", "commands:"]
+    lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", _START])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `ev`; returns its exit code: 0, 1 (the run failed), 2 (a mistake in the input), 130 or 143 (signals)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from escapevelocity import __version__
+
+        print(f"escapevelocity {__version__}")
+        return 0
+    try:
+        return _run(arguments[0], arguments[1:])
+    except UserError as error:
+        print(f"ev: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # The reader of our output, such as `head`, has enough.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
+        raise UserError(f"command = {name!r}: not a command of ev; {hint}")
+    module = importlib.import_module(f"escapevelocity.cli.{COMMANDS[name].module}")
+    return module.main(arguments)
