@@ -1,4 +1,4 @@
-"""One face for every environment: EnvPool where it has the task, Gymnasium's vector environments otherwise."""
+"""One face for every environment: EnvPool where it has the task, Gymnasium's otherwise."""
 
 from escapevelocity.envs._observation import ObservationStatistics, Observer, measure_observations
 from escapevelocity.envs._seeding import Purpose, environment_seeds

@@ -1,7 +1,7 @@
 """From a raw observation to what the network sees: fixed normalisation, and the time appended.
 
-Source: Moalla et al. 2024 (arXiv 2405.00662), code: (x − mean) / max(std, 1e-6) with the statistics of a uniform
-policy's first 4,000 steps, fixed for the whole run and not clipped; then 2t/limit − 1 as a last entry.
+Source: Moalla et al. 2024 (arXiv 2405.00662), code: (x − mean) / max(std, 1e-6) with the statistics of
+a uniform policy's first 4,000 steps, fixed for the whole run, unclipped; then 2t/limit − 1 as a last entry.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ObservationStatistics(NamedTuple):
 
 
 class Observer:
-    """Writes n rows of network inputs: normalised observations as float32, with the time appended if asked for.
+    """Writes n rows of network inputs: normalised observations as float32, then the time on request.
 
     Args:
         statistics: one row of mean and std per environment, each (n, observation_size).

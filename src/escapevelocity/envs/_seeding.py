@@ -1,4 +1,4 @@
-"""Environment seeds: they depend on the member's seed, the purpose, the segment and the environment's index alone."""
+"""Environment seeds, from the member's seed, the purpose, the segment and the environment's index alone."""
 
 from collections.abc import Sequence
 from enum import IntEnum

@@ -19,10 +19,19 @@ _NO_LIMIT = 2**31 - 1  # EnvPool's default where a task has no time limit.
 
 # Gymnasium's own MuJoCo tasks, whichever version: their limit, spaces and preset are the papers'.
 MUJOCO_NAMES = frozenset(
-    (
-        *("Ant", "HalfCheetah", "Hopper", "Humanoid", "HumanoidStandup", "InvertedDoublePendulum"),
-        *("InvertedPendulum", "Pusher", "Reacher", "Swimmer", "Walker2d"),
-    )
+    {
+        "Ant",
+        "HalfCheetah",
+        "Hopper",
+        "Humanoid",
+        "HumanoidStandup",
+        "InvertedDoublePendulum",
+        "InvertedPendulum",
+        "Pusher",
+        "Reacher",
+        "Swimmer",
+        "Walker2d",
+    }
 )
 
 
@@ -49,7 +58,7 @@ class DiscreteActions:
 
 @dataclass(frozen=True)
 class Task:
-    """A task as the trainer sees it: observations are flat, `observation_size` long; the limit is in steps, or None."""
+    """A task as the trainer sees it: flat observations, actions, and a time limit in steps (or None)."""
 
     name: str
     backend: Literal["envpool", "gymnasium"]
@@ -72,8 +81,8 @@ def describe_task(name: str, backend: Backend = "auto", episode_limit: int | Non
         episode_limit: steps after which an episode is cut, in place of the task's own limit.
 
     Raises:
-        UserError: unknown task (with the nearest names), a missing package, a back end without the task, unsupported
-            spaces, several agents, or a limit below 1.
+        UserError: unknown task (with the nearest names), a missing package, a back end without the task,
+            unsupported spaces, several agents, or a limit below 1.
     """
     require(episode_limit is None or episode_limit >= 1, "episode-limit", episode_limit, "at least 1")
     pooled = envpool_tasks() if backend != "gymnasium" else frozenset()

@@ -1,4 +1,4 @@
-"""Vector environments with one set of semantics: a step returns the true successor, and the caller resets what ended."""
+"""Vector environments with one set of semantics: steps return true successors, the caller resets."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -20,8 +20,8 @@ class Transition(NamedTuple):
     terminated: np.ndarray
     """(n,) bool: the task ended the episode."""
     truncated: np.ndarray
-    """(n,) bool: the time limit ended the episode. Where the task ends exactly at its limit, Gymnasium's row is
-    terminated; EnvPool cannot tell the two apart, and its row is truncated."""
+    """(n,) bool: the time limit ended the episode. Where the task ends exactly at its limit, Gymnasium's row
+    is terminated; EnvPool does not tell the two apart, and its row is truncated."""
 
 
 class HostEnvironments(Protocol):
@@ -30,7 +30,7 @@ class HostEnvironments(Protocol):
     num_envs: int
 
     def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Start new episodes in `rows` (indices; default all); returns their first observations in this order."""
+        """Start new episodes in `rows` (indices; default all); returns their first observations in order."""
         ...
 
     def send(self, actions: np.ndarray) -> None:

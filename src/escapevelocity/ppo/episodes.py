@@ -31,19 +31,22 @@ class EpisodeTracker:
         Returns:
             One summary per member.
         """
-        cumulated = np.cumsum(rewards, axis=0, dtype=np.float64)
         summaries = []
         for member in range(rewards.shape[1]):
             returns: list[float] = []
             lengths: list[int] = []
             for env in range(rewards.shape[2]):
-                before, start = -self._returns[member, env], -self._lengths[member, env]
-                for t in np.flatnonzero(ended[:, member, env]):
-                    returns.append(float(cumulated[t, member, env] - before))
-                    lengths.append(int(t + 1 - start))
-                    before, start = cumulated[t, member, env], t + 1
-                self._returns[member, env] = cumulated[-1, member, env] - before
-                self._lengths[member, env] = len(rewards) - start
+                at = member, env
+                starts = np.array([0, *(np.flatnonzero(ended[:, *at]) + 1)])
+                # Sums of stretches, not differences of a running sum: a non-finite reward spoils one episode.
+                # The added zero is an empty last stretch where the batch ends with an episode.
+                returned = np.add.reduceat(np.append(rewards[:, *at].astype(np.float64), 0.0), starts)
+                length = np.diff([*starts, len(rewards)])
+                returned[0] += self._returns[at]
+                length[0] += self._lengths[at]
+                returns += returned[:-1].tolist()
+                lengths += length[:-1].tolist()
+                self._returns[at], self._lengths[at] = returned[-1], length[-1]
             summaries.append(_summary(returns, lengths))
         return summaries
 

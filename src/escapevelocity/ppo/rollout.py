@@ -1,5 +1,6 @@
-"""Collecting experience: the policy acts in one lane of environments while the simulators work on the others."""
+"""Collecting experience: the policy acts in one lane of environments while simulators work on the others."""
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from escapevelocity.envs import (
 from escapevelocity.ppo.config import EnvironmentConfig
 
 PolicyStep = Callable[[tuple, np.ndarray, np.ndarray], np.ndarray]
-"""(parameters, observations (m, e, inputs), noise (m, e, _)) -> actions and environment actions, side by side for Box tasks."""
+"""(parameters, observations (m, e, inputs), noise (m, e, _)) -> actions (m, e), or for Box tasks actions and
+environment actions side by side (m, e, 2 × size)."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Rollout:
 
 
 class Lane:
-    """Some environments of some members, stepped together. Lanes take turns, so that simulators and network overlap."""
+    """Some environments of some members, stepped together. Lanes take turns, to keep the simulators busy."""
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class Lane:
         observer.write(host.reset(), self.elapsed, self._inputs)
 
     def begin(self, policy: PolicyStep, parameters: tuple) -> None:
-        """Start a batch with the members' current parameters (a tuple of arrays) and send the first actions."""
+        """Start a batch with the members' parameters (a tuple of arrays) and send the first actions."""
         self._policy, self._parameters = policy, parameters
         r, index = self._rollout, self._index
         self._observations, self._next = r.observations[index], r.next_observations[index]
@@ -87,7 +89,7 @@ class Lane:
         self._act(0)
 
     def finish_step(self, t: int, last: bool) -> None:
-        """Take in step t's outcome, reset what ended, and unless it is the batch's `last`, send the next actions."""
+        """Take in step t's outcome, reset what ended, and unless it is the `last`, send the next actions."""
         step = self._host.receive()
         shape = (self._num_members, self._num_envs)
         self.elapsed += 1
@@ -137,7 +139,7 @@ def make_lanes(
     count: int,
     threads: int,
 ) -> list[Lane]:
-    """Fresh environments of a group of members for one segment, in `count` lanes that split each member's environments.
+    """Fresh environments of a group of members for one segment, split into lanes.
 
     Args:
         task: the task.
@@ -154,7 +156,7 @@ def make_lanes(
     count = min(count, config.num_envs)
     edges = [config.num_envs * i // count for i in range(count + 1)]
     lanes = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         repeated = ObservationStatistics(*(np.repeat(s, stop - start, axis=0) for s in statistics))
         observer = Observer(repeated, task.episode_limit if config.append_time else None)
         host = make_environments(task, all_seeds[:, start:stop].ravel().tolist(), threads)
