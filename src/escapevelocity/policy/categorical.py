@@ -40,8 +40,8 @@ class Categorical(ActionDistribution):
     def draw_noise(self, key: Array, shape: tuple[int, ...], dtype: Any = float) -> Float[Array, "..."]:
         """Draw Gumbel noise of shape (*shape, K).
 
-        It is drawn in JAX's "high" mode: the default's float32 tail lies on a grid of 2^−23, which is too coarse
-        for actions of probability below about 1e-7, and those are the way out of a softmax gravity well.
+        It is drawn in JAX's "high" mode: the default's float32 tail lies on a grid of 2^−23, too coarse for
+        actions of probability below about 1e-7, and those are the way out of a softmax gravity well.
         """
         return jax.random.gumbel(key, (*shape, self.num_actions), dtype, mode="high")
 
