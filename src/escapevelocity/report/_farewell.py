@@ -1,0 +1,35 @@
+"""The last lines of a run: how it ended, where it is, what to type next."""
+
+from __future__ import annotations
+
+from escapevelocity.report._shown import write_time
+from escapevelocity.runs import RunInfo, Status
+
+MAX_FAULTS = 5
+
+
+def farewell(info: RunInfo, status: Status) -> list[str]:
+    """Say how a run ended and what to try next.
+
+    Args:
+        info: what the observer was told at the start.
+        status: how it ended.
+    """
+    why = f" ({status.why})" if status.why else ""
+    lines = [
+        f"{status.state}{why}: {status.steps_done:,} of {status.steps_total:,} steps per seed kept, "
+        f"{write_time(status.wall_time)} of running; in {info.path}"
+    ]
+    next_commands = ["plot", "show"]
+    if status.state == "interrupted":
+        next_commands.insert(0, "resume")
+    elif status.state == "failed":
+        next_commands.reverse()
+    return [*lines, "next:  " + "   ".join(f"ev {name} {info.path}" for name in next_commands)]
+
+
+def fault_lines(faults: dict[int, str]) -> list[str]:
+    """Give the members' faults, a few at most."""
+    texts = [text for _, text in sorted(faults.items())]
+    more = [f"… and {len(texts) - MAX_FAULTS} more"] if len(texts) > MAX_FAULTS else []
+    return texts[:MAX_FAULTS] + more

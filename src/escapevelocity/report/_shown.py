@@ -1,0 +1,130 @@
+"""Which numbers a person sees of a run under way, how they are written, and when they are marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from escapevelocity.errors import UserError
+from escapevelocity.health import METRICS, outside_healthy_range
+
+UNDEFINED = "–"
+"""Stands for a value that is undefined or was not measured."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One column of the live table."""
+
+    column: str
+    """Column of the records."""
+    header: str
+    """Its heading; a line break where the table breaks it."""
+    worst: Literal["low", "high", ""]
+    """Which end is bad; empty where neither is."""
+
+    @property
+    def label(self) -> str:
+        """The heading on one line."""
+        return self.header.replace("\n", " ")
+
+
+SHOWN = (
+    Shown("perf/return_mean", "return", "low"),
+    Shown("perf/length_mean", "length", ""),
+    Shown("policy/entropy", "entropy", ""),
+    Shown("trust/kl", "KL", "high"),
+    Shown("trust/clip_fraction", "clip\nfraction", "high"),
+    Shown("health/actor/feature_rank_pca", "actor\nrank", "low"),
+    Shown("health/actor/dead_neurons", "dead\nneurons", "high"),
+    Shown("health/actor/preactivation_norm", "pre-act.\nnorm", "high"),
+    Shown("trust/ratio_min", "lowest\nratio", "low"),
+    Shown("trust/ratio_below_mean", "mean\n<1−ε", "low"),
+)
+"""What the live table and the plain lines show, in order."""
+
+RANGED = tuple(
+    column
+    for metric in METRICS
+    if metric.healthy is not None
+    for column in metric.columns()
+    if not column.endswith("_after")
+)
+"""Columns that have a healthy range; after-update twins are left out, they would say the same thing twice."""
+
+
+def number(value: Any) -> float:
+    """Give a record's value as a float; NaN for null, text and whatever else is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def write_number(value: float) -> str:
+    """Write a number in at most seven characters; a dash for NaN.
+
+    Example:
+        >>> [write_number(x) for x in (1234.5, 22.0, 0.1782, 1.2e-5, float("nan"))]
+        ['1,234', '22', '0.178', '1.2e-05', '–']
+    """
+    if math.isnan(value):
+        return UNDEFINED
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    size = abs(value)
+    if size >= 1e5 or 0 < size < 1e-3:
+        return f"{value:.1e}"
+    if size >= 100 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
+def write_time(seconds: float) -> str:
+    """Write a duration as m:ss or h:mm:ss; a dash for NaN.
+
+    Example:
+        >>> write_time(75), write_time(3661)
+        ('1:15', '1:01:01')
+    """
+    if not math.isfinite(seconds):
+        return UNDEFINED
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def is_marked(column: str, value: float, width: int | None) -> bool:
+    """Say whether a value is outside its healthy range; False too where nothing can be said.
+
+    Args:
+        column: column of the records.
+        value: its value.
+        width: units of the penultimate layer, None when the job has none.
+    """
+    try:
+        return outside_healthy_range(column, value, width) is True
+    except UserError:  # a column of another job, or a bound relative to a width that nobody knows
+        return False
+
+
+def worst_of(values: Sequence[float], worst: str) -> float:
+    """Give the worst defined value; NaN when there is none or no end is bad."""
+    defined = [value for value in values if not math.isnan(value)]
+    if not defined or not worst:
+        return math.nan
+    return min(defined) if worst == "low" else max(defined)
+
+
+def layer_width(spec: Any) -> int | None:
+    """Find the units of the penultimate layer in a spec (dataclass or JSON mapping), None if it has none."""
+    hidden = find_setting(spec, "network", "hidden")
+    return int(hidden[-1]) if isinstance(hidden, list | tuple) and hidden else None
+
+
+def find_setting(spec: Any, *path: str) -> Any:
+    """Look up a nested setting of any job's spec, None if it has none of that name."""
+    for name in path:
+        spec = spec.get(name) if isinstance(spec, Mapping) else getattr(spec, name, None)
+    return spec
