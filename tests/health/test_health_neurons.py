@@ -96,9 +96,9 @@ def test_a_single_state_has_no_spread_for_tanh_but_zeros_for_relu():
 
 @pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16])
 def test_half_precision_is_counted_in_single_precision(dtype):
-    # In float16 itself the variance 2e-8 of these two units would be below the smallest normal number.
-    x = jnp.asarray(np.array([[0.0, 0.0], [0.0002, 0.01]]), dtype=dtype)
-    assert float(dead_neurons(x, "tanh")) == 1
+    # bfloat16 itself holds whole numbers up to 256, float16 up to 2048: 2049 dead units would be 2048.
+    x = jnp.asarray(np.append(np.zeros((2, 2049)), np.ones((2, 3)), axis=1), dtype=dtype)
+    assert float(dead_neurons(x, "relu")) == 2049
 
 
 @settings(deadline=None, max_examples=30)
