@@ -1,7 +1,7 @@
 """Vector environments with one set of semantics: steps return true successors, the caller resets."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -24,6 +24,7 @@ class Transition(NamedTuple):
     is terminated; EnvPool does not tell the two apart, and its row is truncated."""
 
 
+@runtime_checkable
 class HostEnvironments(Protocol):
     """n environments that run on the host. Between `send` and `receive` there is time for other work."""
 
