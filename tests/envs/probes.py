@@ -54,7 +54,7 @@ class Corridor(gymnasium.Env):
 
 
 class Echo(gymnasium.Env):
-    """Never ends by itself; observation (step, last action), reward a₀ + 10 a₁. `seen` logs all successors."""
+    """Never ends by itself; observation (step, last action), reward a₀ + 10 a₁. `seen` logs successors."""
 
     observation_space = real_box(3)
     action_space = Box(np.array(ECHO_LOW, np.float32), np.array(ECHO_HIGH, np.float32))
