@@ -21,7 +21,15 @@ EXPECTED = (
     | {f"perf/{x}" for x in ("return_mean", "return_max", "length_mean", "episodes", "episodes_cut")}
     | {"policy/entropy", "policy/entropy_base", "policy/variance", "policy/variance_after"}
     | {"value/std", "value/std_after", "trust/kl"}
-    | {"loss/objective_last", "loss/value", "loss/entropy", "time/collect", "time/update", "time/health"}
+    | {
+        "loss/objective_last",
+        "loss/value",
+        "loss/entropy",
+        "loss/skipped_minibatches",
+        "time/collect",
+        "time/update",
+        "time/health",
+    }
     | {f"norm/{n}_{x}" for n in NETWORKS for x in ("gradient", "weights")}
     | {f"capacity/{n}" for n in NETWORKS}
     | {
@@ -109,6 +117,8 @@ def test_the_module_prints_the_page_without_a_warning():
         ("trust/clip_fraction", 0.2, None, False),
         ("trust/clip_fraction", 0.999, None, True),
         ("trust/ratio_outside_fraction", 0.999, None, True),
+        ("loss/skipped_minibatches", 0, None, False),
+        ("loss/skipped_minibatches", 1, None, True),
         ("trust/kl", 33.0, None, True),
         ("trust/kl", 0.01, None, False),
         ("trust/ratio_below_mean", 0.55, None, False),

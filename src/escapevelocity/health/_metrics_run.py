@@ -1,11 +1,12 @@
 """Columns about the run itself: position, returns, losses, norms, time."""
 
-from escapevelocity.health._metric import Metric
+from escapevelocity.health._metric import HealthyRange, Metric
 
 _TASK = "depends on the task"
 _BOOK = "bookkeeping"
 _OURS = "escapevelocity"
 _ENDED = "episodes that ended in the batch"
+_MINIBATCHES = "mean over the minibatches of all epochs"
 _MOALLA = "Moalla et al. 2024"
 
 RUN_METRICS = (
@@ -62,10 +63,10 @@ RUN_METRICS = (
     ),
     Metric(
         "loss/value",
-        "½·mean (V(s) − return)²",
-        _MOALLA + ", code (L2, unclipped)",
+        "mean squared error of the critic, (V(s) − return)², before its coefficient of 0.5",
+        _MOALLA + ", code (unclipped by default)",
         "reward²",
-        "last minibatch of the update",
+        _MINIBATCHES,
         None,
         _TASK,
     ),
@@ -74,18 +75,27 @@ RUN_METRICS = (
         "mean entropy in the objective, before its coefficient",
         "Schulman et al. 2017, Eq. 9",
         "nats",
-        "last minibatch of the update",
+        _MINIBATCHES,
         None,
         "see policy/entropy",
+    ),
+    Metric(
+        "loss/skipped_minibatches",
+        "minibatches whose loss or gradient was not finite, so that no step was taken",
+        _OURS,
+        "minibatches",
+        "the update",
+        HealthyRange(high=0.0, provisional=False),
+        "by definition: any at all means NaN or Inf in the loss, a gradient or a parameter",
     ),
     Metric(
         "norm/{actor,critic}_gradient",
         "global L2 norm of the gradient before clipping",
         _MOALLA,
         "objective per weight",
-        "last minibatch of the update",
+        _MINIBATCHES,
         None,
-        "clipped at the maximum gradient norm, so a large value costs step direction, not stability",
+        "the step sees it only after clipping to the maximum gradient norm",
     ),
     Metric(
         "norm/{actor,critic}_weights",
