@@ -24,7 +24,16 @@ _HOMES = {
     "train": "escapevelocity.ppo.training",
 }
 
-__all__ = ["PPOSpec", "TrainedAgent", "__version__", "default_spec", "load", "open_run", "resume_training", "train"]
+__all__ = [
+    "PPOSpec",
+    "TrainedAgent",
+    "__version__",
+    "default_spec",
+    "load",
+    "open_run",
+    "resume_training",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

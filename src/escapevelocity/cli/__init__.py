@@ -35,7 +35,13 @@ Start here:
 
 def usage() -> str:
     """The help text of `ev` itself."""
-    lines = ["usage: ev COMMAND ...", "", "Find out why policy optimisation stalls or collapses, and get it out.", "", "commands:"]
+    lines = [
+        "usage: ev COMMAND ...",
+        "",
+        "Find out why policy optimisation stalls or collapses, and get it out.",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", _START])
 

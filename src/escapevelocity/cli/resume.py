@@ -14,7 +14,8 @@ from escapevelocity.cli._parse import parse
 class Resume:
     """Go on with an interrupted, killed or failed run from its last committed segment.
 
-    What is computed is bit-identical to a run that was never stopped, on the same machine type, thread count and versions.
+    What is computed is bit-identical to a run that was never stopped, on the same machine type, thread count and
+    versions.
     """
 
     run: tyro.conf.Positional[Path]

@@ -16,8 +16,12 @@ from escapevelocity.ppo.config import PPOSpec
 class Train:
     """Train PPO on a task, with the health of its representation measured on every batch.
 
-    The preset follows from the task's family: mujoco (Moalla et al. 2024) for Gymnasium's MuJoCo tasks, classic (CleanRL)
-    for all others. `ev train TASK --help` shows the defaults for TASK. Records, checkpoints and settings land in OUT/NAME.
+    The preset follows from the task's family: mujoco (Moalla et al. 2024) for Gymnasium's MuJoCo tasks, classic
+    (CleanRL) for all others. `ev train TASK --help` shows the defaults for TASK. Records, checkpoints and settings
+    land in OUT/NAME.
+
+    Sources of the settings: [M] Moalla et al. 2024 (arXiv 2405.00662), [S] Schulman et al. 2017 (arXiv 1707.06347),
+    [G] Schulman et al. 2016 (arXiv 1506.02438), [C] CleanRL's ppo.py.
     """
 
     spec: PPOSpec = dataclasses.field(default_factory=PPOSpec)
@@ -78,7 +82,9 @@ def _defaults(arguments: list[str], help_only: bool) -> PPOSpec:
     task = named[0] if named else (arguments[0] if arguments and not arguments[0].startswith("-") else None)
     if config is not None:
         if preset is not None:
-            raise UserError(f"preset = {preset!r}: --config {config} already says every setting; leave one of the two out")
+            raise UserError(
+                f"preset = {preset!r}: --config {config} already says every setting; leave one of the two out"
+            )
         from escapevelocity.runs import load_spec
 
         return load_spec(PPOSpec, config, "ppo")
@@ -122,5 +128,8 @@ def _plan(spec: PPOSpec, path: Path) -> str:
     lines.append(f"members        {len(spec.seeds)} (seeds {' '.join(map(str, spec.seeds))})")
     lines.append(f"batches        {spec.num_batches} of {spec.batch_size} steps per member")
     lines.append(f"segments       {count}, each from fresh environments to a checkpoint:")
-    lines += [f"  {k + 1:>3}  steps {job.step(spec, k) + 1:>11,} – {job.step(spec, k + 1):>11,}" for k in range(count)]
+    lines += [
+        f"  {k + 1:>3}  steps {job.step(spec, k) + 1:>11,} – {job.step(spec, k + 1):>11,}"
+        for k in range(count)
+    ]
     return "\n".join(lines)

@@ -24,6 +24,15 @@ RUN_METRICS = (
     ),
     Metric("wall_time", "seconds of training so far", _OURS, "s", "since the start of the run", None, _BOOK),
     Metric(
+        "fault",
+        "what was not finite, with seed, batch and minibatch; empty if nothing",
+        _OURS,
+        "text",
+        "the batch",
+        None,
+        "a text: with --on-nonfinite stop it is the member's last row",
+    ),
+    Metric(
         "perf/return_mean",
         "mean of the episodes' undiscounted sums of raw rewards",
         _MOALLA,

@@ -61,7 +61,10 @@ class TrainedAgent:
         rows = np.atleast_2d(np.asarray(observation))
         size, count = self.task.observation_size, len(rows)
         require(
-            rows.ndim == 2 and rows.shape[1] == size, "observation", rows.shape, f"of shape ({size},) or (n, {size})"
+            rows.ndim == 2 and rows.shape[1] == size,
+            "observation",
+            rows.shape,
+            f"of shape ({size},) or (n, {size})",
         )
         require(mode or key is not None, "key", key, "a JAX PRNG key when mode=False")
         observer = Observer(
@@ -70,13 +73,17 @@ class TrainedAgent:
         )
         inputs = np.empty((count, observer.output_size), np.float32)
         observer.write(rows, np.broadcast_to(np.asarray(elapsed), (count,)), inputs)
-        actions = np.asarray(_choose(self.actor, inputs, None if mode else key, action_distribution(self.spec, self.task)))
+        actions = np.asarray(
+            _choose(self.actor, inputs, None if mode else key, action_distribution(self.spec, self.task))
+        )
         actions = actions + getattr(self.task.actions, "start", 0)
         return actions if np.ndim(observation) == 2 else actions[0]
 
 
 @partial(jax.jit, static_argnames="distribution")
-def _choose(actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution: ActionDistribution) -> jax.Array:
+def _choose(
+    actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution: ActionDistribution
+) -> jax.Array:
     params = distribution.params(actor.outputs(actor.mlp.trace(inputs)))
     if key is None:
         return distribution.to_environment(distribution.mode(params))
@@ -84,7 +91,9 @@ def _choose(actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution
     return distribution.to_environment(distribution.sample(params, noise))
 
 
-def load(path: str | os.PathLike[str], seed: int | None = None, checkpoint: int | None = None) -> TrainedAgent:
+def load(
+    path: str | os.PathLike[str], seed: int | None = None, checkpoint: int | None = None
+) -> TrainedAgent:
     """Load a trained agent from a run directory. Nothing in the run is executed.
 
     Args:
@@ -107,5 +116,7 @@ def load(path: str | os.PathLike[str], seed: int | None = None, checkpoint: int 
         seed=seed,
         env_steps=PPOJob().step(spec, number),
         actor=jax.tree.map(lambda x: jnp.asarray(x[index]), state.learner.agent.actor),
-        statistics=ObservationStatistics(*(np.asarray(x[index : index + 1], np.float64) for x in (state.mean, state.std))),
+        statistics=ObservationStatistics(
+            *(np.asarray(x[index : index + 1], np.float64) for x in (state.mean, state.std))
+        ),
     )

@@ -1,4 +1,4 @@
-"""Everything a PPO run depends on, as frozen dataclasses: they are the command line, `spec.json` and the run's identity.
+"""All that a PPO run depends on, as frozen dataclasses: the command line, `spec.json` and the run's identity.
 
 Sources in the field descriptions: [M] Moalla et al. 2024 (arXiv 2405.00662) and its code, [S] Schulman et al. 2017
 (arXiv 1707.06347), [G] Schulman et al. 2016 (GAE, arXiv 1506.02438), [C] CleanRL's ppo.py.
@@ -44,7 +44,12 @@ class EnvironmentConfig:
     def __post_init__(self) -> None:
         require(self.num_envs >= 1, "num-envs", self.num_envs, "at least 1")
         require(self.rollout_length >= 2, "rollout-length", self.rollout_length, "at least 2")
-        require(self.episode_limit is None or self.episode_limit >= 1, "episode-limit", self.episode_limit, "at least 1")
+        require(
+            self.episode_limit is None or self.episode_limit >= 1,
+            "episode-limit",
+            self.episode_limit,
+            "at least 1",
+        )
         require(self.normalization_steps >= 2, "normalization-steps", self.normalization_steps, "at least 2")
 
 
@@ -57,12 +62,15 @@ class NetworkConfig:
     activation: Activation = "tanh"
     """Activation of the hidden layers [M, Table 3]."""
     initialization: Literal["torch", "orthogonal"] = "torch"
-    """torch: weights and biases uniform ±1/√fan_in, heads too [M, code]; orthogonal: gains √2, 0.01, 1 and zero biases [C]."""
+    """torch: weights and biases uniform ±1/√fan_in, heads too [M, code]; orthogonal: gains √2, 0.01 (actor) and 1
+    (critic), zero biases [C]."""
     head: Head = "tanh_normal"
-    """Action distribution: tanh_normal and normal have a state-dependent std, normal_independent has one per dimension; softmax is for discrete actions."""
+    """Action distribution: tanh_normal and normal have a state-dependent std, normal_independent has one per
+    dimension; softmax is for discrete actions."""
 
     def __post_init__(self) -> None:
-        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", self.hidden, "one or more layers of at least 1 unit")
+        accepted = "one or more layers of at least 1 unit"
+        require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", self.hidden, accepted)
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,15 @@ class ObjectiveConfig:
         require(0 <= self.gamma <= 1, "gamma", self.gamma, "between 0 and 1")
         require(0 <= self.gae_lambda <= 1, "gae-lambda", self.gae_lambda, "between 0 and 1")
         require(0 < self.clip_epsilon < 1, "clip-epsilon", self.clip_epsilon, "above 0 and below 1")
-        require(0 <= self.entropy_coef < math.inf, "entropy-coef", self.entropy_coef, "a finite number of at least 0")
-        require(0 <= self.value_coef < math.inf, "value-coef", self.value_coef, "a finite number of at least 0")
+        require(
+            0 <= self.entropy_coef < math.inf,
+            "entropy-coef",
+            self.entropy_coef,
+            "a finite number of at least 0",
+        )
+        require(
+            0 <= self.value_coef < math.inf, "value-coef", self.value_coef, "a finite number of at least 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,9 @@ class OptimizerConfig:
     """Samples per gradient step [M, Table 3]."""
 
     def __post_init__(self) -> None:
-        require(0 < self.learning_rate < math.inf, "learning-rate", self.learning_rate, "a finite number above 0")
+        require(
+            0 < self.learning_rate < math.inf, "learning-rate", self.learning_rate, "a finite number above 0"
+        )
         require(0 <= self.adam_beta1 < 1, "adam-beta1", self.adam_beta1, "at least 0 and below 1")
         require(0 <= self.adam_beta2 < 1, "adam-beta2", self.adam_beta2, "at least 0 and below 1")
         require(0 < self.adam_eps < math.inf, "adam-eps", self.adam_eps, "a finite number above 0")
@@ -132,7 +149,8 @@ class MonitoringConfig:
     health_every: int = 1
     """Measure health on every n-th batch; 0 measures none."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
-    """A non-finite loss, gradient or parameter: stop the run (a population freezes that member), or skip the minibatch and count it."""
+    """A non-finite loss, gradient or parameter: stop the run (a population freezes that member), or skip the
+    minibatch and count it."""
 
     def __post_init__(self) -> None:
         require(self.health_every >= 0, "health-every", self.health_every, "0 (never) or a number of batches")
@@ -147,10 +165,13 @@ class PPOSpec:
     preset: Literal["mujoco", "classic"] = "mujoco"
     """Where the defaults come from: mujoco [M, Table 3] or classic [C]; follows from the task."""
     seeds: tuple[int, ...] = (1,)
-    """Seeds of the population, trained as one program: integers and inclusive ranges a:b. A seed fixes initialisation, environments and sampling."""
+    """Seeds of the population, trained as one program: integers and inclusive ranges a:b. A seed fixes
+    initialisation, environments and sampling."""
     steps: int = 5_000_000
     """Environment steps per seed; rounded down to whole batches."""
-    environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(default_factory=EnvironmentConfig)
+    environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(
+        default_factory=EnvironmentConfig
+    )
     """How the task is run and observed."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
     """Separate actor and critic."""
@@ -168,15 +189,21 @@ class PPOSpec:
             require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
         repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
         if repeated:
-            raise UserError(f"seeds = {' '.join(map(str, self.seeds))}: {repeated[0]} stands there more than once; each must be different")
+            given = " ".join(map(str, self.seeds))
+            raise UserError(
+                f"seeds = {given}: {repeated[0]} stands there more than once; each must be different"
+            )
         size, minibatch = self.batch_size, self.optimizer.minibatch_size
         if size % minibatch:
             near = max(d for d in range(1, minibatch + 1) if size % d == 0)
             raise UserError(
-                f"minibatch-size = {minibatch}: must divide the batch of {size} = num-envs × rollout-length; {near} does"
+                f"minibatch-size = {minibatch}: must divide the batch of {size} = num-envs × rollout-length; "
+                f"{near} does"
             )
         if self.num_batches == 0:
-            raise UserError(f"steps = {self.steps}: must be at least one batch of {size} = num-envs × rollout-length")
+            raise UserError(
+                f"steps = {self.steps}: must be at least one batch of {size} = num-envs × rollout-length"
+            )
 
     @property
     def batch_size(self) -> int:
@@ -189,7 +216,7 @@ class PPOSpec:
         return max(self.steps, 0) // self.batch_size
 
     def num_segments(self, episode_limit: int | None) -> int:
-        """Segments of the run: each at least 10 × the episode limit per environment, 40 at most (architecture.md, idea 1)."""
+        """Segments of the run: each at least 10 × the episode limit per environment, and 40 at most."""
         shortest = 10 * (episode_limit or DEFAULT_EPISODE_LIMIT) * self.environment.num_envs
         return min(MAX_SEGMENTS, max(1, self.steps // shortest), self.num_batches)
 

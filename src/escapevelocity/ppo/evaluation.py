@@ -44,7 +44,9 @@ def evaluate(agent: TrainedAgent, episodes: int = 10, mode: bool = True, seed: i
     observations = host.reset()
     start = getattr(agent.task.actions, "start", 0)
     for step in range(agent.task.episode_limit or MAX_UNLIMITED_STEPS):
-        host.send(agent.act(observations, step, mode, None if mode else jax.random.fold_in(key, step)) - start)
+        host.send(
+            agent.act(observations, step, mode, None if mode else jax.random.fold_in(key, step)) - start
+        )
         outcome = host.receive()
         returns += np.where(running, outcome.rewards, 0.0)
         lengths += running
@@ -53,13 +55,17 @@ def evaluate(agent: TrainedAgent, episodes: int = 10, mode: bool = True, seed: i
             break
         observations = np.array(outcome.next_observations)
         ended = np.flatnonzero(outcome.terminated | outcome.truncated)
-        if len(ended):  # Back ends want ended environments reset before the next step; their episodes are over.
+        if len(
+            ended
+        ):  # Back ends want ended environments reset before the next step; their episodes are over.
             observations[ended] = host.reset(ended)
     host.close()
     return Evaluation(returns, lengths)
 
 
-def record_video(agent: TrainedAgent, path: Path, mode: bool = True, seed: int = 0, max_frames: int = 500) -> int:
+def record_video(
+    agent: TrainedAgent, path: Path, mode: bool = True, seed: int = 0, max_frames: int = 500
+) -> int:
     """Write one episode as an animated GIF, drawn by Gymnasium's renderer.
 
     Returns:
@@ -81,7 +87,9 @@ def record_video(agent: TrainedAgent, path: Path, mode: bool = True, seed: int =
         observation, _ = environment.reset(seed=seed)
         for step in range(max_frames):
             frames.append(Image.fromarray(environment.render()))
-            action = agent.act(np.ravel(observation), step, mode, None if mode else jax.random.fold_in(key, step))
+            action = agent.act(
+                np.ravel(observation), step, mode, None if mode else jax.random.fold_in(key, step)
+            )
             observation, _, terminated, truncated, _ = environment.step(action)
             if terminated or truncated:
                 break

@@ -1,9 +1,9 @@
 """PPO as a job of the engine: a population trained segment by segment."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from escapevelocity.envs import ObservationStatistics, Task, describe_task, measure_observations
+from escapevelocity.envs import (
+    DiscreteActions,
+    ObservationStatistics,
+    Task,
+    describe_task,
+    measure_observations,
+)
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.group import Group, MemberRow
@@ -41,21 +47,26 @@ def task_of(spec: PPOSpec) -> Task:
     """
     env = spec.environment
     task = describe_task(spec.task, env.backend, env.episode_limit)
-    discrete = not hasattr(task.actions, "low")
+    discrete = isinstance(task.actions, DiscreteActions)
     if discrete != (spec.network.head == "softmax"):
         fitting = "softmax" if discrete else "tanh_normal, normal or normal_independent"
         raise UserError(
             f"head = {spec.network.head!r}: {spec.task} has {'discrete' if discrete else 'Box'} actions; use {fitting}"
         )
-    if spec.network.head == "tanh_normal" and not np.isfinite([*task.actions.low, *task.actions.high]).all():
-        raise UserError(f"head = 'tanh_normal': {spec.task} has unbounded actions; use normal or normal_independent")
+    bounds = [] if isinstance(task.actions, DiscreteActions) else [*task.actions.low, *task.actions.high]
+    if spec.network.head == "tanh_normal" and not np.isfinite(bounds).all():
+        raise UserError(
+            f"head = 'tanh_normal': {spec.task} has unbounded actions; use normal or normal_independent"
+        )
     if env.append_time and task.episode_limit is None:
-        raise UserError(f"append-time = True: {spec.task} has no time limit; give --episode-limit or --no-append-time")
+        raise UserError(
+            f"append-time = True: {spec.task} has no time limit; give --episode-limit or --no-append-time"
+        )
     return task
 
 
 class PPOJob:
-    """Proximal policy optimisation with the health of its representation measured (Schulman et al. 2017; Moalla et al. 2024)."""
+    """Proximal policy optimisation with its health measured (Schulman et al. 2017; Moalla et al. 2024)."""
 
     name = "ppo"
 
@@ -95,9 +106,10 @@ class PPOJob:
                         group.begin(batch)
                     collect(lanes, spec.environment.rollout_length)
                     boundary = batch + 1 == last
-                    done = list(pool.map(lambda group: group.learn(batch, boundary), groups))
+                    done = pool.map(Group.learn, groups, repeat(batch), repeat(boundary))
                     rows = [row for group_rows in done for row in group_rows]
-                    if not all([emit(row.columns) for row in rows]):
+                    answers = [emit(row.columns) for row in rows]
+                    if not all(answers):
                         break
                     _stop_if_none_is_left(rows, groups)
                     self._snapshot(spec, groups, batch + 1, emit)
@@ -127,13 +139,15 @@ def _seeds(seeds: tuple[int, ...]) -> Array:
 
 
 def _make_groups(spec: PPOSpec, state: TrainingState, segment: int) -> list[Group]:
-    """Two halves of the population, so that one's network works while the other's simulators do; a lone member is one group."""
+    """Two halves of the population: one's network works while the other's simulators do. A lone member is one group."""
     members = len(spec.seeds)
     edges = [0, members] if members == 1 else [0, (members + 1) // 2, members]
     lanes_each = 2 if members == 1 and spec.environment.num_envs > 1 else 1
     return [
-        Group(spec, task_of(spec), slice(start, stop), state, segment, lanes_each, (len(edges) - 1) * lanes_each)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        Group(
+            spec, task_of(spec), slice(start, stop), state, segment, lanes_each, (len(edges) - 1) * lanes_each
+        )
+        for start, stop in pairwise(edges)
     ]
 
 
@@ -144,14 +158,15 @@ def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingSta
 
 
 def _stop_if_none_is_left(rows: list[MemberRow], groups: list[Group]) -> None:
-    """End the run when no member is left, with the last good state and the offending batch of those that just failed."""
+    """End the run when no member is left, with the last good state and the offending batch of each that just failed."""
     failed = [row for row in rows if row.fault is not None]
     if not failed or any(group.active.any() for group in groups):
         return
     arrays: dict[str, Any] = {}
     for row in failed:
         assert row.fault is not None
-        arrays[f"state-seed-{row.seed}"], arrays[f"batch-seed-{row.seed}"] = row.fault.learner, row.fault.rollout
+        arrays[f"state-seed-{row.seed}"], arrays[f"batch-seed-{row.seed}"] = (
+            row.fault.learner,
+            row.fault.rollout,
+        )
     raise RunFailed("; ".join(row.columns["fault"] for row in failed), arrays)
-
-
