@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from escapevelocity.runs import Observer, RunFailed, resume, start
+from escapevelocity.runs import Observer, RunFailed, checkpoint, read_records, resume, start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,17 @@ class Announcer(Observer):
 
     def on_row(self, row: Any) -> None:
         print(f"row {row['batch']}", flush=True)
+
+
+def contents(run_dir: Path) -> dict[str, Any]:
+    """All that must not depend on interruptions: records but wall time, checkpoints and snapshots."""
+    found: dict[str, Any] = {"records": repr(read_records(run_dir).drop_columns(["wall_time"]).to_pylist())}
+    for kind in ("checkpoints", "snapshots"):
+        folder = run_dir / kind
+        for number in checkpoint.numbers(folder):
+            for name, array in checkpoint.load_arrays(folder, number).items():
+                found[f"{kind}/{number}/{name}"] = (array.dtype.name, array.shape, array.tobytes())
+    return found
 
 
 def main() -> int:

@@ -31,9 +31,18 @@ class Audience:
         self._observers = list(observers)
 
     def start(self, info: RunInfo) -> None:
-        """Tell all; an exception here is a wrong set-up and goes on up."""
-        for observer in self._observers:
-            observer.on_start(info)
+        """Tell all; an exception here is a wrong set-up and goes on up, after those that had started are
+        ended.
+        """
+        started = []
+        try:
+            for observer in self._observers:
+                observer.on_start(info)
+                started.append(observer)
+        except BaseException as error:
+            self._observers = started
+            self.end(Status("failed" if isinstance(error, Exception) else "interrupted", _one_line(error)))
+            raise
 
     def row(self, row: Mapping[str, Any]) -> str | None:
         """Tell all; the reason of the first that asks to stop, or None."""
@@ -101,12 +110,12 @@ class Session:
     spec: Any
     spec_hash: str
     run_dir: Path
-    total: int
     audience: Audience
     signals: Signals
     wall_time_before: float = 0.0
     checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     done: int = 0
+    total: int = 0
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
@@ -145,12 +154,12 @@ class Session:
             if before != after:
                 raise TypeError(f"job {self.job.name}: state leaf {name} was {before}, is now {after}")
 
-    def run(self, state: Any) -> Status:
-        """Compute what is left, from `state` after `self.done` segments."""
+    def run(self, prepare: Callable[[], Any]) -> Status:
+        """Compute what is left, from the state that `prepare` gives after it has put the folder in order."""
         emission: Emission | None = None
         try:
+            state = prepare()
             self.write_status("running")
-            self.audience.start(self.info())
             while self.done < self.total:
                 emission = Emission(self, self.done)
                 with self.signals.armed():

@@ -49,17 +49,23 @@ def start(
         Exception: whatever the job raised; the status is then failed, and the rows so far are kept.
     """
     run_dir = Path(run_dir)
+    text = canonical_json(spec, job.name)
     digest = spec_hash(spec, job.name)
     with _occupied(run_dir) as signals:
         _refuse_used(job, spec, run_dir, digest)
+        session = Session(job, spec, digest, run_dir, Audience(observers), signals)
+
+        def prepare() -> Any:
+            write_bytes(run_dir / SPEC_FILE, text.encode())
+            here = {"segments_done": 0, **provenance.collect()}
+            write_json(run_dir / PROVENANCE_FILE, {"sessions": [here]})
+            return session.commit(state, 0)
+
         try:
-            total, state = _begin(job, spec, signals)
+            state = _begin(session)
         except Interrupted:
             return Status("interrupted", signals.why, exit_code=signals.exit_code)
-        write_bytes(run_dir / SPEC_FILE, canonical_json(spec, job.name).encode())
-        write_json(run_dir / PROVENANCE_FILE, {"sessions": [{"segments_done": 0, **provenance.collect()}]})
-        session = Session(job, spec, digest, run_dir, total, Audience(observers), signals)
-        return session.run(session.commit(state, 0))
+        return session.run(prepare)
 
 
 def resume(
@@ -92,24 +98,29 @@ def resume(
         number, messages = checkpoint.latest_good(folder)
         if old is not None and old.state == "finished" and number == old.segments_total and not messages:
             raise UserError(f"{run_dir} is finished; to run it again give another --name")
+        meta = None if number is None else checkpoint.load_meta(folder, number)
+        session = Session(job, spec, digest, run_dir, Audience(observers), signals)
+        session.wall_time_before = old.wall_time if old else 0.0
+        if meta is not None:
+            _require_lineage(run_dir, meta, digest)
+            session.done, session.checksums = meta["number"], dict(meta["records"])
+
+        def prepare() -> Any:
+            drop_uncommitted(run_dir, session.done)
+            remove_leftovers(run_dir)
+            for text in messages + _note_session(run_dir, session.done):
+                session.audience.message(text)
+            return (
+                session.commit(initial, 0)
+                if number is None
+                else checkpoint.load(folder, number, like=initial)
+            )
+
         try:
-            total, state = _begin(job, spec, signals)
+            initial = _begin(session)
         except Interrupted:
             return Status("interrupted", signals.why, exit_code=signals.exit_code)
-        audience = Audience(observers)
-        before = old.wall_time if old else 0.0
-        session = Session(job, spec, digest, run_dir, total, audience, signals, wall_time_before=before)
-        session.require_signature(state)
-        if number is not None:
-            meta = checkpoint.load_meta(folder, number)
-            _require_lineage(run_dir, meta, digest)
-            state = checkpoint.load(folder, number, like=state)
-            session.done, session.checksums = number, dict(meta["records"])
-        drop_uncommitted(run_dir, session.done)
-        remove_leftovers(run_dir)
-        for text in messages + _note_session(run_dir, session.done):
-            audience.message(text)
-        return session.run(session.commit(state, 0) if number is None else state)
+        return session.run(prepare)
 
 
 def run_directory(out: str | os.PathLike[str], name: str | None, default_name: str) -> Path:
@@ -155,18 +166,23 @@ def _occupied(run_dir: Path) -> Iterator[Signals]:
             lock.release()
 
 
-def _begin(job: Job[Any, Any], spec: Any, signals: Signals) -> tuple[int, Any]:
-    """Make the initial state, before anything is on disk; raises `Interrupted` when a signal comes
-    meanwhile.
+def _begin(session: Session) -> Any:
+    """Make the initial state and start the observers, while nothing on disk has changed.
+
+    Raises:
+        Interrupted: when a signal comes meanwhile.
     """
     try:
-        with signals.armed():
-            total = job.segments(spec)
-            require(total >= 1, "segments", total, "at least 1; the run is too short")
-            return total, job.initial_state(spec)
+        with session.signals.armed():
+            session.total = session.job.segments(session.spec)
+            require(session.total >= 1, "segments", session.total, "at least 1; the run is too short")
+            state = session.job.initial_state(session.spec)
+            session.require_signature(state)
+            session.audience.start(session.info())
+            return state
     except BaseException as error:
-        signals.note(error)
-        if signals.received is None:
+        session.signals.note(error)
+        if session.signals.received is None:
             raise
         raise Interrupted from error
 
