@@ -17,7 +17,7 @@ NETWORKS = ("actor", "critic")
 AFTER = ("", "_after")
 # Typed out from the record columns of the architecture, not derived from the table.
 EXPECTED = (
-    {"seed", "segment", "batch", "env_steps", "wall_time", "health/undefined"}
+    {"seed", "segment", "batch", "env_steps", "wall_time", "health/undefined", "fault"}
     | {f"perf/{x}" for x in ("return_mean", "return_max", "length_mean", "episodes", "episodes_cut")}
     | {"policy/entropy", "policy/entropy_base", "policy/variance", "policy/variance_after"}
     | {"value/std", "value/std_after", "trust/kl"}
