@@ -1,7 +1,8 @@
 """What a person sees of a run: a live table, plain lines, trackers, figures."""
 
-from escapevelocity.report.plain import PlainLines, terminal_observer
-from escapevelocity.report.table import LiveTable
+from escapevelocity.report.plain import PlainLines
+from escapevelocity.report.plots import plot_columns, plot_run
+from escapevelocity.report.table import LiveTable, terminal_observer
 from escapevelocity.report.trackers import TRACKERS, TensorBoardTracker, WandbTracker, make_trackers
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     "TensorBoardTracker",
     "WandbTracker",
     "make_trackers",
+    "plot_columns",
+    "plot_run",
     "terminal_observer",
 ]

@@ -74,7 +74,7 @@ def write_number(value: float) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     size = abs(value)
-    if size >= 1e5 or 0 < size < 1e-3:
+    if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.1e}"
     if size >= 100 or value == round(value):
         return f"{value:,.0f}"

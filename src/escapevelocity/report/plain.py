@@ -105,19 +105,3 @@ def _value(progress: Progress, index: int) -> str:
     if is_marked(shown.column, worst, progress.width):
         return f"{cell.text} (worst {write_number(worst)}!)"
     return cell.text
-
-
-def terminal_observer(stream: TextIO | None = None) -> Observer:
-    """Choose what shows a run: the live table on a terminal, plain lines anywhere else.
-
-    Args:
-        stream: where to print; by default standard output.
-    """
-    from rich.console import Console
-
-    console = Console(file=stream)
-    if console.is_terminal and not console.is_dumb_terminal:
-        from escapevelocity.report.table import LiveTable
-
-        return LiveTable(console)
-    return PlainLines(stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,6 +16,7 @@ from rich.text import Text
 from escapevelocity.report._farewell import farewell, fault_lines
 from escapevelocity.report._progress import Cell, Line, Progress
 from escapevelocity.report._shown import SHOWN, write_number, write_time
+from escapevelocity.report.plain import PlainLines
 from escapevelocity.runs import Observer, RunInfo, Status
 
 REFRESH_PER_SECOND = 2
@@ -123,3 +124,15 @@ def styled(cell: Cell) -> Text:
     """Write a cell, marked when its value is outside its healthy range."""
     # The blank keeps the digits of marked and unmarked numbers in line.
     return Text(cell.text + "!", MARK_STYLE) if cell.marked else Text(cell.text + " ")
+
+
+def terminal_observer(stream: TextIO | None = None) -> Observer:
+    """Choose what shows a run: the live table on a terminal, plain lines anywhere else.
+
+    Args:
+        stream: where to print; by default standard output.
+    """
+    console = Console(file=stream)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveTable(console)
+    return PlainLines(stream)

@@ -1,0 +1,28 @@
+"""`ev list`: the runs below a folder."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class ListRuns:
+    """List runs with their state, progress, speed, last return and what is outside its healthy range."""
+
+    out: tyro.conf.Positional[Path] = Path("runs")
+    """The folder that holds runs."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev list`; returns the exit code."""
+    command = parse(ListRuns, argv, "ev list")
+    from rich.console import Console
+
+    from escapevelocity.report.overview import runs_table
+
+    Console().print(runs_table(command.out))
+    return 0

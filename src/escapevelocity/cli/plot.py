@@ -1,0 +1,39 @@
+"""`ev plot`: a run's returns and health as PNG and PDF."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """Draw returns and health of one or several runs: mean and min–max over seeds, smoothed as in the paper."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """The runs' folders; several are drawn into one figure, each in a colour of its own."""
+    out: Path | None = None
+    """Folder for the files; by default the plots folder of the first run."""
+    columns: tuple[str, ...] = ()
+    """Draw these columns of the records instead, a panel each (docs/metrics.md lists them)."""
+    name: str | None = None
+    """The files' name without ending; by default health, or columns with --columns."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev plot`; returns the exit code."""
+    command = parse(Plot, argv, "ev plot")
+    from escapevelocity.report.plots import default_folder, plot_columns, plot_run
+
+    runs, out = command.runs, command.out or default_folder(command.runs)
+    if command.columns:
+        name = command.name or "columns"
+        paths = [plot_columns(runs, command.columns, out / f"{name}.{kind}") for kind in ("png", "pdf")]
+    else:
+        paths = plot_run(runs, out, name=command.name or "health")
+    for path in paths:
+        print(path)
+    return 0

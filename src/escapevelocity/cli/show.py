@@ -1,0 +1,28 @@
+"""`ev show`: all about one run."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Show:
+    """Show a run: how it ended, settings that differ from its preset, last values, faults, checkpoints."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev show`; returns the exit code."""
+    command = parse(Show, argv, "ev show")
+    from rich.console import Console
+
+    from escapevelocity.report.overview import run_page
+
+    Console().print(run_page(command.run), highlight=False)
+    return 0

@@ -1,0 +1,156 @@
+"""From records to curves: thinned to 0.1 % of the run, mean and min–max over seeds, smoothed."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs import Run
+
+ALPHA = 0.05
+"""Weight of the newest point in the moving average (Moalla et al. 2024)."""
+BINS = 1000
+"""One point for each 0.1 % of the run."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column over the run: smoothed mean, minimum and maximum over seeds; NaN where it is undefined."""
+
+    steps: Float[np.ndarray, " points"]
+    """Environment steps."""
+    mean: Float[np.ndarray, " points"]
+    low: Float[np.ndarray, " points"]
+    high: Float[np.ndarray, " points"]
+    ends: tuple[tuple[float, float], ...] = ()
+    """Where a member was frozen before the others ended: (steps, its last smoothed value)."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is a single point, defined or not."""
+        return self.steps.size > 0
+
+
+def moving_average(
+    values: Float[np.ndarray, " points"], alpha: float = ALPHA
+) -> Float[np.ndarray, " points"]:
+    """Take the exponential moving average y₀ = x₀, y_t = α·x_t + (1 − α)·y_{t−1}, not bias-adjusted.
+
+    An undefined point (NaN) stays undefined and leaves the average where it was.
+
+    Args:
+        values: x.
+        alpha: α, weight of the newest point.
+
+    Example:
+        >>> moving_average(np.array([0.0, 1.0, np.nan, 1.0]), alpha=0.5)
+        array([0.  , 0.5 ,  nan, 0.75])
+    """
+    smoothed = np.full(values.shape, np.nan)
+    last = np.nan
+    for index, value in enumerate(values):
+        if not np.isnan(value):
+            last = value if np.isnan(last) else alpha * value + (1.0 - alpha) * last
+            smoothed[index] = last
+    return smoothed
+
+
+def thinned(steps: Float[np.ndarray, " points"], total: float) -> np.ndarray:
+    """Choose the last point of every 0.1 % of the run.
+
+    Args:
+        steps: environment steps, increasing.
+        total: environment steps of the whole run.
+
+    Returns:
+        Indices into `steps`.
+    """
+    bins = np.ceil(steps * (BINS / total))
+    return np.flatnonzero(np.append(bins[1:] != bins[:-1], True)) if steps.size else np.zeros(0, int)
+
+
+def curve(run: Run, records: pa.Table, column: str) -> Curve:
+    """Turn a column of a run's records into its curve.
+
+    Args:
+        run: the run.
+        records: its records.
+        column: a numeric column; one that the records lack, or never measured, gives an empty curve.
+    """
+    if column not in records.column_names:
+        nothing = np.zeros(0)
+        return Curve(nothing, nothing, nothing, nothing)
+    kept = records.filter(records[column].is_valid())
+    steps, position = np.unique(_floats(kept, "env_steps"), return_inverse=True)
+    seeds, member = np.unique(_seeds(kept), return_inverse=True)
+    values = np.full((seeds.size, steps.size), np.nan)
+    values[member, position] = _floats(kept, column)
+    present = np.zeros(values.shape, bool)
+    present[member, position] = True
+    chosen = thinned(steps, run.status.steps_total or max(steps, default=1.0))
+    steps, values, present = steps[chosen], values[:, chosen], present[:, chosen]
+    with warnings.catch_warnings():  # a point at which no member has a value is NaN, which is what is wanted
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean, low, high = (reduce(values, axis=0) for reduce in (np.nanmean, np.nanmin, np.nanmax))
+    return Curve(
+        steps, *(moving_average(x) for x in (mean, low, high)), ends=_early_ends(steps, values, present)
+    )
+
+
+def require_records(run: Run) -> pa.Table:
+    """Read a run's records.
+
+    Raises:
+        UserError: when there are none.
+    """
+    records = run.records()
+    if records.num_rows == 0 or "env_steps" not in records.column_names:
+        raise UserError(f"{run.path} has no records to draw; `ev resume {run.path}` computes them")
+    return records
+
+
+def require_numeric(records: pa.Table, column: str) -> None:
+    """Refuse a column that the records do not have or that holds no numbers.
+
+    Raises:
+        UserError: naming the nearest columns.
+    """
+    numeric = [
+        field.name
+        for field in records.schema
+        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+    ]
+    if column not in numeric:
+        near = difflib.get_close_matches(column, numeric, n=3, cutoff=0.3) or numeric[:3]
+        raise UserError(
+            f"columns = {column!r}: must be a numeric column of the records, such as {', '.join(near)}"
+        )
+
+
+def _early_ends(
+    steps: Float[np.ndarray, " points"],
+    values: Float[np.ndarray, "seeds points"],
+    present: np.ndarray,
+) -> tuple[tuple[float, float], ...]:
+    ends = []
+    for own, there in zip(values, present, strict=True):
+        last = int(np.flatnonzero(there)[-1]) if there.any() else steps.size - 1
+        own = moving_average(own[: last + 1])
+        defined = own[~np.isnan(own)]
+        if last < steps.size - 1 and defined.size:
+            ends.append((float(steps[last]), float(defined[-1])))
+    return tuple(ends)
+
+
+def _floats(table: pa.Table, column: str) -> Float[np.ndarray, " rows"]:
+    return np.asarray(table[column].to_numpy(), np.float64)
+
+
+def _seeds(table: pa.Table) -> np.ndarray:
+    return table["seed"].to_numpy() if "seed" in table.column_names else np.zeros(table.num_rows, int)

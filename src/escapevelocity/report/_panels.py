@@ -1,0 +1,70 @@
+"""What a figure shows, as data: its panels, the columns in them, and a run's curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from escapevelocity.errors import UserError
+from escapevelocity.health import metric
+from escapevelocity.report._curves import Curve
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set of axes."""
+
+    title: str
+    unit: str
+    """Label of the y axis."""
+    columns: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """What tells several columns of one panel apart."""
+    scale: Literal["linear", "log"] = "linear"
+    of_width: bool = False
+    """Whether it counts units or directions of a layer, so that the axis begins at 0."""
+    ratios: bool = False
+    """Whether 1 and 1 ± ε are marked."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run in the figure."""
+
+    label: str
+    curves: dict[str, Curve]
+    """By column."""
+    steps: float
+    """How far it has come."""
+    clip_epsilon: float | None
+    width: int | None
+    """Units of the penultimate layer."""
+
+
+PANELS = (
+    Panel("Return", "episode return", ("perf/return_mean",)),
+    Panel("Actor feature rank (PCA)", "rank", ("health/actor/feature_rank_pca",), of_width=True),
+    Panel("Critic feature rank (PCA)", "rank", ("health/critic/feature_rank_pca",), of_width=True),
+    Panel("Actor pre-activation norm", "mean L2 norm", ("health/actor/preactivation_norm",), scale="log"),
+    Panel("Actor dead neurons", "units", ("health/actor/dead_neurons",), of_width=True),
+    Panel(
+        "Ratios outside 1 ± ε",
+        "mean ratio",
+        ("trust/ratio_above_mean", "trust/ratio_below_mean"),
+        ("above 1 + ε", "below 1 − ε"),
+        scale="log",
+        ratios=True,
+    ),
+    Panel("Policy entropy", "nats", ("policy/entropy",)),
+    Panel("Policy variance", "across states", ("policy/variance",), scale="log"),
+)
+"""Return, ranks, norm, dead neurons, ratios, entropy and variance (Moalla et al. 2024, Figs. 1–3)."""
+
+
+def column_panel(column: str) -> Panel:
+    """Make a panel for any column, with its unit where docs/metrics.md has one."""
+    try:
+        unit = metric(column).unit
+    except UserError:  # a column of another job
+        unit = ""
+    return Panel(column, "" if unit == "–" else unit, (column,))

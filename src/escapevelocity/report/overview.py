@@ -1,0 +1,262 @@
+"""Runs on disk as text: a table of all, and all about one. Reads only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from escapevelocity.errors import UserError
+from escapevelocity.health import METRICS
+from escapevelocity.report._farewell import fault_lines
+from escapevelocity.report._shown import (
+    RANGED,
+    UNDEFINED,
+    find_setting,
+    is_marked,
+    layer_width,
+    number,
+    write_number,
+    write_time,
+)
+from escapevelocity.runs import Listed, Run, list_runs, open_run
+
+MARK_STYLE = "bold red"
+_STATE_STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "failed": MARK_STYLE,
+    "damaged": MARK_STYLE,
+}
+_SEEDS_SHOWN = 5
+
+
+def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
+    """Make a table of the runs below a folder: state, progress, speed, last return, and what is outside its healthy range.
+
+    Args:
+        out_dir: the folder that holds runs.
+
+    Raises:
+        UserError: when it is not a folder.
+    """
+    listed = list_runs(out_dir)
+    if not listed:
+        return Text(f"no runs below {out_dir}; `ev train Hopper-v4 --out {out_dir}` makes one")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    for header in ("run", "task", "state"):
+        table.add_column(header)
+    for header in ("seeds", "done", "steps/s", "last return"):
+        table.add_column(header, justify="right")
+    table.add_column("outside its healthy range")
+    for one in listed:
+        table.add_row(*_list_row(one, Path(out_dir)))
+    return table
+
+
+def _list_row(listed: Listed, out_dir: Path) -> list[RenderableType]:
+    name = Text(str(listed.path.relative_to(out_dir)))
+    state = Text(listed.state, _STATE_STYLES[listed.state])
+    if listed.run is None:
+        return [name, UNDEFINED, state, *[UNDEFINED] * 4, Text(listed.damage, MARK_STYLE)]
+    run, status = listed.run, listed.run.status
+    members = len(find_setting(run.spec, "seeds") or (0,))
+    speed = status.steps_done * members / status.wall_time if status.wall_time > 0 else math.nan
+    done = status.steps_done / status.steps_total if status.steps_total else 0.0
+    try:
+        latest = _latest(run.records())
+        marks = Text(
+            "; ".join(text for column in RANGED if (text := _outside(column, latest, run))), MARK_STYLE
+        )
+    except UserError as error:
+        latest, marks = {}, Text(str(error), MARK_STYLE)
+    returns = [
+        x for x in (number(row.get("perf/return_mean")) for row in latest.values()) if not math.isnan(x)
+    ]
+    last = write_number(statistics.median(returns)) if returns else UNDEFINED
+    task = Text(str(find_setting(run.spec, "task") or run.job))
+    return [name, task, state, str(members), f"{done:.0%}", write_number(speed), last, marks]
+
+
+def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
+    """Tell all about a run: how it ended, settings, provenance, last values with marks, faults, checkpoints.
+
+    Settings are shown where they differ from the run's preset. Last values are those of each member's newest
+    row that has them.
+
+    Args:
+        run: the run or its folder.
+
+    Raises:
+        UserError: when it is not a run, or its records are damaged.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    records = run.records()
+    return Group(
+        _status_part(run),
+        _heading("settings"),
+        _settings_part(run),
+        _heading("provenance"),
+        _provenance_part(run),
+        _heading("last values"),
+        _values_part(run, _latest(records)),
+        *_faults_part(records),
+        _heading("checkpoints"),
+        _checkpoints_part(run),
+    )
+
+
+def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
+    """Give the settings that differ from the run's preset: dotted name to (value, the preset's value).
+
+    A job without presets gives every setting, with None for the preset's.
+    """
+    if run.job != "ppo":
+        return {name: (value, None) for name, value in _flat(run.spec).items()}
+    from escapevelocity.ppo.config import PPOSpec
+    from escapevelocity.ppo.presets import preset_spec
+    from escapevelocity.runs import spec_from_json
+
+    spec = spec_from_json(PPOSpec, run.spec)
+    preset = preset_spec(spec.preset, spec.task, spec.network.head == "softmax", spec.seeds)
+    own, usual = _flat(dataclasses.asdict(spec)), _flat(dataclasses.asdict(preset))
+    return {name: (value, usual.get(name)) for name, value in own.items() if value != usual.get(name)}
+
+
+def _status_part(run: Run) -> RenderableType:
+    status = run.status
+    text = Text()
+    text.append(f"{run.path}  ", "bold")
+    text.append(status.state, _STATE_STYLES[status.state])
+    text.append(f": {status.why}\n" if status.why else "\n")
+    text.append(
+        f"{status.steps_done:,} of {status.steps_total:,} steps per seed · segment {status.segments_done}/"
+        f"{status.segments_total} · {write_time(status.wall_time)} of running · on {status.host or 'an unknown machine'}"
+    )
+    return text
+
+
+def _settings_part(run: Run) -> RenderableType:
+    task, seeds = find_setting(run.spec, "task"), find_setting(run.spec, "seeds")
+    preset = find_setting(run.spec, "preset")
+    lines = [f"job {run.job}" + (f", task {task}" if task else "") + (f", preset {preset}" if preset else "")]
+    if seeds:
+        lines.append("seeds " + " ".join(map(str, seeds)))
+    for name, (value, usual) in sorted(settings_changed(run).items()):
+        lines.append(f"{name} = {value}" + ("" if usual is None else f"  (preset: {usual})"))
+    return Text("\n".join(lines))
+
+
+def _provenance_part(run: Run) -> RenderableType:
+    path = run.path / "provenance.json"
+    try:
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+        last: Mapping[str, Any] = sessions[-1]
+        given = {name: value for name, value in last.items() if value is not None and name != "segments_done"}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return Text(f"{path} is missing or damaged", MARK_STYLE)
+    versions = {name.removeprefix("version/"): v for name, v in given.items() if name.startswith("version/")}
+    rest = {name: v for name, v in given.items() if not name.startswith("version/")}
+    lines = ["  ".join(f"{name} {value}" for name, value in part.items()) for part in (versions, rest)]
+    return Text("\n".join(lines) + (f"\nresumed {len(sessions) - 1} times" if len(sessions) > 1 else ""))
+
+
+def _values_part(run: Run, latest: Mapping[int, Mapping[str, Any]]) -> RenderableType:
+    if not latest:
+        return Text("no records yet")
+    seeds = list(latest)[:_SEEDS_SHOWN]
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("metric", no_wrap=True)
+    for seed in seeds:
+        table.add_column(f"seed {seed}", justify="right", no_wrap=True)
+    table.add_column("healthy", no_wrap=True)
+    width = layer_width(run.spec)
+    healthy = {column: str(m.healthy) for m in METRICS if m.healthy is not None for column in m.columns()}
+    columns = dict.fromkeys(
+        column for row in latest.values() for column, value in row.items() if _is_number(value)
+    )
+    for column in sorted(columns, key=_order):
+        cells = []
+        for seed in seeds:
+            value = number(latest[seed].get(column))
+            marked = is_marked(column, value, width)
+            cells.append(Text(write_number(value) + ("!" if marked else " "), MARK_STYLE if marked else ""))
+        table.add_row(column, *cells, healthy.get(column, UNDEFINED))
+    if len(latest) > len(seeds):
+        return Group(table, Text(f"… and {len(latest) - len(seeds)} more seeds, in the records", "dim"))
+    return table
+
+
+def _faults_part(records: pa.Table) -> list[RenderableType]:
+    if "fault" not in records.column_names:
+        return []
+    faults = [text for text in records["fault"].to_pylist() if text]
+    if not faults:
+        return []
+    return [_heading("faults"), *(Text(text, MARK_STYLE) for text in fault_lines(dict(enumerate(faults))))]
+
+
+def _checkpoints_part(run: Run) -> RenderableType:
+    checkpoints = ", ".join(f"{saved.number} ({saved.step:,} steps)" for saved in run.checkpoints())
+    return Text(f"{checkpoints or 'none'}\nsnapshots: {len(run.snapshots())}")
+
+
+def _latest(records: pa.Table) -> dict[int, dict[str, Any]]:
+    """Give every member's newest value of each column; a column not measured in the last batch keeps an older one."""
+    latest: dict[int, dict[str, Any]] = {}
+    tail = max(0, records.num_rows - 1000 * max(1, len(set(_column(records, "seed")))))
+    for row in records.slice(tail).to_pylist():  # sorted by batch
+        member = latest.setdefault(row.get("seed", 0), {})
+        for name, value in row.items():
+            undefined_return = name.startswith("perf/") and isinstance(value, float) and math.isnan(value)
+            if name not in member or not (value is None or undefined_return):
+                member[name] = value
+    return dict(sorted(latest.items()))
+
+
+def _outside(column: str, latest: Mapping[int, Mapping[str, Any]], run: Run) -> str:
+    width = layer_width(run.spec)
+    values = [number(row.get(column)) for row in latest.values()]
+    marked = sorted({value for value in values if is_marked(column, value, width)})
+    if not marked:
+        return ""
+    return f"{column} {write_number(marked[0])}" + (
+        f" to {write_number(marked[-1])}" if len(marked) > 1 else ""
+    )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", "bold")
+
+
+def _column(records: pa.Table, name: str) -> list[Any]:
+    return records[name].to_pylist() if name in records.column_names else [0]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_POSITIONS = {column: index for index, column in enumerate(c for m in METRICS for c in m.columns())}
+
+
+def _order(column: str) -> tuple[int, str]:
+    return _POSITIONS.get(column, len(_POSITIONS)), column

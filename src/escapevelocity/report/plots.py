@@ -1,0 +1,149 @@
+"""Figures of runs, as the paper draws them: mean and min–max over seeds against environment steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from escapevelocity.errors import UserError
+from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
+from escapevelocity.report._panels import PANELS, Panel, Series, column_panel
+from escapevelocity.report._shown import find_setting, layer_width
+from escapevelocity.runs import Run, open_run
+
+_NOTE = "Ranks, norm, dead neurons, entropy and variance before the update; dashed: 1 ± ε. "
+FORMATS = ("png", "pdf", "svg")
+RunLike: TypeAlias = Run | str | os.PathLike[str]
+
+
+def plot_run(
+    run: RunLike | Sequence[RunLike],
+    out_dir: str | os.PathLike[str],
+    fmt: Sequence[str] = ("png", "pdf"),
+    name: str = "health",
+) -> list[Path]:
+    """Draw the paper-style figure of one or several runs.
+
+    Return, feature ranks of actor and critic (PCA), pre-activation norm, dead neurons, the ratios outside
+    1 ± ε, entropy and policy variance (Moalla et al. 2024, Figs. 1–3). Smoothed as there: thinned to 0.1 % of
+    the run, then an exponential moving average (α = 0.05, not bias-adjusted) on each of mean, minimum and
+    maximum over seeds. A panel whose columns were not recorded says "not measured".
+
+    Args:
+        run: a run or its folder, or several, each then in a colour of its own.
+        out_dir: where the files go; it is made.
+        fmt: kinds of files: png, pdf, svg.
+        name: the files' name, without the ending.
+
+    Returns:
+        The files' paths, in the order of `fmt`.
+
+    Raises:
+        UserError: for a folder that is not a run, a run without records, or an unknown kind of file.
+
+    Example:
+        >>> plot_run("runs/demo", "runs/demo/plots")  # doctest: +SKIP
+        [PosixPath('runs/demo/plots/health.png'), PosixPath('runs/demo/plots/health.pdf')]
+    """
+    paths = [Path(out_dir) / f"{name}.{kind}" for kind in fmt]
+    return _write(run, PANELS, paths, _NOTE)
+
+
+def plot_columns(
+    run: RunLike | Sequence[RunLike], names: Sequence[str], path: str | os.PathLike[str]
+) -> Path:
+    """Draw any columns of the records of one or several runs, a panel each, smoothed as in `plot_run`.
+
+    Args:
+        run: a run or its folder, or several.
+        names: columns, such as "trust/kl" or "health/critic/srank" (docs/metrics.md has them all).
+        path: the file; its ending says the kind: .png, .pdf or .svg.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: for an unknown column (the nearest are named) or ending, or as in `plot_run`.
+    """
+    if not names:
+        raise UserError("columns = (): must be one or more columns, such as trust/kl perf/return_mean")
+    runs = _open(run)
+    for one in runs:
+        records = require_records(one)
+        for column in names:
+            require_numeric(records, column)
+    return _write(runs, [column_panel(column) for column in names], [Path(path)], "")[0]
+
+
+def default_folder(run: RunLike | Sequence[RunLike]) -> Path:
+    """Give the folder for figures where the user names none: `plots` in the first run's folder.
+
+    Raises:
+        UserError: when there is no run, or it is none.
+    """
+    return _open(run)[0].path / "plots"
+
+
+def _write(
+    run: RunLike | Sequence[RunLike], panels: Sequence[Panel], paths: Sequence[Path], note: str
+) -> list[Path]:
+    from escapevelocity.report import _figure
+    from escapevelocity.runs.atomic import make_folder, write_bytes
+
+    for path in paths:
+        kind = path.suffix.removeprefix(".")
+        if kind not in FORMATS:
+            raise UserError(f"format = {kind!r}: must be one of {', '.join(FORMATS)}")
+    runs = _open(run)
+    series = [_series(one, panels, label) for one, label in zip(runs, _labels(runs), strict=True)]
+    ended = any(curve.ends for one in series for curve in one.curves.values())
+    with _figure.paper_style():
+        figure = _figure.draw(panels, series, _caption(runs, note, ended))
+        for path in paths:
+            make_folder(path.parent)
+            write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
+    return list(paths)
+
+
+def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:
+    several = [run] if isinstance(run, Run | str | os.PathLike) else list(run)
+    if not several:
+        raise UserError("run = (): must be one or more runs' folders")
+    return [one if isinstance(one, Run) else open_run(one) for one in several]
+
+
+def _series(run: Run, panels: Sequence[Panel], label: str) -> Series:
+    records = require_records(run)
+    curves: dict[str, Curve] = {
+        column: curve(run, records, column) for panel in panels for column in panel.columns
+    }
+    furthest = max(records["env_steps"].to_pylist())
+    # A run that is still going on, or was cut short, is drawn as far as it came.
+    return Series(
+        label,
+        curves,
+        float(furthest),
+        find_setting(run.spec, "objective", "clip_epsilon"),
+        layer_width(run.spec),
+    )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Name each run by its folder, or by its whole path where two folders share a name."""
+    names = [run.path.resolve().name for run in runs]
+    return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
+
+
+def _caption(runs: Sequence[Run], note: str, ended: bool) -> str:
+    tasks = list(dict.fromkeys(str(find_setting(run.spec, "task") or run.job) for run in runs))
+    counts = sorted({len(find_setting(run.spec, "seeds") or (0,)) for run in runs})
+    seeds = "1 seed" if counts == [1] else f"{' or '.join(map(str, counts))} seeds"
+    shown = "mean (line) and min–max (band) over seeds" if counts != [1] else "one line per run"
+    frozen = "× marks a seed that was frozen; the mean goes on over the others. " if ended else ""
+    each = " on each of mean, min and max over seeds" if counts != [1] else ""
+    return (
+        f"{', '.join(tasks)}, {seeds}: {shown}. {note}{frozen}Thinned to 0.1 % of the run, then an"
+        f" exponential moving average (α = {ALPHA}, not bias-adjusted){each}."
+    )
