@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from envs import probes
-from escapevelocity.envs import BoxActions, DiscreteActions, describe_task, make_environments, task_family
+from escapevelocity.envs import (
+    BoxActions,
+    DiscreteActions,
+    Task,
+    describe_task,
+    make_environments,
+    task_family,
+)
 from escapevelocity.errors import UserError
 
 # Gymnasium's documentation of the v4 tasks: entries of an observation, action dimensions, action bound.
@@ -207,3 +214,10 @@ def test_every_mujoco_task_of_gymnasium_belongs_to_the_family():
     }
     assert len(ours) >= 11
     assert {task_family(name) for name in ours} == {"mujoco"}
+
+
+def test_a_task_is_a_plain_description():
+    """Tasks are keys of compiled programs: equal descriptions must be equal, and hashable."""
+    task = Task("EvCorridor-v0", "gymnasium", 3, DiscreteActions(2, 4), 5)
+    assert task == describe_task("EvCorridor-v0")
+    assert hash(task) == hash(describe_task("EvCorridor-v0"))
