@@ -29,7 +29,7 @@ def trainer_process() -> Iterator[None]:
     - BLAS uses one thread: the matrices are small, and the same number of threads gives the same bits everywhere.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if not jax.config.read("jax_compilation_cache_dir"):
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         with contextlib.suppress(OSError):  # Without a writable home there is no cache, and training goes on.
             cache_folder().mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
