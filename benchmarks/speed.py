@@ -1,8 +1,8 @@
 """How fast PPO trains on Hopper-v4 in the paper's setting: ours, Stable-Baselines3, SBX, the simulator alone.
 
-`python -m benchmarks.speed` runs all contenders in turn, each in a fresh process, several rounds over, prints the
-table and writes it into `benchmarks/README.md` and `benchmarks/results/speed.json`. `--quick` is a smoke run on
-tiny sizes that leaves the README alone; its numbers mean nothing.
+`python -m benchmarks.speed` runs all contenders in turn, each in a fresh process, several rounds over, prints
+the table and writes it into `benchmarks/README.md` and `benchmarks/results/speed.json`. `--quick` is a smoke
+run on tiny sizes that leaves the README alone; its numbers mean nothing.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def contenders(populations: Sequence[int], envs_per_seed: int, only: Sequence[st
 
 
 def measure(one: Contender, sizes: Sizes) -> dict[str, Any]:
-    """Run a contender in a fresh process; a cached one is then run again, briefly, for its warm compile time."""
+    """Run a contender in a fresh process; a cached one again, briefly, for its warm compile time."""
     job = {**one.job, "sizes": asdict(sizes)}
     if one.job["contender"] in PEERS:  # Their best: more threads only wait for each other.
         return common.run_child("benchmarks._contenders", job, {"OMP_NUM_THREADS": "1"})
@@ -167,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         + "\n\n"
         + report(trainings, warm, simulators, targets, sizes.num_envs, rounds)
     )
+    if arguments.quick:
+        text = f"**A smoke run on tiny sizes: these numbers mean nothing.**\n\n{text}"
     print("\n" + text, flush=True)
     summary = {
         "machine": where,
