@@ -14,7 +14,7 @@ from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.measure import View, measure, view
 from escapevelocity.ppo.networks import Actor, Agent, initial_agent
 from escapevelocity.ppo.objective import Batch
-from escapevelocity.ppo.update import Learner, adam, update
+from escapevelocity.ppo.update import Learner, adam, sample_order, update
 
 
 class Stream:
@@ -76,14 +76,17 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
 
     def update_member(learner, batch, seed, number, learning_rate, active):
         key = jax.random.fold_in(member_key(seed, Stream.ORDER), number)
-        return update(learner, batch, key, learning_rate, active, distribution, spec)
+        order = sample_order(key, spec.batch_size, spec.optimizer.epochs)
+        return update(learner, batch, order, learning_rate, active, distribution, spec)
 
     return Programs(
         initialize=jax.jit(jax.vmap(initialize)),
         draw_noise=jax.jit(jax.vmap(draw_noise, in_axes=(0, None), out_axes=1)),
         act=_act_program(distribution, jax.eval_shape(initialize, jnp.uint32(0)).agent.actor),
         prepare=jax.jit(
-            jax.vmap(partial(_prepare, distribution=distribution, spec=spec), in_axes=(0, 1, 1, 1, 1, 1, 1, 1))
+            jax.vmap(
+                partial(_prepare, distribution=distribution, spec=spec), in_axes=(0, 1, 1, 1, 1, 1, 1, 1)
+            )
         ),
         update=jax.jit(jax.vmap(update_member, in_axes=(0, 0, 0, None, None, 0))),
         measure=jax.jit(jax.vmap(partial(measure, distribution=distribution, spec=spec))),

@@ -1,5 +1,6 @@
 """The update of one member: epochs × minibatches of Adam as one program, with a guard around every step."""
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from escapevelocity.policy import ActionDistribution
 from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
 from escapevelocity.ppo.networks import Agent
 from escapevelocity.ppo.objective import Batch, LossTerms, ppo_loss
+from escapevelocity.ppo.vectors import Vectors, from_vectors, to_vectors
 
 
 class Quantity(IntEnum):
@@ -31,6 +33,14 @@ class Learner(NamedTuple):
     """Adam's first and second moments and step count."""
 
 
+class Carry(NamedTuple):
+    """What goes from step to step."""
+
+    parameters: Vectors
+    moments: optax.OptState
+    active: Bool[Array, ""]
+
+
 class StepStatistics(NamedTuple):
     """One gradient step."""
 
@@ -43,10 +53,10 @@ class StepStatistics(NamedTuple):
 
 
 class UpdateStatistics(NamedTuple):
-    """One batch. Means are over the minibatches of all epochs."""
+    """One batch. Means are over the steps of all epochs that were applied; NaN when none was."""
 
     objective_last: Float[Array, ""]
-    """Clipped objective of the last minibatch."""
+    """Clipped objective of the last minibatch whose step was applied."""
     value: Float[Array, ""]
     entropy: Float[Array, ""]
     actor_gradient: Float[Array, ""]
@@ -65,59 +75,56 @@ def adam(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def clip_gradients(
-    gradients: Agent, config: OptimizerConfig
-) -> tuple[Agent, Float[Array, ""], Float[Array, ""]]:
+    gradients: Vectors, config: OptimizerConfig
+) -> tuple[Vectors, Float[Array, ""], Float[Array, ""]]:
     """Scale gradients down to the largest global norm: actor and critic apart, or by their common norm.
 
     Returns:
         The clipped gradients, and the norms of actor and critic before.
     """
-    actor, critic = optax.global_norm(gradients.actor), optax.global_norm(gradients.critic)
+    actor, critic = (jnp.sqrt(jnp.sum(jnp.square(g))) for g in gradients)
     if config.clip_gradients == "jointly":
         norms = [jnp.sqrt(actor**2 + critic**2)] * 2
     else:
         norms = [actor, critic]
     factors = [jnp.minimum(1.0, config.max_grad_norm / jnp.maximum(norm, 1e-30)) for norm in norms]
-    clipped = Agent(
-        actor=jax.tree.map(lambda g: g * factors[0], gradients.actor),
-        critic=jax.tree.map(lambda g: g * factors[1], gradients.critic),
-    )
-    return clipped, actor, critic
+    return Vectors(gradients.actor * factors[0], gradients.critic * factors[1]), actor, critic
 
 
 def gradient_step(
-    learner: Learner,
+    carry: Carry,
     minibatch: Batch,
     learning_rate: Float[Array, ""],
-    active: Bool[Array, ""],
-    distribution: ActionDistribution,
-    spec: PPOSpec,
-) -> tuple[Learner, StepStatistics]:
+    loss: Callable[[Vectors, Batch], tuple[Float[Array, ""], LossTerms]],
+    config: OptimizerConfig,
+) -> tuple[Carry, StepStatistics]:
     """One step of Adam on one minibatch; applied only where `active` and everything is finite."""
-    (loss, terms), gradients = jax.value_and_grad(ppo_loss, has_aux=True)(
-        learner.agent, minibatch, distribution, spec.objective
-    )
-    gradients, actor_norm, critic_norm = clip_gradients(gradients, spec.optimizer)
-    directions, moments = adam(spec.optimizer).update(gradients, learner.moments)
-    agent = jax.tree.map(lambda p, u: p - learning_rate * u, learner.agent, directions)
+    (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(carry.parameters, minibatch)
+    gradients, actor_norm, critic_norm = clip_gradients(gradients, config)
+    directions, moments = adam(config).update(gradients, carry.moments)
+    parameters = jax.tree.map(lambda p, u: p - learning_rate * u, carry.parameters, directions)
+    finite = jnp.isfinite(parameters.actor).all() & jnp.isfinite(parameters.critic).all()
     fault = jnp.select(
-        [
-            ~jnp.isfinite(loss),
-            ~jnp.isfinite(actor_norm + critic_norm),
-            ~jnp.isfinite(optax.global_norm(agent)),
-        ],
+        [~jnp.isfinite(value), ~jnp.isfinite(actor_norm + critic_norm), ~finite],
         [jnp.int32(Quantity.LOSS), jnp.int32(Quantity.GRADIENT), jnp.int32(Quantity.PARAMETER)],
         jnp.int32(Quantity.NONE),
     )
-    apply = active & (fault == Quantity.NONE)
-    chosen = jax.tree.map(lambda new, old: jnp.where(apply, new, old), Learner(agent, moments), learner)
-    return chosen, StepStatistics(terms, actor_norm, critic_norm, jnp.where(active, fault, 0))
+    apply = carry.active & (fault == Quantity.NONE)
+    new, old = (parameters, moments), (carry.parameters, carry.moments)
+    parameters, moments = jax.tree.map(lambda new, old: jnp.where(apply, new, old), new, old)
+    fault = jnp.where(carry.active, fault, 0)
+    return Carry(parameters, moments, carry.active), StepStatistics(terms, actor_norm, critic_norm, fault)
+
+
+def sample_order(key: Array, samples: int, epochs: int) -> Int32[Array, "epochs samples"]:
+    """The order in which every epoch goes through the batch: one random permutation each."""
+    return jax.vmap(lambda key: jax.random.permutation(key, samples))(jax.random.split(key, epochs))
 
 
 def update(
     learner: Learner,
     batch: Batch,
-    key: Array,
+    order: Int32[Array, "epochs samples"],
     learning_rate: Float[Array, ""],
     active: Bool[Array, ""],
     distribution: ActionDistribution,
@@ -131,30 +138,32 @@ def update(
     Args:
         learner: parameters and moments.
         batch: the samples; their number is a multiple of the minibatch size.
-        key: decides the order of samples in every epoch.
+        order: indices of the samples in every epoch (`sample_order`).
         learning_rate: Adam's step size for this batch.
         active: whether this member still learns.
         distribution: family of action distributions.
         spec: the run's settings.
     """
-    size, minibatch_size = batch.log_probs.shape[0], spec.optimizer.minibatch_size
     stop = spec.monitoring.on_nonfinite == "stop"
 
-    def epoch(carry, epoch_key):
-        order = jax.random.permutation(epoch_key, size).reshape(-1, minibatch_size)
+    def loss(parameters: Vectors, minibatch: Batch) -> tuple[Float[Array, ""], LossTerms]:
+        return ppo_loss(from_vectors(parameters, learner.agent), minibatch, distribution, spec.objective)
 
-        def step(carry, indices):
-            learner, active = carry
-            minibatch = jax.tree.map(lambda x: x[indices], batch)
-            learner, statistics = gradient_step(learner, minibatch, learning_rate, active, distribution, spec)
-            if stop:
-                active = active & (statistics.fault == Quantity.NONE)
-            return (learner, active), statistics
+    def step(carry: Carry, minibatch: Batch) -> tuple[Carry, StepStatistics]:
+        carry, statistics = gradient_step(carry, minibatch, learning_rate, loss, spec.optimizer)
+        if stop:
+            carry = carry._replace(active=carry.active & (statistics.fault == Quantity.NONE))
+        return carry, statistics
 
-        return jax.lax.scan(step, carry, order)
+    def epoch(carry: Carry, indices: Int32[Array, " samples"]) -> tuple[Carry, StepStatistics]:
+        # One shuffle per epoch is cheaper than a gather per minibatch.
+        size = spec.optimizer.minibatch_size
+        minibatches = jax.tree.map(lambda x: x[indices].reshape(-1, size, *x.shape[1:]), batch)
+        return jax.lax.scan(step, carry, minibatches)
 
-    keys = jax.random.split(key, spec.optimizer.epochs)
-    (learner, _), steps = jax.lax.scan(epoch, (learner, active), keys)
+    start = Carry(to_vectors(learner.agent), to_vectors(learner.moments), active)
+    end, steps = jax.lax.scan(epoch, start, order)
+    learner = Learner(*from_vectors((end.parameters, end.moments), like=learner.agent))
     return learner, _summarise(jax.tree.map(lambda x: x.reshape(-1), steps), stop)
 
 
@@ -162,19 +171,20 @@ def _summarise(steps: StepStatistics, stop: bool) -> UpdateStatistics:
     """Statistics of a batch from those of its steps, stacked; faulty steps are left out of the means."""
     faulty = steps.fault != Quantity.NONE
     any_fault, first = jnp.any(faulty), jnp.argmax(faulty).astype(jnp.int32)
-    after = (jnp.arange(faulty.shape[0]) >= first) & any_fault
-    skipped = after if stop else faulty
+    numbers = jnp.arange(faulty.shape[0])
+    applied = ~any_fault | (numbers < first) if stop else ~faulty
+    last = jnp.max(jnp.where(applied, numbers, 0))
 
     def mean(x: Array) -> Array:
-        return jnp.sum(jnp.where(skipped, 0.0, x)) / jnp.sum(~skipped)
+        return jnp.mean(x, where=applied)  # NaN when no step was applied
 
     return UpdateStatistics(
-        objective_last=steps.terms.objective[-1],
+        objective_last=jnp.where(jnp.any(applied), steps.terms.objective[last], jnp.nan),
         value=mean(steps.terms.value),
         entropy=mean(steps.terms.entropy),
         actor_gradient=mean(steps.actor_gradient),
         critic_gradient=mean(steps.critic_gradient),
-        skipped=jnp.sum(skipped, dtype=jnp.int32),
+        skipped=jnp.sum(~applied, dtype=jnp.int32),
         fault=jnp.where(any_fault, steps.fault[first], 0),
         fault_minibatch=jnp.where(any_fault, first, -1),
     )
