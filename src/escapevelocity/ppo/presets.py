@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from escapevelocity.errors import require
 from escapevelocity.ppo.config import (
     EnvironmentConfig,
     NetworkConfig,
@@ -19,11 +20,16 @@ def preset_spec(name: str, task: str, discrete: bool, seeds: Sequence[int] = (1,
     Args:
         name: `mujoco` (Moalla et al. 2024, Table 3 and code) or `classic` (CleanRL: ppo.py for discrete actions,
             ppo_continuous_action.py for Box; its running observation and reward scaling is replaced by the fixed
-            normalisation of observations, and its advantage std is the biased one).
+            normalisation of observations, its advantage std is the biased one, and a time limit is bootstrapped,
+            where CleanRL takes it for a termination).
         task: environment id.
         discrete: whether its actions are discrete.
         seeds: seeds of the population.
+
+    Raises:
+        UserError: no preset of that name.
     """
+    require(name in PRESETS, "preset", name, f"one of {', '.join(PRESETS)}")
     if name == "mujoco":
         head = "softmax" if discrete else "tanh_normal"
         return PPOSpec(task=task, preset="mujoco", seeds=tuple(seeds), network=NetworkConfig(head=head))

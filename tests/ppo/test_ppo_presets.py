@@ -1,0 +1,126 @@
+import pytest
+
+from escapevelocity.envs import describe_task, task_family
+from escapevelocity.errors import UserError
+from escapevelocity.ppo.presets import PRESETS, preset_spec
+
+# Moalla et al. 2024 (arXiv 2405.00662), Table 3, column MuJoCo, and the authors' code; ppo_collapse.md, "Settings".
+MUJOCO = {
+    "steps": 5_000_000,
+    "environment.num_envs": 2,
+    "environment.rollout_length": 1024,
+    "environment.time_limit": "termination",
+    "environment.episode_limit": None,  # the task's own: 1,000
+    "environment.append_time": True,
+    "environment.normalization": "fixed",
+    "environment.normalization_steps": 4000,
+    "network.hidden": (64, 64),
+    "network.activation": "tanh",
+    "network.initialization": "torch",
+    "network.head": "tanh_normal",
+    "objective.gamma": 0.99,
+    "objective.gae_lambda": 0.95,
+    "objective.clip_epsilon": 0.2,
+    "objective.entropy_coef": 0.0,
+    "objective.value_coef": 0.5,
+    "objective.clip_value": False,
+    "objective.normalize_advantages": True,
+    "optimizer.learning_rate": 3e-4,
+    "optimizer.anneal": "none",
+    "optimizer.adam_beta1": 0.9,
+    "optimizer.adam_beta2": 0.999,
+    "optimizer.adam_eps": 1e-8,
+    "optimizer.max_grad_norm": 0.5,
+    "optimizer.clip_gradients": "apart",
+    "optimizer.epochs": 10,
+    "optimizer.minibatch_size": 64,
+}
+
+# CleanRL, ppo.py: the defaults of its Args, Agent and loss. vf_coef 0.5 stands before a loss that has a ½ of its own.
+CLASSIC_DISCRETE = {
+    "steps": 500_000,
+    "environment.num_envs": 4,
+    "environment.rollout_length": 128,
+    "environment.append_time": False,
+    "environment.normalization": "none",
+    "network.hidden": (64, 64),
+    "network.activation": "tanh",
+    "network.initialization": "orthogonal",
+    "network.head": "softmax",
+    "objective.gamma": 0.99,
+    "objective.gae_lambda": 0.95,
+    "objective.clip_epsilon": 0.2,
+    "objective.entropy_coef": 0.01,
+    "objective.value_coef": 0.5 * 0.5,
+    "objective.clip_value": True,
+    "objective.normalize_advantages": True,
+    "optimizer.learning_rate": 2.5e-4,
+    "optimizer.anneal": "linear",
+    "optimizer.adam_beta1": 0.9,
+    "optimizer.adam_beta2": 0.999,
+    "optimizer.adam_eps": 1e-5,
+    "optimizer.max_grad_norm": 0.5,
+    "optimizer.clip_gradients": "jointly",
+    "optimizer.epochs": 4,
+    "optimizer.minibatch_size": 4 * 128 // 4,  # num_minibatches = 4
+}
+
+# CleanRL, ppo_continuous_action.py, where it differs from ppo.py.
+CLASSIC_CONTINUOUS = CLASSIC_DISCRETE | {
+    "steps": 1_000_000,
+    "environment.num_envs": 1,
+    "environment.rollout_length": 2048,
+    "environment.normalization": "fixed",
+    "network.head": "normal_independent",
+    "objective.entropy_coef": 0.0,
+    "optimizer.learning_rate": 3e-4,
+    "optimizer.epochs": 10,
+    "optimizer.minibatch_size": 2048 // 32,  # num_minibatches = 32
+}
+
+
+def settings_of(spec, names):
+    found = {}
+    for name in names:
+        value = spec
+        for part in name.split("."):
+            value = getattr(value, part)
+        found[name] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("preset", "task", "discrete", "table"),
+    [
+        ("mujoco", "Hopper-v4", False, MUJOCO),
+        ("mujoco", "CartPole-v1", True, MUJOCO | {"network.head": "softmax"}),
+        ("classic", "CartPole-v1", True, CLASSIC_DISCRETE),
+        ("classic", "Pendulum-v1", False, CLASSIC_CONTINUOUS),
+    ],
+)
+def test_a_preset_holds_the_numbers_of_its_source(preset, task, discrete, table):
+    spec = preset_spec(preset, task, discrete, seeds=[3, 1])
+    assert settings_of(spec, table) == table
+    assert (spec.task, spec.preset, spec.seeds) == (task, preset, (3, 1))
+
+
+def test_the_papers_tasks_have_the_papers_episode_limit():
+    limits = {
+        task: describe_task(f"{task}-v4").episode_limit
+        for task in ("Ant", "HalfCheetah", "Humanoid", "Hopper")
+    }
+    assert set(limits.values()) == {1000}
+
+
+def test_truncation_is_bootstrapped_in_classic():
+    assert preset_spec("classic", "CartPole-v1", True).environment.time_limit == "truncation"
+    assert preset_spec("classic", "Pendulum-v1", False).environment.time_limit == "truncation"
+
+
+def test_every_family_of_tasks_has_a_preset():
+    assert {task_family("Hopper-v4"), task_family("CartPole-v1")} == set(PRESETS)
+
+
+def test_an_unknown_preset_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"^preset = 'atari': must be one of mujoco, classic$"):
+        preset_spec("atari", "ALE/Phoenix-v5", True)
