@@ -77,6 +77,15 @@ def test_a_run_without_a_whole_checkpoint_says_so(tmp_path):
         open_run(tmp_path / "run").latest_checkpoint()
 
 
+def test_damaged_records_do_not_hide_the_newest_state(tmp_path):
+    start(JOB, CountingSpec(), tmp_path / "run")
+    next((tmp_path / "run" / "records").iterdir()).write_bytes(b"")
+    run = open_run(tmp_path / "run")
+    assert run.latest_checkpoint() == (4, [])
+    with pytest.raises(UserError, match="is damaged"):
+        run.records()
+
+
 def test_what_is_no_run_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a folder; give a run's folder, such as runs/NAME"):
         open_run(tmp_path / "nowhere")

@@ -9,7 +9,7 @@ import pytest
 from counting_job import CountingJob, CountingSpec, Recorder, contents
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import checkpoint, read_status, resume, start
+from escapevelocity.runs import checkpoint, read_records, read_status, resume, start
 
 JOB = CountingJob()
 SPEC = CountingSpec()
@@ -156,4 +156,39 @@ def test_a_disk_that_fills_up_fails_in_one_line_and_the_run_can_go_on(tmp_path, 
     assert observer.status.state == "failed"
     assert not list(run.rglob("*.tmp"))
     assert resume(JOB, SPEC, run).state == "finished"
+    assert contents(run) == whole
+
+
+def test_resuming_drops_all_that_lies_behind_the_last_good_checkpoint_at_once(damaged):
+    """Seen right after the first row of the resumed run, before anything could have been written over."""
+    damage(damaged / "checkpoints" / "00003.safetensors", "flipped")
+    leftover = damaged / "checkpoints" / ".00004.json.99999999.tmp"
+    leftover.write_text("half")
+    resume(JOB, SPEC, damaged, [Recorder(1)])
+    names = {
+        folder: sorted(path.name for path in (damaged / folder).iterdir())
+        for folder in ("records", "snapshots")
+    }
+    assert names["records"] == ["00000.parquet", "00001.parquet", "00002.partial.parquet"]
+    assert names["snapshots"] == [f"0000{n}.{suffix}" for n in range(2) for suffix in ("json", "safetensors")]
+    assert checkpoint.numbers(damaged / "checkpoints") == [0, 1, 2]
+    assert len(list((damaged / "checkpoints").iterdir())) == 6
+    assert read_records(damaged).num_rows == 13
+
+
+def test_a_commit_that_landed_although_its_writing_failed_doubles_no_rows(tmp_path, monkeypatch, whole):
+    run, failed = tmp_path / "run", []
+
+    def fsync(descriptor):
+        if not failed and (run / "checkpoints" / "00002.json").exists():
+            failed.append(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(UserError, match=r"cannot write .*00002\.json: Input/output error"):
+            start(JOB, SPEC, run)
+    assert read_status(run).state == "failed"
+    assert read_records(run).num_rows == 12
+    resume(JOB, SPEC, run)
     assert contents(run) == whole

@@ -131,34 +131,54 @@ def test_handlers_are_restored_and_the_run_goes_on_to_the_same_end(tmp_path, who
     assert contents(tmp_path / "run") == whole
 
 
-def test_a_signal_during_a_commit_waits_for_it(tmp_path, whole, monkeypatch):
-    fsync, calls = os.fsync, []
+def test_a_signal_during_a_commit_waits_for_it_and_no_other_segment_begins(tmp_path, whole, monkeypatch):
+    run, replace = tmp_path / "run", os.replace
 
-    def fsync_and_signal(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 20:
+    def signal_and_replace(source, target):
+        if target == run / "checkpoints" / "00002.safetensors":
             os.kill(os.getpid(), signal.SIGTERM)
-        fsync(descriptor)
+        replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fsync_and_signal)
-        status = start(JOB, CountingSpec(), tmp_path / "run")
-    assert (status.state, status.exit_code) == ("interrupted", 143)
-    assert checkpoint.latest_good(tmp_path / "run" / "checkpoints") == (status.segments_done, [])
-    resume(JOB, SPEC, tmp_path / "run")
-    assert contents(tmp_path / "run") == whole
+        patch.setattr(os, "replace", signal_and_replace)
+        observer = Recorder()
+        status = start(JOB, SPEC, run, [observer])
+    assert (status.state, status.exit_code, status.segments_done) == ("interrupted", 143, 2)
+    assert len(observer.rows) == 12
+    assert checkpoint.latest_good(run / "checkpoints") == (2, [])
+    resume(JOB, SPEC, run)
+    assert contents(run) == whole
+
+
+def test_a_signal_during_compaction_lets_the_run_finish_and_tells_the_caller(tmp_path, whole, monkeypatch):
+    run, replace = tmp_path / "run", os.replace
+
+    def signal_and_replace(source, target):
+        if target.name.startswith("compact-"):
+            os.kill(os.getpid(), signal.SIGINT)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", signal_and_replace)
+        status = start(JOB, SPEC, run)
+    assert (status.state, status.exit_code) == ("finished", 130)
+    assert contents(run) == whole
 
 
 def test_a_signal_whose_exception_gets_lost_ends_the_segment_at_the_next_row(tmp_path):
+    answers = []
+
     class Swallowing(CountingJob):
         def segment(self, spec, state, k, emit):
             with contextlib.suppress(BaseException):  # as a callback from C does
                 os.kill(os.getpid(), signal.SIGTERM)
-            assert not emit({"seed": 1, "batch": 0})
+            answers.append(emit({"seed": 1, "batch": 0}))
             return state
 
     status = start(Swallowing(), SPEC, tmp_path / "run")
-    assert (status.state, status.exit_code, status.segments_done) == ("interrupted", 143, 0)
+    assert answers == [False]
+    assert (status.state, status.why, status.segments_done) == ("interrupted", "stopped by SIGTERM", 0)
+    assert status.exit_code == 143
 
 
 def test_a_signal_while_the_initial_state_is_made_leaves_nothing(tmp_path):

@@ -242,7 +242,10 @@ class Session:
         """Keep the rows of an unfinished segment as a partial shard, unless its commit has landed after
         all.
         """
-        if emission is not None and emission.rows and emission.segment >= self.done:
+        if emission is None or not emission.rows:
+            return
+        # The commit can have landed though its writing failed: the rename was done, the fsync after it was not.
+        if emission.segment + 1 not in checkpoint.numbers(self.run_dir / checkpoint.CHECKPOINTS):
             records.write_shard(self.run_dir, emission.segment, emission.rows, partial=True)
 
     def _end(self, state: State, why: str = "", exit_code: int = 0) -> Status:

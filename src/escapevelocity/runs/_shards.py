@@ -84,9 +84,12 @@ def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> st
     missing = []
     for segment in range(segments):
         path = shard_path(folder, segment)
-        if not path.exists():
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
             missing.append(segment)
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != checksums.get(str(segment)):
+            continue
+        if found != checksums.get(str(segment)):
             return f"{path} is damaged: its checksum differs from the one in its checkpoint"
     if not missing:
         return None

@@ -58,10 +58,12 @@ class Run:
     def latest_checkpoint(self) -> tuple[int, list[str]]:
         """Find the newest whole checkpoint, and a line for each damaged one that was passed over.
 
+        Damaged records do not matter here.
+
         Raises:
             UserError: when there is none.
         """
-        number, warnings = checkpoint.latest_good(self.path / checkpoint.CHECKPOINTS)
+        number, warnings = checkpoint.latest_good(self.path / checkpoint.CHECKPOINTS, with_records=False)
         if number is None:
             raise UserError(f"{self.path} has no whole checkpoint; `ev resume {self.path}` makes them")
         return number, warnings

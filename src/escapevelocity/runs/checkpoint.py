@@ -111,11 +111,12 @@ def numbers(folder: Path) -> list[int]:
     return sorted(int(path.stem) for path in folder.glob("[0-9]*.json") if path.stem.isdigit())
 
 
-def latest_good(folder: Path) -> tuple[int | None, list[str]]:
+def latest_good(folder: Path, with_records: bool = True) -> tuple[int | None, list[str]]:
     """Find the newest checkpoint that is whole, together with the records of all segments before it.
 
     Args:
         folder: `RUN/checkpoints`; the shards are looked for in `RUN/records`.
+        with_records: False when only the state is wanted, as for using an agent; damaged records do not matter then.
 
     Returns:
         Its number (None when there is none) and one line for each newer one that had to be passed over.
@@ -125,9 +126,8 @@ def latest_good(folder: Path) -> tuple[int | None, list[str]]:
         try:
             document = load_meta(folder, number)
             load_arrays(folder, number)
-            fault = _shards.first_fault(folder.parent / _shards.RECORDS, number, document.get("records", {}))
-            if fault is not None:
-                raise Damaged(fault)
+            if with_records:
+                _require_records(folder.parent, number, document.get("records", {}))
         except Damaged as error:
             warnings.append(f"{error}; falling back from checkpoint {number:05d} to an earlier one")
             continue
@@ -166,6 +166,12 @@ def drop_snapshots(folder: Path, segment: int) -> None:
         if stale:
             remove(_json_path(folder, number), _arrays_path(folder, number))
     drop_uncommitted(folder)
+
+
+def _require_records(run_dir: Path, segments: int, checksums: Mapping[str, str]) -> None:
+    fault = _shards.first_fault(run_dir / _shards.RECORDS, segments, checksums)
+    if fault is not None:
+        raise Damaged(fault)
 
 
 def _seal(document: Mapping[str, Any]) -> str:
