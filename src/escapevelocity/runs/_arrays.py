@@ -147,9 +147,7 @@ def _restore(name: str, array: np.ndarray, leaf: Any, source: str) -> Any:
 
 
 def _to_jax(array: np.ndarray) -> Any:
-    """Copy to JAX, which then owns the memory, without the silent cast to 32 bits that its default mode
-    makes.
-    """
+    """Copy to JAX, which then owns the memory, without the silent cast to 32 bits of its default mode."""
     import jax
     import jax.numpy as jnp
 

@@ -31,9 +31,7 @@ class Audience:
         self._observers = list(observers)
 
     def start(self, info: RunInfo) -> None:
-        """Tell all; an exception here is a wrong set-up and goes on up, after those that had started are
-        ended.
-        """
+        """Tell all; an exception (a wrong set-up) goes on up, after those that had started are ended."""
         started = []
         try:
             for observer in self._observers:
@@ -126,8 +124,7 @@ class Session:
         return self.wall_time_before + time.monotonic() - self._began
 
     def commit(self, state: Any, done: int, rows: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Save the state after `done` segments with the rows of the last one: shard, arrays, then the JSON
-        commits.
+        """Save the state after `done` segments and the rows of the last: shard, arrays, then the JSON commits.
 
         Returns the state as a resumed run would load it (no weak types, nothing hidden in it), so that both
         go on alike.
@@ -144,9 +141,7 @@ class Session:
         return from_arrays(arrays, like=state, source="the state")
 
     def require_signature(self, state: Any) -> None:
-        """Hold a job to its promise that its state keeps its form; no checkpoint could be loaded
-        otherwise.
-        """
+        """Hold a job to its promise that its state keeps its form; else no checkpoint could be loaded."""
         now = signature(state)
         self._signature = self._signature or now
         for name in sorted({*now, *self._signature}):
@@ -239,9 +234,7 @@ class Session:
         return self._end("failed", _one_line(failure), 1)
 
     def _keep(self, emission: Emission | None) -> None:
-        """Keep the rows of an unfinished segment as a partial shard, unless its commit has landed after
-        all.
-        """
+        """Keep the rows of an unfinished segment as a partial shard, unless its commit has landed."""
         if emission is None or not emission.rows:
             return
         # The commit can have landed though its writing failed: the rename was done, the fsync after it was not.
@@ -263,9 +256,7 @@ class Session:
 
 
 def drop_uncommitted(run_dir: Path, done: int) -> None:
-    """Remove everything behind the first `done` segments: checkpoints, shards, partial shards, snapshots,
-    faults.
-    """
+    """Remove everything behind the first `done` segments: checkpoints, shards, snapshots, faults."""
     checkpoint.drop_after(run_dir / checkpoint.CHECKPOINTS, done)
     records.drop_from(run_dir, done)
     checkpoint.drop_snapshots(run_dir / checkpoint.SNAPSHOTS, done)

@@ -78,9 +78,7 @@ def read_compact(folder: Path) -> tuple[pa.Table | None, int, list[str]]:
 
 
 def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> str | None:
-    """Say what is wrong with the first shard of segments 0 … `segments` - 1 that is missing or damaged, if
-    any.
-    """
+    """Say which of the shards 0 … `segments` - 1 is the first that is missing or damaged, if any is."""
     missing = []
     for segment in range(segments):
         path = shard_path(folder, segment)

@@ -13,15 +13,11 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """Raised in the main thread by a signal. Not an Exception, so that a job's `except Exception` lets it
-    through.
-    """
+    """Raised in the main thread by a signal. Not an Exception: a job's `except Exception` lets it through."""
 
 
 class Signals:
-    """Catches SIGINT and SIGTERM while its `with` block runs, in the main thread only, and restores what
-    was there.
-    """
+    """Catches SIGINT and SIGTERM in its `with` block, in the main thread only, and restores what was there."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -50,9 +46,7 @@ class Signals:
             self._armed = False
 
     def note(self, error: BaseException) -> None:
-        """Count a KeyboardInterrupt that came another way (not the main thread, or raised by a library) as
-        SIGINT.
-        """
+        """Count a KeyboardInterrupt that came another way, such as from a library, as SIGINT."""
         if isinstance(error, KeyboardInterrupt) and self.received is None:
             self.received = signal.SIGINT
 

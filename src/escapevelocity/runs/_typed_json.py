@@ -20,9 +20,7 @@ _NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def encode(value: Any, declared: Any, observers: bool, field: str = "spec") -> Any:
-    """Turn a value of type `declared` into a JSON value; the observer fields of dataclasses only if asked
-    for.
-    """
+    """Turn a value of type `declared` into a JSON value; observer fields only if asked for."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         body: dict[str, Any] = {}
         if _candidates(declared, ()) != (type(value),):

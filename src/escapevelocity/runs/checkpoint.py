@@ -93,9 +93,7 @@ def load_arrays(folder: Path, number: int) -> dict[str, np.ndarray]:
 
 
 def load_meta(folder: Path, number: int) -> dict[str, Any]:
-    """Load the JSON of checkpoint `number` (number, step, sha256, and what `extra` held); raises
-    `Damaged`.
-    """
+    """Load the JSON of checkpoint `number`: number, step, sha256, what `extra` held; raises `Damaged`."""
     path = _json_path(folder, number)
     data = _read(path)
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -136,9 +134,7 @@ def latest_good(folder: Path, with_records: bool = True) -> tuple[int | None, li
 
 
 def drop_after(folder: Path, number: int) -> None:
-    """Remove all checkpoints after `number`, the commit before the arrays, and arrays that were never
-    committed.
-    """
+    """Remove all checkpoints after `number`, commit before arrays, and arrays that were never committed."""
     for stale in reversed(numbers(folder)):
         if stale > number:
             remove(_json_path(folder, stale), _arrays_path(folder, stale))

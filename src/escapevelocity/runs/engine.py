@@ -40,8 +40,7 @@ def start(
 
     Returns:
         How it ended: finished, failed (the job raised `RunFailed`; exit code 1) or interrupted (an observer
-        asked for
-        it: exit code 0; SIGINT: 130; SIGTERM: 143).
+        asked for it: exit code 0; SIGINT: 130; SIGTERM: 143).
 
     Raises:
         UserError: when the folder holds a run already or cannot be written, or the job finds a mistake in
@@ -110,11 +109,9 @@ def resume(
             remove_leftovers(run_dir)
             for text in messages + _note_session(run_dir, session.done):
                 session.audience.message(text)
-            return (
-                session.commit(initial, 0)
-                if number is None
-                else checkpoint.load(folder, number, like=initial)
-            )
+            if number is None:
+                return session.commit(initial, 0)
+            return checkpoint.load(folder, number, like=initial)
 
         try:
             initial = _begin(session)

@@ -30,17 +30,13 @@ class Emit(Protocol):
         ...
 
     def snapshot(self, index: int, step: int, arrays: Any) -> None:
-        """Save parameters only, as snapshot `index` taken after `step` environment steps; any pytree of
-        arrays.
-        """
+        """Save parameters only (any pytree), as snapshot `index` taken after `step` environment steps."""
         ...
 
 
 @runtime_checkable
 class Job(Protocol[SpecT, StateT]):
-    """A computation cut into segments. Everything it does must follow from the spec, the state and the
-    segment number.
-    """
+    """A computation cut into segments. What it computes must follow from spec, state and segment number."""
 
     @property
     def name(self) -> str:
@@ -52,9 +48,7 @@ class Job(Protocol[SpecT, StateT]):
         ...
 
     def initial_state(self, spec: SpecT) -> StateT:
-        """Make the state before the first segment: a pytree of arrays and numbers that keeps its shapes and
-        dtypes.
-        """
+        """Make the state before the first segment: a pytree of numbers that keeps its shapes and dtypes."""
         ...
 
     def segment(self, spec: SpecT, state: StateT, k: int, emit: Emit) -> StateT:
@@ -115,9 +109,7 @@ class Observer(Protocol):
         """Hear that the run begins or goes on. An exception here ends the run: the set-up is wrong."""
 
     def on_row(self, row: Mapping[str, Any]) -> bool | None:
-        """Hear one record as it happens; False asks to stop, for the reason in the attribute `reason` if
-        there is one.
-        """
+        """Hear one record as it happens; False asks to stop, for the reason in an attribute `reason`."""
 
     def on_message(self, text: str) -> None:
         """Hear one line for the user."""

@@ -67,9 +67,7 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Give the commit of the checkout this code lies in, with "+changes" when files differ from it; None
-    elsewhere.
-    """
+    """Give the commit of the checkout this code lies in, "+changes" when files differ; None elsewhere."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None

@@ -52,9 +52,7 @@ def canonical_json(spec: Any, job: str) -> str:
 
 
 def spec_hash(spec: Any, job: str) -> str:
-    """Hash what a spec computes: the first 10 hex digits of the sha256 of its canonical JSON without
-    observer fields.
-    """
+    """Hash what a spec computes: 10 hex digits of the sha256 of its canonical JSON without observer fields."""
     text = _dumps(_envelope(encode(spec, type(spec), observers=False), job))
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
