@@ -42,7 +42,7 @@ def moving_average(
 ) -> Float[np.ndarray, " points"]:
     """Take the exponential moving average y₀ = x₀, y_t = α·x_t + (1 − α)·y_{t−1}, not bias-adjusted.
 
-    An undefined point (NaN) stays undefined and leaves the average where it was.
+    A point that is NaN or infinite becomes a gap (NaN) and leaves the average where it was.
 
     Args:
         values: x.
@@ -55,8 +55,8 @@ def moving_average(
     smoothed = np.full(values.shape, np.nan)
     last = np.nan
     for index, value in enumerate(values):
-        if not np.isnan(value):
-            last = value if np.isnan(last) else alpha * value + (1.0 - alpha) * last
+        if np.isfinite(value):
+            last = value if np.isnan(last) else last + alpha * (value - last)
             smoothed[index] = last
     return smoothed
 
@@ -93,7 +93,7 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
     values[member, position] = _floats(kept, column)
     present = np.zeros(values.shape, bool)
     present[member, position] = True
-    chosen = thinned(steps, run.status.steps_total or max(steps, default=1.0))
+    chosen = thinned(steps, float(run.status.steps_total or max(steps, default=1.0)))
     steps, values, present = steps[chosen], values[:, chosen], present[:, chosen]
     with warnings.catch_warnings():  # a point at which no member has a value is NaN, which is what is wanted
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -17,8 +17,8 @@ def farewell(info: RunInfo, status: Status) -> list[str]:
     """
     why = f" ({status.why})" if status.why else ""
     lines = [
-        f"{status.state}{why}: {status.steps_done:,} of {status.steps_total:,} steps per seed kept, "
-        f"{write_time(status.wall_time)} of running; in {info.path}"
+        f"{status.state}{why}: {status.steps_done:,} of {status.steps_total:,} steps per seed "
+        f"in {write_time(status.wall_time)}; {info.path}"
     ]
     next_commands = ["plot", "show"]
     if status.state == "interrupted":

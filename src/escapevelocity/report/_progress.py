@@ -103,7 +103,7 @@ class Progress:
     def time_left(self) -> float:
         """Seconds until the end at the speed of late; NaN before two batches have been seen."""
         first, last = self._ends()
-        if last.step <= first.step:
+        if last.step <= first.step or last.time <= first.time:
             return math.nan
         return (self.info.steps_total - self.step) * (last.time - first.time) / (last.step - first.step)
 
@@ -147,7 +147,7 @@ class Progress:
 
     def also_outside(self) -> list[str]:
         """List what is outside its healthy range and has no column in the table: "name value (seed 3)"."""
-        shown = {s.column for s in SHOWN}
+        shown = {s.column for s in SHOWN} | {"trust/kl_k1"}  # an estimate of the KL that is shown
         return [text for column in RANGED if column not in shown and (text := self.outside(column))]
 
     def outside(self, column: str) -> str:

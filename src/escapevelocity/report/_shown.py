@@ -36,10 +36,10 @@ SHOWN = (
     Shown("perf/length_mean", "length", ""),
     Shown("policy/entropy", "entropy", ""),
     Shown("trust/kl", "KL", "high"),
-    Shown("trust/clip_fraction", "clip\nfraction", "high"),
+    Shown("trust/clip_fraction", "clip\nfrac.", "high"),
     Shown("health/actor/feature_rank_pca", "actor\nrank", "low"),
-    Shown("health/actor/dead_neurons", "dead\nneurons", "high"),
-    Shown("health/actor/preactivation_norm", "pre-act.\nnorm", "high"),
+    Shown("health/actor/dead_neurons", "dead\nunits", "high"),
+    Shown("health/actor/preactivation_norm", "pre-act\nnorm", "high"),
     Shown("trust/ratio_min", "lowest\nratio", "low"),
     Shown("trust/ratio_below_mean", "mean\n<1−ε", "low"),
 )
@@ -63,7 +63,7 @@ def number(value: Any) -> float:
 
 
 def write_number(value: float) -> str:
-    """Write a number in at most seven characters; a dash for NaN.
+    """Write a number in at most eight characters; a dash for NaN.
 
     Example:
         >>> [write_number(x) for x in (1234.5, 22.0, 0.1782, 1.2e-5, float("nan"))]
@@ -74,6 +74,8 @@ def write_number(value: float) -> str:
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     size = abs(value)
+    if 0 < size < 1e-99:
+        return "<1e-99" if value > 0 else ">-1e-99"
     if size >= 1e6 or 0 < size < 1e-3:
         return f"{value:.1e}"
     if size >= 100 or value == round(value):

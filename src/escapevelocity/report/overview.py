@@ -43,7 +43,7 @@ _SEEDS_SHOWN = 5
 
 
 def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
-    """Make a table of the runs below a folder: state, progress, speed, last return, and what is outside its healthy range.
+    """Make a table of the runs below a folder: state, progress, speed, last return, and what is out of range.
 
     Args:
         out_dir: the folder that holds runs.
@@ -141,8 +141,8 @@ def _status_part(run: Run) -> RenderableType:
     text.append(status.state, _STATE_STYLES[status.state])
     text.append(f": {status.why}\n" if status.why else "\n")
     text.append(
-        f"{status.steps_done:,} of {status.steps_total:,} steps per seed · segment {status.segments_done}/"
-        f"{status.segments_total} · {write_time(status.wall_time)} of running · on {status.host or 'an unknown machine'}"
+        f"{status.steps_done:,} of {status.steps_total:,} steps per seed · {write_time(status.wall_time)} of running"
+        f" · segment {status.segments_done}/{status.segments_total} · on {status.host or UNDEFINED}"
     )
     return text
 
@@ -183,10 +183,8 @@ def _values_part(run: Run, latest: Mapping[int, Mapping[str, Any]]) -> Renderabl
     table.add_column("healthy", no_wrap=True)
     width = layer_width(run.spec)
     healthy = {column: str(m.healthy) for m in METRICS if m.healthy is not None for column in m.columns()}
-    columns = dict.fromkeys(
-        column for row in latest.values() for column, value in row.items() if _is_number(value)
-    )
-    for column in sorted(columns, key=_order):
+    measured = {name for row in latest.values() for name, value in row.items() if _is_number(value)}
+    for column in sorted(measured - {"seed", "segment"}, key=_order):
         cells = []
         for seed in seeds:
             value = number(latest[seed].get(column))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from io import TextIOBase
+from typing import Any
 
 from escapevelocity.report._farewell import farewell, fault_lines
 from escapevelocity.report._progress import Progress
 from escapevelocity.report._shown import SHOWN, is_marked, number, worst_of, write_number, write_time
 from escapevelocity.runs import Observer, RunInfo, Status
 
-EVERY_SHARE = 0.05
+LINES_PER_RUN = 20
 EVERY_SECONDS = 10.0
 
 
@@ -27,12 +28,12 @@ class PlainLines(Observer):
         clock: seconds, monotonic.
     """
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIOBase | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
         self._progress: Progress | None = None
         self._printed_batch = -1
-        self._printed_share = 0.0
+        self._printed_step = 0
         self._printed_time = float("-inf")
         self._told: dict[int, str] = {}
 
@@ -75,18 +76,18 @@ class PlainLines(Observer):
     def _is_due(self, progress: Progress) -> bool:
         if self._printed_batch < 0:
             return True
-        far = progress.share() - self._printed_share >= EVERY_SHARE
+        far = (progress.step - self._printed_step) * LINES_PER_RUN >= progress.info.steps_total
         return far and self._clock() - self._printed_time >= EVERY_SECONDS
 
     def _print_line(self, progress: Progress) -> None:
-        self._printed_batch, self._printed_share = progress.batch, progress.share()
+        self._printed_batch, self._printed_step = progress.batch, progress.step
         self._printed_time = self._clock()
         values = [f"{shown.label} {_value(progress, i)}" for i, shown in enumerate(SHOWN)]
         also = progress.also_outside()
         speed, left = write_number(progress.steps_per_second()), write_time(progress.time_left())
         self._print(
             f"{progress.share():4.0%}  {progress.step:,} steps  {speed} steps/s  {left} left"
-            f"  |  {'  '.join(values)}" + (f"  |  also outside: {'; '.join(also)} !" if also else "")
+            f"  |  {'  '.join(values)}" + (f"  |  also outside! {'; '.join(also)}" if also else "")
         )
 
     def _print(self, text: str) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from escapevelocity.errors import UserError
 from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
 from escapevelocity.report._panels import PANELS, Panel, Series, column_panel
 from escapevelocity.report._shown import find_setting, layer_width
 from escapevelocity.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _NOTE = "Ranks, norm, dead neurons, entropy and variance before the update; dashed: 1 ± ε. "
 FORMATS = ("png", "pdf", "svg")
@@ -96,15 +99,31 @@ def _write(
         kind = path.suffix.removeprefix(".")
         if kind not in FORMATS:
             raise UserError(f"format = {kind!r}: must be one of {', '.join(FORMATS)}")
-    runs = _open(run)
-    series = [_series(one, panels, label) for one, label in zip(runs, _labels(runs), strict=True)]
-    ended = any(curve.ends for one in series for curve in one.curves.values())
     with _figure.paper_style():
-        figure = _figure.draw(panels, series, _caption(runs, note, ended))
+        figure = compose(run, panels, note)
         for path in paths:
             make_folder(path.parent)
             write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
     return list(paths)
+
+
+def compose(run: RunLike | Sequence[RunLike], panels: Sequence[Panel], note: str = "") -> Figure:
+    """Draw the panels without writing a file.
+
+    Args:
+        run: a run or its folder, or several.
+        panels: what to draw.
+        note: a sentence for the caption.
+
+    Raises:
+        UserError: for a folder that is not a run, or a run without records.
+    """
+    from escapevelocity.report import _figure
+
+    runs = _open(run)
+    series = [_series(one, panels, label) for one, label in zip(runs, _labels(runs), strict=True)]
+    ended = any(curve.ends for one in series for curve in one.curves.values())
+    return _figure.draw(panels, series, _caption(runs, note, ended))
 
 
 def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:

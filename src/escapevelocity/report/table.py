@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from io import TextIOBase
+from typing import IO, Any, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -57,7 +58,7 @@ class LiveTable(Observer):
 
     def on_message(self, text: str) -> None:
         """Print the message above the table."""
-        self._console.print(escape(text), style="yellow")
+        self._console.print(escape(text), style="yellow", highlight=False)
 
     def on_end(self, status: Status) -> None:
         """Leave the last table on the screen, and say how the run ended and what to try next."""
@@ -84,7 +85,7 @@ class LiveTable(Observer):
         )
         also = progress.also_outside()
         if also:
-            parts.append(Text("also outside: " + "; ".join(also) + " !", MARK_STYLE))
+            parts.append(Text("! also outside: " + "; ".join(also), MARK_STYLE))
         parts += [Text("fault: " + text, MARK_STYLE) for text in fault_lines(dict(progress.faults))]
         return Group(*parts)
 
@@ -95,7 +96,11 @@ def _header(progress: Progress) -> RenderableType:
     grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     bar = ProgressBar(total=progress.info.steps_total, completed=progress.step)
-    grid.add_row(Text(progress.task, "bold"), bar, f"{progress.share():.0%}")
+    grid.add_row(
+        Text(f"{progress.task}  segment {progress.segment()}/{progress.info.segments_total}", "bold"),
+        bar,
+        f"{progress.share():.0%}",
+    )
     return grid
 
 
@@ -105,7 +110,6 @@ def _speed(progress: Progress) -> Text:
     return Text(
         f"{progress.step:,} of {info.steps_total:,} steps · {speed} steps/s"
         f" · {write_time(progress.elapsed())} elapsed · {write_time(progress.time_left())} left"
-        f" · segment {progress.segment()}/{info.segments_total}"
     )
 
 
@@ -126,13 +130,13 @@ def styled(cell: Cell) -> Text:
     return Text(cell.text + "!", MARK_STYLE) if cell.marked else Text(cell.text + " ")
 
 
-def terminal_observer(stream: TextIO | None = None) -> Observer:
+def terminal_observer(stream: TextIOBase | None = None) -> Observer:
     """Choose what shows a run: the live table on a terminal, plain lines anywhere else.
 
     Args:
         stream: where to print; by default standard output.
     """
-    console = Console(file=stream)
+    console = Console(file=cast(IO[str] | None, stream))
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveTable(console)
     return PlainLines(stream)

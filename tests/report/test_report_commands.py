@@ -1,0 +1,138 @@
+"""`ev list`, `ev show` and `ev plot`: what they print about runs whose numbers are known."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+from scripted_runs import BATCH, make_row, make_spec
+
+from escapevelocity.cli import list_runs, plot, show
+from escapevelocity.errors import UserError
+from escapevelocity.report.overview import run_page, runs_table, settings_changed
+
+
+def text_of(renderable):
+    console = Console(file=io.StringIO(), width=160, record=True, _environ={})
+    console.print(renderable)
+    return console.export_text()
+
+
+def line_of(text, first):
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
+
+
+@pytest.fixture
+def run(run_of):
+    rows = [
+        make_row(s, b, perf__return_mean=float(s), health__actor__feature_rank_pca=3.0 + 27.0 * (s == 1))
+        for b in range(2)
+        for s in (1, 2, 3)
+    ]
+    return run_of(rows, name="mine")
+
+
+def test_the_list_has_a_line_for_each_run_with_last_return_and_marks(run, tmp_path):
+    found = line_of(text_of(runs_table(tmp_path)), "mine")
+    assert found[1:5] == ["Hopper-v4", "finished", "3", "100%"]
+    assert found[6:] == [
+        "2",
+        "health/actor/feature_rank_pca",
+        "3",
+    ]  # the median return; the rank of seeds 2 and 3
+
+
+def test_the_list_speed_counts_all_members(run, tmp_path):
+    speed = float(line_of(text_of(runs_table(tmp_path)), "mine")[5].replace(",", ""))
+    # Two significant digits are shown at least.
+    assert speed == pytest.approx(3 * 2 * BATCH / run.status.wall_time, rel=0.05)
+
+
+def test_a_damaged_run_is_listed_with_what_is_wrong(run, tmp_path):
+    (run.path / "spec.json").write_text("{")
+    text = " ".join(text_of(runs_table(tmp_path)).split())
+    assert "mine – damaged" in text
+    assert "is not valid JSON" in text
+
+
+def test_damaged_records_do_not_hide_the_other_runs(run, run_of, tmp_path):
+    run_of([make_row()], name="other")
+    next((run.path / "records").glob("*.parquet")).write_bytes(b"nothing")
+    text = text_of(runs_table(tmp_path))
+    assert line_of(text, "other")[6] == "100"
+    assert line_of(text, "mine")[6] == "–"
+
+
+def test_an_empty_folder_says_how_to_make_a_run(tmp_path):
+    assert f"no runs below {tmp_path}; `ev train" in text_of(runs_table(tmp_path)).replace("\n", "")
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        runs_table(tmp_path / "nowhere")
+
+
+def test_settings_are_shown_where_they_differ_from_the_preset(run_of):
+    optimizer = dataclasses.replace(make_spec().optimizer, learning_rate=0.01, epochs=20)
+    run = run_of([make_row(5, 0)], optimizer=optimizer)
+    assert settings_changed(run) == {
+        "optimizer.learning_rate": (0.01, 3e-4),
+        "optimizer.epochs": (20, 10),
+        "steps": (BATCH, 5_000_000),
+    }
+    text = text_of(run_page(run))
+    assert "optimizer.learning_rate = 0.01  (preset: 0.0003)" in text
+    assert "seeds 5" in text
+    assert "job ppo, task Hopper-v4, preset mujoco" in text
+
+
+def test_the_page_has_status_values_with_marks_and_ranges_and_checkpoints(run):
+    text = text_of(run_page(run))
+    assert f"{2 * BATCH:,} of {2 * BATCH:,} steps per seed" in text
+    assert line_of(text, "health/actor/feature_rank_pca")[1:6] == ["30", "3!", "3!", "≥", "min(10,"]
+    assert line_of(text, "perf/return_mean")[1:4] == ["1", "2", "3"]
+    assert f"0 (0 steps), 1 ({2 * BATCH:,} steps)" in text
+    assert "numpy " in text  # provenance
+    assert "faults" not in text
+
+
+def test_the_page_tells_the_faults(run_of):
+    fault = "seed 1, batch 1: non-finite loss in minibatch 3"
+    text = text_of(run_page(run_of([make_row(1, 0), make_row(1, 1, fault=fault)])))
+    assert "faults" in text
+    assert fault in text
+
+
+def test_the_page_shows_the_last_measurement_where_the_last_batch_had_none(run_of):
+    last = {k: v for k, v in make_row(1, 1, perf__return_mean=float("nan")).items() if k[:6] != "health"}
+    text = text_of(run_page(run_of([make_row(1, 0), last])))
+    assert line_of(text, "health/actor/dead_neurons")[1] == "2"
+    assert line_of(text, "perf/return_mean")[1] == "100"
+
+
+def test_a_run_without_records_and_with_a_lost_provenance_still_has_a_page(run_of):
+    run = run_of([])
+    (run.path / "provenance.json").unlink()
+    text = text_of(run_page(run))
+    assert "no records yet" in text
+    assert "provenance.json is missing or damaged" in text
+
+
+def test_the_commands_print_and_draw(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    assert list_runs.main([str(tmp_path)]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert show.main([str(run.path)]) == 0
+    assert "last values" in capsys.readouterr().out
+    assert plot.main([str(run.path)]) == 0
+    expected = [run.path / "plots" / name for name in ("health.png", "health.pdf")]
+    assert capsys.readouterr().out.split() == [str(path) for path in expected]
+    assert plot.main([str(run.path), "--columns", "trust/kl", "--out", str(tmp_path / "o")]) == 0
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["columns.pdf", "columns.png"]
+    assert all(path.exists() for path in expected)
+
+
+def test_mistakes_in_the_commands_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="is not a folder; give a run's folder"):
+        show.main([str(tmp_path / "nowhere")])
+    with pytest.raises(UserError, match=r"run = \(\): must be one or more runs' folders"):
+        plot.main([])
+    with pytest.raises(UserError, match="is not a folder"):
+        list_runs.main([str(tmp_path / "nowhere")])
