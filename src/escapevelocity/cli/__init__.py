@@ -2,8 +2,9 @@
 
 import difflib
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from escapevelocity.errors import UserError
@@ -48,31 +49,37 @@ def usage() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ev`; returns its exit code: 0, 1 (the run failed), 2 (a mistake in the input), 130 or 143 (signals)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    if arguments[0] == "--version":
-        from escapevelocity import __version__
-
-        print(f"escapevelocity {__version__}")
-        return 0
     try:
-        return _run(arguments[0], arguments[1:])
+        return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"ev: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # The reader of our output, such as `head`, has enough.
-        sys.stderr.close()
+        # What is still buffered goes nowhere; Python would complain about it when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
 
 
-def _run(name: str, arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
+    try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage())
+            return 0
+        if arguments[0] == "--version":
+            from escapevelocity import __version__
+
+            print(f"escapevelocity {__version__}")
+            return 0
+        return _command(arguments[0])(arguments[1:])
+    finally:
+        sys.stdout.flush()  # Here, where a broken pipe is understood.
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(COMMANDS)}"
         raise UserError(f"command = {name!r}: not a command of ev; {hint}")
-    module = importlib.import_module(f"escapevelocity.cli.{COMMANDS[name].module}")
-    return module.main(arguments)
+    return importlib.import_module(f"escapevelocity.cli.{COMMANDS[name].module}").main

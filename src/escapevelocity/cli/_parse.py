@@ -1,4 +1,4 @@
-"""Command lines from dataclasses by tyro, with its errors folded into one line."""
+"""Command lines from dataclasses by tyro, with every mistake told in one line."""
 
 import contextlib
 import io
@@ -8,21 +8,17 @@ from typing import Any, TypeVar
 
 import tyro
 
+from escapevelocity.cli._options import HELP, Given, options_of, split
 from escapevelocity.errors import UserError
 
 T = TypeVar("T")
 
 _FRAME = re.compile(r"[╭╮╰╯│─]+")
-_NOISE = [
-    re.compile(pattern)
-    for pattern in (
-        r"^(Parsing error|Value error:?|Invalid choice|Required options|Unrecognized options:?(?= Unrecognized))",
-        r"Error parsing (spec|spec\.\w+): ",
-        r"\s*Argument helptext:.*$",
-        r"\s*For full helptext.*$",
-        r"\.$",
-    )
-]
+_HEADINGS = re.compile(r"^(Parsing error|Value error:?|Invalid choice|Required options|Missing argument)")
+_FIELD = re.compile(r"(?:Error parsing|for argument '?)\s*--([\w-]+)")
+_MISSING = re.compile(r"Missing from [^:]+: (\w+) (.*?)\.? \(required\)")
+_OF_FIELD = re.compile(r"Error parsing [\w.]+: ")
+_REPEATED_HELP = re.compile(r"\s*(Argument helptext:|For full helptext).*$")
 
 
 def parse(command: type[T], argv: Sequence[str], prog: str, default: Any = None) -> T:
@@ -35,9 +31,10 @@ def parse(command: type[T], argv: Sequence[str], prog: str, default: Any = None)
         default: an instance whose values are the defaults.
 
     Raises:
-        UserError: whatever tyro finds wrong, in one line.
+        UserError: whatever is wrong, in one line.
         SystemExit: after printing help.
     """
+    given = Given({}, []) if any(argument in HELP for argument in argv) else split(command, argv)
     complaint = io.StringIO()
     keywords = {} if default is None else {"default": default}
     try:
@@ -52,12 +49,18 @@ def parse(command: type[T], argv: Sequence[str], prog: str, default: Any = None)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise UserError(_one_line(complaint.getvalue(), prog)) from None
+        raise UserError(f"{_one_line(complaint.getvalue(), command, given)}; see {prog} --help") from None
 
 
-def _one_line(panel: str, prog: str) -> str:
-    """The message inside tyro's panel, without its frame, its headings and the help text it repeats."""
+def _one_line(panel: str, command: type, given: Given) -> str:
+    """What tyro's panel says: field, value and what is accepted, or its message without frame and headings."""
     text = " ".join(_FRAME.sub(" ", panel).split())
-    for noise in _NOISE:
-        text = noise.sub("", text)
-    return f"{text.strip()}; see {prog} --help"
+    field = _FIELD.search(text)
+    option = options_of(command).get(f"--{field[1]}") if field else None
+    if option is not None and option.name in given.options:
+        return f"{option.name} = {' '.join(given.options[option.name])!r}: must be {option.accepted}"
+    if missing := _MISSING.search(text):
+        return f"{missing[1]}: missing; it is {missing[2][0].lower()}{missing[2][1:]}"
+    for noise in (_REPEATED_HELP, _HEADINGS, _OF_FIELD):
+        text = noise.sub("", text).strip()
+    return text.removesuffix(".")

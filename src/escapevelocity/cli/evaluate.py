@@ -1,51 +1,69 @@
 """`ev evaluate`: run a trained agent in fresh environments."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from escapevelocity.cli._imports import import_modules
 from escapevelocity.cli._parse import parse
+from escapevelocity.errors import require
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
     """Run a trained agent in fresh environments and print the returns of its sampled and of its most likely actions."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     seeds: tuple[int, ...] = ()
     """Members of the population; by default all."""
     episodes: int = 10
     """Episodes per member and kind of action."""
     checkpoint: int | None = None
-    """Number of segments done, as `ev show RUN` lists them; by default the last."""
+    """Number of segments done, as `ev show RUN` lists them; by default the last whole one."""
     evaluation_seed: int = 0
     """Seed of the start states and samples."""
-    video: bool = False
+    video: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also film one episode of each member with its most likely actions: RUN/plots/video-seed-N.gif."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first: those that register your own environments, from the current folder or installed."""
+
+    def __post_init__(self) -> None:
+        require(self.episodes >= 1, "episodes", self.episodes, "at least 1")
+        require(
+            0 <= self.evaluation_seed < 2**31, "evaluation-seed", self.evaluation_seed, "from 0 to 2147483647"
+        )
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev evaluate`; returns the exit code."""
     command = parse(Evaluate, argv, "ev evaluate")
+    import_modules(command.import_modules)
     from rich.console import Console
     from rich.table import Table
 
     from escapevelocity.ppo.agent import load
-    from escapevelocity.ppo.config import PPOSpec
     from escapevelocity.ppo.evaluation import evaluate, record_video
-    from escapevelocity.runs import load_spec
+    from escapevelocity.ppo.saved import saved_spec
+    from escapevelocity.runs import open_run
 
-    seeds = command.seeds or load_spec(PPOSpec, command.run, "ppo").seeds
+    checkpoint = command.checkpoint
+    if checkpoint is None:
+        checkpoint, damaged = open_run(command.run).latest_checkpoint()
+        for text in damaged:
+            print(f"ev: {text}", file=sys.stderr)
+    # All agents first, so that a mistake in the last seed does not come after minutes of work.
+    agents = [load(command.run, seed, checkpoint) for seed in command.seeds or saved_spec(command.run).seeds]
     table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
-    for seed in seeds:
-        agent = load(command.run, seed, command.checkpoint)
+    for agent in agents:
         for mode in (False, True):
             result = evaluate(agent, command.episodes, mode, command.evaluation_seed)
             table.add_row(
-                str(seed),
+                str(agent.seed),
                 f"{agent.env_steps:,}",
                 "mode" if mode else "sampled",
                 str(command.episodes),
@@ -53,9 +71,8 @@ def main(argv: Sequence[str]) -> int:
                 f"{result.returns.std(ddof=1):.1f}" if command.episodes > 1 else "–",
                 f"{result.lengths.mean():.1f}",
             )
-        if command.video:
-            path = command.run / "plots" / f"video-seed-{seed}.gif"
-            frames = record_video(agent, path, seed=command.evaluation_seed)
-            Console().print(f"{path}: {frames} frames")
     Console().print(table)
+    for agent in agents if command.video else ():
+        path = command.run / "plots" / f"video-seed-{agent.seed}.gif"
+        print(f"{path}: {record_video(agent, path, seed=command.evaluation_seed)} frames")
     return 0

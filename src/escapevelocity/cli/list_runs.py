@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from escapevelocity.cli._parse import parse
 class ListRuns:
     """List runs with their state, progress, speed, last return and what is outside its healthy range."""
 
-    out: tyro.conf.Positional[Path] = Path("runs")
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")] = Path("runs")
     """The folder that holds runs."""
 
 

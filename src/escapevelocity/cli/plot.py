@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from escapevelocity.cli._parse import parse
 class Plot:
     """Draw returns and health of one or several runs: mean and min–max over seeds, smoothed as in the paper."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
     """The runs' folders; several are drawn into one figure, each in a colour of its own."""
     out: Path | None = None
     """Folder for the files; by default the plots folder of the first run."""

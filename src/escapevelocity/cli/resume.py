@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
+from escapevelocity.cli._imports import import_modules
 from escapevelocity.cli._parse import parse
 
 
@@ -18,18 +19,21 @@ class Resume:
     versions.
     """
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also write the records for these trackers."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first: those that register your own environments, from the current folder or installed."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev resume`; returns the exit code."""
     command = parse(Resume, argv, "ev resume")
+    import_modules(command.import_modules)
     from escapevelocity.ppo.training import resume_training
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
 
-    observers = [terminal_observer(), *make_trackers(command.track, command.run)]
+    observers = [*make_trackers(command.track, command.run), terminal_observer()]
     return resume_training(command.run, observers).status.exit_code

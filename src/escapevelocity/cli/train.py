@@ -2,14 +2,19 @@
 
 import dataclasses
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
+
+from escapevelocity.cli._imports import import_modules
+from escapevelocity.cli._options import HELP, Given, split
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
+
+MOST_SEEDS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,26 +39,32 @@ class Train:
     """Name of the run; by default the task and the hash of its settings."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also write the records for these trackers (pip install 'escapevelocity[track]'); wandb works offline."""
-    dry_run: bool = False
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first: those that register your own environments, from the current folder or installed."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved settings and the planned segments, and stop."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev train`; returns the exit code."""
     arguments = expand_ranges(argv)
-    help_only = any(a in ("-h", "--help") for a in arguments)
-    command = parse(Train, arguments, "ev train", default=Train(spec=_defaults(arguments, help_only)))
+    if any(argument in HELP for argument in arguments):
+        defaults = _defaults_for_help(arguments)
+    else:
+        defaults = _defaults(split(Train, arguments))
+    command = parse(Train, arguments, "ev train", default=Train(spec=defaults))
     from escapevelocity.ppo.training import run_path, train
 
     spec, path = command.spec, run_path(command.spec, command.out, command.name)
-    _say_rounding(spec)
     if command.dry_run:
-        print(_plan(spec, path))
+        print("\n".join([*_plan(spec, path), *_rounding(spec)]))
         return 0
+    from escapevelocity.cli._note import StartNote
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
 
-    observers = [terminal_observer(), *make_trackers(command.track, path)]
+    # What can fail to start comes first: a table would already say that the run has begun.
+    observers = [*make_trackers(command.track, path), StartNote(_rounding(spec)), terminal_observer()]
     return train(spec, command.out, command.name, observers).status.exit_code
 
 
@@ -61,64 +72,72 @@ def expand_ranges(argv: Sequence[str]) -> list[str]:
     """Write inclusive ranges after --seeds out: `--seeds 1:3 7` becomes `--seeds 1 2 3 7`."""
     expanded: list[str] = []
     in_seeds = False
-    for argument in argv:
-        if argument.startswith("-"):
-            in_seeds = argument == "--seeds"
-        match = re.fullmatch(r"(\d+):(\d+)", argument) if in_seeds else None
-        if match is None:
+    for given in argv:
+        if given.startswith("-"):
+            in_seeds = given.partition("=")[0] == "--seeds"
+        flag, _, argument = given.partition("=") if given.startswith("--seeds=") else ("", "", given)
+        expanded += [flag] if flag else []
+        if not in_seeds or ":" not in argument:
             expanded.append(argument)
             continue
-        first, last = int(match[1]), int(match[2])
-        if not first <= last < first + 100_000:
-            raise UserError(f"seeds = {argument}: a range a:b needs a ≤ b, and at most 100000 seeds")
-        expanded += map(str, range(first, last + 1))
+        match = re.fullmatch(r"(\d+):(\d+)", argument)
+        if match is None or not int(match[1]) <= int(match[2]) < int(match[1]) + MOST_SEEDS:
+            raise UserError(
+                f"seeds = {argument!r}: must be integers and ranges a:b with a ≤ b and at most {MOST_SEEDS} seeds"
+            )
+        expanded += map(str, range(int(match[1]), int(match[2]) + 1))
     return expanded
 
 
-def _defaults(arguments: list[str], help_only: bool) -> PPOSpec:
+def _defaults_for_help(arguments: list[str]) -> PPOSpec:
+    """The settings that help shows: those for the task if it is named, and else the preset `mujoco`."""
+    try:
+        return _defaults(split(Train, [argument for argument in arguments if argument not in HELP]))
+    except UserError:
+        return PPOSpec()
+
+
+def _defaults(given: Given) -> PPOSpec:
     """The settings that the options are laid over: those of --config, or of the preset that fits the task."""
-    config, preset = _option(arguments, "--config"), _option(arguments, "--preset")
-    named = [a for a in arguments if re.fullmatch(r"[\w./:]+-v\d+", a)]
-    task = named[0] if named else (arguments[0] if arguments and not arguments[0].startswith("-") else None)
+    config, preset = _last(given, "config"), _last(given, "preset")
+    import_modules(given.options.get("import", ()))
     if config is not None:
         if preset is not None:
             raise UserError(
                 f"preset = {preset!r}: --config {config} already says every setting; leave one of the two out"
             )
-        from escapevelocity.runs import load_spec
+        from escapevelocity.ppo.saved import saved_spec
 
-        return load_spec(PPOSpec, config, "ppo")
-    if task is None:
-        if help_only:
-            return PPOSpec()
-        raise UserError("task: missing; name an environment, such as ev train Hopper-v4")
+        try:
+            return saved_spec(config)
+        except UserError as error:
+            raise UserError(f"config = {config!r}: {error}") from error
+    if not given.positionals:
+        raise UserError("task: missing; name an environment before the options, such as ev train Hopper-v4")
     from escapevelocity.ppo.presets import PRESETS
-    from escapevelocity.ppo.training import default_spec
 
     if preset not in (None, *PRESETS):
         raise UserError(f"preset = {preset!r}: must be one of {', '.join(PRESETS)}")
-    return default_spec(task, preset)
+    from escapevelocity.ppo.training import default_spec
+
+    return default_spec(given.positionals[0], preset)
 
 
-def _option(arguments: list[str], name: str) -> str | None:
-    for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(name + "="):
-            return argument.split("=", 1)[1]
-    return None
+def _last(given: Given, option: str) -> str | None:
+    values = given.options.get(option)
+    return values[-1] if values else None
 
 
-def _say_rounding(spec: PPOSpec) -> None:
+def _rounding(spec: PPOSpec) -> list[str]:
     steps = spec.num_batches * spec.batch_size
-    if steps != spec.steps:
-        print(
-            f"ev: --steps {spec.steps} rounded down to {steps}: {spec.num_batches} whole batches of {spec.batch_size}",
-            file=sys.stderr,
-        )
+    if steps == spec.steps:
+        return []
+    return [
+        f"--steps {spec.steps} rounded down to {steps}: {spec.num_batches} whole batches of {spec.batch_size}"
+    ]
 
 
-def _plan(spec: PPOSpec, path: Path) -> str:
+def _plan(spec: PPOSpec, path: Path) -> list[str]:
     from escapevelocity.ppo.job import PPOJob
     from escapevelocity.runs import canonical_json
 
@@ -132,4 +151,4 @@ def _plan(spec: PPOSpec, path: Path) -> str:
         f"  {k + 1:>3}  steps {job.step(spec, k) + 1:>11,} – {job.step(spec, k + 1):>11,}"
         for k in range(count)
     ]
-    return "\n".join(lines)
+    return lines

@@ -1,6 +1,7 @@
 """A trained agent: load it from a run and let it act."""
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,8 @@ from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, TrainingState, state_template, task_of
 from escapevelocity.ppo.networks import Actor
 from escapevelocity.ppo.programs import action_distribution
-from escapevelocity.runs import load_spec, open_run
+from escapevelocity.ppo.saved import saved_spec
+from escapevelocity.runs import open_run
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class TrainedAgent:
         """Choose an action for one observation or for a batch of them.
 
         Args:
-            observation: as the environment gives it, (observation_size,) or (n, observation_size).
+            observation: as the environment gives it, (observation_size,) or (n, observation_size); flattened if it
+                has several axes, one-hot if it is Discrete.
             elapsed: steps since the start of the episode, one number or one per row. Agents of the preset
                 `mujoco` see the time: count your steps and pass them.
             mode: take the most likely action; otherwise sample with `key`.
@@ -56,7 +59,14 @@ class TrainedAgent:
             What the environment's `step` takes: (action_size,) floats or an integer; with a leading n for a batch.
 
         Raises:
-            UserError: an observation of another size, or sampling without a key.
+            UserError: an observation or `elapsed` of another shape, or sampling without a key.
+
+        Example:
+            >>> agent = escapevelocity.load("runs/demo", seed=2)  # doctest: +SKIP
+            >>> environment = gymnasium.make("Hopper-v4")  # doctest: +SKIP
+            >>> observation, _ = environment.reset(seed=0)  # doctest: +SKIP
+            >>> agent.act(observation, elapsed=0)  # doctest: +SKIP
+            array([0.13, 0.02, -0.4], dtype=float32)
         """
         rows = np.atleast_2d(np.asarray(observation))
         size, count = self.task.observation_size, len(rows)
@@ -66,13 +76,17 @@ class TrainedAgent:
             rows.shape,
             f"of shape ({size},) or (n, {size})",
         )
+        steps = np.asarray(elapsed)
+        require(
+            steps.shape in ((), (count,)), "elapsed", elapsed, f"one number, or one for each of {count} rows"
+        )
         require(mode or key is not None, "key", key, "a JAX PRNG key when mode=False")
         observer = Observer(
             ObservationStatistics(*(np.repeat(s, count, axis=0) for s in self.statistics)),
             self.task.episode_limit if self.spec.environment.append_time else None,
         )
         inputs = np.empty((count, observer.output_size), np.float32)
-        observer.write(rows, np.broadcast_to(np.asarray(elapsed), (count,)), inputs)
+        observer.write(rows, np.broadcast_to(steps, (count,)), inputs)
         actions = np.asarray(
             _choose(self.actor, inputs, None if mode else key, action_distribution(self.spec, self.task))
         )
@@ -99,15 +113,24 @@ def load(
     Args:
         path: the run.
         seed: which member of the population; by default the first.
-        checkpoint: number of segments done (`ev show RUN` lists them); by default the last whole one.
+        checkpoint: number of segments done (`ev show RUN` lists them); by default the last whole one, with a warning
+            for each damaged one after it.
 
     Raises:
         UserError: not a PPO run, no such seed or checkpoint, or a damaged one.
     """
-    run, spec = open_run(path), load_spec(PPOSpec, path, PPOJob.name)
+    run, spec = open_run(path), saved_spec(path)
     seed = spec.seeds[0] if seed is None else seed
     require(seed in spec.seeds, "seed", seed, f"one of the run's seeds: {' '.join(map(str, spec.seeds))}")
-    number = run.latest_checkpoint()[0] if checkpoint is None else checkpoint
+    number = checkpoint
+    if number is None:
+        number, damaged = run.latest_checkpoint()
+        for text in damaged:
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+    known = [saved.number for saved in run.checkpoints()]
+    require(
+        number in known, "checkpoint", number, f"one of the run's checkpoints: {' '.join(map(str, known))}"
+    )
     state: TrainingState = run.load_checkpoint(number, state_template(spec))
     index = spec.seeds.index(seed)
     return TrainedAgent(

@@ -1,18 +1,22 @@
 """How well a trained agent does in fresh environments, and a video of it."""
 
+import io
 import os
 import sys
-from collections.abc import Callable
+import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from escapevelocity.envs import Purpose, environment_seeds, make_environments
 from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.agent import TrainedAgent
 from escapevelocity.ppo.programs import Stream, member_key
+from escapevelocity.runs.atomic import make_folder, write_bytes
 
 FRAMES_PER_SECOND = 25
 MAX_UNLIMITED_STEPS = 10_000  # Where a task has no limit, an episode of an evaluation ends here.
@@ -34,31 +38,34 @@ def evaluate(agent: TrainedAgent, episodes: int = 10, mode: bool = True, seed: i
         agent: the agent.
         episodes: how many.
         mode: take the most likely action; otherwise sample.
-        seed: decides start states and samples; not one of training's streams.
+        seed: decides start states and samples; not one of training's streams. Agents that are evaluated with
+            the same seed meet the same start states.
+
+    Raises:
+        UserError: no episodes, or a seed that is not a 31-bit integer.
     """
     require(episodes >= 1, "episodes", episodes, "at least 1")
+    require(0 <= seed < 2**31, "seed", seed, "between 0 and 2147483647")
     seeds = environment_seeds([seed], episodes, purpose=Purpose.EVALUATION)
     host = make_environments(agent.task, seeds, os.cpu_count() or 1)
-    key = member_key(np.uint32(seed), Stream.EVALUATION)
+    key = member_key(jnp.uint32(seed), Stream.EVALUATION)
     returns, lengths, running = np.zeros(episodes), np.zeros(episodes, np.int64), np.ones(episodes, bool)
     observations = host.reset()
-    start = getattr(agent.task.actions, "start", 0)
+    start = getattr(agent.task.actions, "start", 0)  # `act` counts as the task does, the back ends from 0.
     for step in range(agent.task.episode_limit or MAX_UNLIMITED_STEPS):
-        host.send(
-            agent.act(observations, step, mode, None if mode else jax.random.fold_in(key, step)) - start
-        )
+        actions = agent.act(observations, step, mode, None if mode else jax.random.fold_in(key, step))
+        host.send(actions - start)
         outcome = host.receive()
         returns += np.where(running, outcome.rewards, 0.0)
         lengths += running
-        running &= ~(outcome.terminated | outcome.truncated)
+        ended = outcome.terminated | outcome.truncated
+        running &= ~ended
         if not running.any():
             break
         observations = np.array(outcome.next_observations)
-        ended = np.flatnonzero(outcome.terminated | outcome.truncated)
-        if len(
-            ended
-        ):  # Back ends want ended environments reset before the next step; their episodes are over.
-            observations[ended] = host.reset(ended)
+        if ended.any():
+            # Their episodes are over, but back ends want ended environments reset before the next step.
+            observations[ended] = host.reset(np.flatnonzero(ended))
     host.close()
     return Evaluation(returns, lengths)
 
@@ -77,38 +84,50 @@ def record_video(
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    import gymnasium
     from PIL import Image
 
-    environment = _drawable(agent, gymnasium.make)
-    key = member_key(np.uint32(seed), Stream.EVALUATION)
+    environment = _drawable(agent)
+    key = member_key(jnp.uint32(seed), Stream.EVALUATION)
     frames = []
     try:
         observation, _ = environment.reset(seed=seed)
         for step in range(max_frames):
-            frames.append(Image.fromarray(environment.render()))
-            action = agent.act(
-                np.ravel(observation), step, mode, None if mode else jax.random.fold_in(key, step)
-            )
+            frames.append(Image.fromarray(_draw(environment, agent.task.name)))
+            action = agent.act(observation, step, mode, None if mode else jax.random.fold_in(key, step))
             observation, _, terminated, truncated, _ = environment.step(action)
             if terminated or truncated:
                 break
-    except Exception as error:  # Every renderer has its own errors for a missing display.
-        raise UserError(
-            f"video: cannot draw {agent.task.name} here ({error}); on a server install libegl1 and set MUJOCO_GL=egl"
-        ) from error
     finally:
         environment.close()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=1000 // FRAMES_PER_SECOND, loop=0)
+    movie = io.BytesIO()
+    frames[0].save(
+        movie, "GIF", save_all=True, append_images=frames[1:], duration=1000 // FRAMES_PER_SECOND, loop=0
+    )
+    make_folder(path.parent)
+    write_bytes(path, movie.getvalue())
     return len(frames)
 
 
-def _drawable(agent: TrainedAgent, make: Callable):
-    from escapevelocity.envs._tasks import quiet
-
+def _drawable(agent: TrainedAgent) -> gymnasium.Env:
+    limit: dict[str, Any] = (
+        {} if agent.task.episode_limit is None else {"max_episode_steps": agent.task.episode_limit}
+    )
     try:
-        with quiet():
-            return make(agent.task.name, render_mode="rgb_array")
-    except Exception as error:
-        raise UserError(f"video: Gymnasium cannot make {agent.task.name}: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "out of date", of the papers' tasks.
+            environment = gymnasium.make(agent.task.name, render_mode="rgb_array", **limit)
+    except Exception as error:  # Packages of environments have errors of their own.
+        raise UserError(
+            f"video: Gymnasium cannot make {agent.task.name} with rgb_array frames: {error}"
+        ) from error
+    return gymnasium.wrappers.FlattenObservation(environment)
+
+
+def _draw(environment: gymnasium.Env, name: str) -> np.ndarray:
+    """One frame, (height, width, 3) uint8."""
+    try:
+        return np.asarray(environment.render(), np.uint8)
+    except Exception as error:  # Every renderer has its own errors for a missing display.
+        raise UserError(
+            f"video: cannot draw {name} here ({error}); on a server install libegl1 and set MUJOCO_GL=egl"
+        ) from error

@@ -1,5 +1,7 @@
 """Start and resume PPO runs: what `ev train` and `escapevelocity.train` share."""
 
+import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +10,17 @@ from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.ppo.process import trainer_process
-from escapevelocity.runs import Observer, Run, load_spec, open_run, resume, run_directory, spec_hash, start
+from escapevelocity.ppo.saved import saved_spec
+from escapevelocity.runs import (
+    Observer,
+    Run,
+    canonical_json,
+    open_run,
+    resume,
+    run_directory,
+    spec_hash,
+    start,
+)
 
 
 def default_spec(task: str, preset: str | None = None, seeds: Sequence[int] = (1,)) -> PPOSpec:
@@ -56,8 +68,10 @@ def train(
     task_of(spec)
     path = run_path(spec, out, name)
     with trainer_process():
-        start(PPOJob(), spec, path, observers)
-    return open_run(path)
+        status = start(PPOJob(), spec, path, observers)
+    # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
+    settings = json.loads(canonical_json(spec, PPOJob.name))["spec"]
+    return Run(path, PPOJob.name, settings, status)
 
 
 def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] = ()) -> Run:
@@ -66,7 +80,7 @@ def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] 
     Raises:
         UserError: not a PPO run, or one that is finished or being trained.
     """
-    spec = load_spec(PPOSpec, path, PPOJob.name)
+    spec = saved_spec(path)
     with trainer_process():
-        resume(PPOJob(), spec, path, observers)
-    return open_run(path)
+        status = resume(PPOJob(), spec, path, observers)
+    return dataclasses.replace(open_run(path), status=status)

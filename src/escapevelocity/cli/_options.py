@@ -1,0 +1,153 @@
+"""The options of a command, read off its dataclass: for clear messages, and to know some before the full parse."""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+import tyro
+
+from escapevelocity.errors import UserError
+
+HELP = ("-h", "--help")
+_NUMBER = re.compile(r"-(\d|\.\d|inf)\S*")
+
+
+class Option(NamedTuple):
+    """One option of a command."""
+
+    name: str
+    """Without dashes."""
+    values: Literal["none", "one", "many"]
+    """How many arguments follow it."""
+    accepted: str
+    """What the values may be, in words."""
+
+
+class Given(NamedTuple):
+    """What a command line says."""
+
+    options: dict[str, list[str]]
+    """Values by the option's name; the last one counts where an option stands twice."""
+    positionals: list[str]
+    """Arguments that belong to no option."""
+
+
+def options_of(command: type) -> dict[str, Option]:
+    """The options of a command's dataclass and of the dataclasses in its fields, by flag such as `--epochs`."""
+    options: dict[str, Option] = {}
+    for name, hint in _flags(command):
+        values, accepted = _describe(hint)
+        options[f"--{name}"] = Option(name, values, accepted)
+        if values == "none":
+            options[f"--no-{name}"] = Option(name, values, accepted)
+    return options
+
+
+def split(command: type, argv: Sequence[str]) -> Given:
+    """Tell options, their values and positional arguments apart, as tyro will.
+
+    Raises:
+        UserError: for an unknown option (with the nearest known one), one without its value, or a superfluous
+            argument.
+    """
+    options = options_of(command)
+    given, positionals, taking = {}, [], ""
+    for argument in argv:
+        if argument.startswith("-") and not _NUMBER.fullmatch(argument):
+            flag, equals, value = argument.partition("=")
+            option = _find(flag, options)
+            if equals and option.values == "none":
+                raise UserError(
+                    f"{argument}: {flag} takes no value; use --{option.name} or --no-{option.name}"
+                )
+            given[option.name] = [value] if equals else []
+            taking = "" if option.values == "none" or (equals and option.values == "one") else option.name
+        elif taking:
+            given[taking].append(argument)
+            taking = taking if options[f"--{taking}"].values == "many" else ""
+        else:
+            positionals.append(argument)
+    for name, values in given.items():
+        if options[f"--{name}"].values == "one" and not values:
+            raise UserError(f"--{name}: its value is missing; it must be {options[f'--{name}'].accepted}")
+    most = _most_positionals(command)
+    if most is not None and len(positionals) > most:
+        raise UserError(f"unexpected argument {positionals[most]!r}; options start with --")
+    return Given(given, positionals)
+
+
+def _find(flag: str, options: dict[str, Option]) -> Option:
+    known = flag.replace("_", "-")
+    if known in options:
+        return options[known]
+    near = difflib.get_close_matches(known, options, n=3, cutoff=0.7)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"unknown option {flag}{hint}")
+
+
+def _flags(command: type) -> list[tuple[str, Any]]:
+    """Name and type of every option."""
+    flags = []
+    for name, hint in _hints(command):
+        plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        if dataclasses.is_dataclass(plain):
+            flags += _flags(typing.cast(type, plain))
+        elif not _is_positional(hint):
+            # `import` cannot be a field's name: `import_modules` is --import.
+            flags.append((name.removesuffix("_modules").replace("_", "-"), plain))
+    return flags
+
+
+def _hints(command: type) -> list[tuple[str, Any]]:
+    hints = typing.get_type_hints(command, include_extras=True)
+    return [(field.name, hints[field.name]) for field in dataclasses.fields(command)]
+
+
+def _is_positional(hint: Any) -> bool:
+    marker = typing.get_args(tyro.conf.Positional[str])[1]
+    return typing.get_origin(hint) is Annotated and marker in typing.get_args(hint)[1:]
+
+
+def _most_positionals(command: type) -> int | None:
+    """How many positional arguments a command takes; None for any number."""
+    count = 0
+    for _, hint in _hints(command):
+        plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        if dataclasses.is_dataclass(plain):
+            inner = _most_positionals(typing.cast(type, plain))
+        elif _is_positional(hint):
+            inner = None if typing.get_origin(plain) is tuple else 1
+        else:
+            inner = 0
+        if inner is None:
+            return None
+        count += inner
+    return count
+
+
+_WORDS = {
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("text", "words"),
+    Path: ("a path", "paths"),
+}
+
+
+def _describe(hint: Any) -> tuple[Literal["none", "one", "many"], str]:
+    if hint is bool:
+        return "none", ""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return "one", f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        inner = arguments[0]
+        return "many", _WORDS[inner][1] if inner in _WORDS else _describe(inner)[1]
+    if origin in (Union, types.UnionType):
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        return "one", f"{_describe(kinds[0])[1]} or None"
+    return "one", _WORDS[hint][0]
