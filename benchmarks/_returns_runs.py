@@ -31,13 +31,11 @@ class Progress:
             print(f"{self._name:<32} {done:>9,} steps   return {return_mean:9.1f}", flush=True)
 
 
-def train_ours(job: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Our trainer, resumed where it was left; one mapping per batch."""
+def our_spec(job: Mapping[str, Any]) -> Any:
+    """Our settings: Stable-Baselines3's head, initialisation, Adam and joint clip; the rest is the preset `mujoco`."""
     from escapevelocity.ppo.config import EnvironmentConfig, NetworkConfig, OptimizerConfig, PPOSpec
-    from escapevelocity.ppo.job import PPOJob
-    from escapevelocity.runs import Observer, read_records, resume, start
 
-    spec = PPOSpec(
+    return PPOSpec(
         task=job["task"],
         seeds=(job["seed"],),
         steps=job["steps"],
@@ -51,49 +49,14 @@ def train_ours(job: Mapping[str, Any]) -> list[dict[str, float]]:
         network=NetworkConfig(initialization="orthogonal", head="normal_independent"),
         optimizer=OptimizerConfig(adam_eps=1e-5, clip_gradients="jointly"),
     )
-    progress = Progress(_name(job), spec.num_batches * BATCH)
-
-    class Watch(Observer):
-        def on_row(self, row: Mapping[str, Any]) -> None:
-            progress.show(row["env_steps"], row["perf/return_mean"])
-
-    folder = Path(job["folder"])
-    status = (resume if (folder / "spec.json").exists() else start)(PPOJob(), spec, folder, [Watch()])
-    if status.state != "finished":
-        raise RuntimeError(f"the run ended {status.state}: {status.why}")
-    columns = read_records(folder).select(["env_steps", "perf/return_mean", "perf/episodes"]).to_pydict()
-    return [
-        {"env_steps": steps, "return_sum": mean * episodes if episodes else 0.0, "episodes": episodes}
-        for steps, mean, episodes in zip(*columns.values(), strict=True)
-    ]
 
 
-def train_sb3(job: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Stable-Baselines3's PPO in the same environments; one mapping per batch."""
+def sb3_model(envs: Any, seed: int) -> Any:
+    """Stable-Baselines3's PPO; written out, although most is its default, because it is what "the same" means."""
     import torch
     from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
 
-    from benchmarks._sb3_environments import SharedEnvironments
-
-    torch.set_num_threads(1)
-    envs = SharedEnvironments(job["task"], job["seed"], NUM_ENVS)
-    total = job["steps"] // BATCH * BATCH
-    progress, batches = Progress(_name(job), total), []
-
-    class Watch(BaseCallback):
-        def _on_step(self) -> bool:
-            return True
-
-        def _on_rollout_end(self) -> None:
-            returns: Sequence[float] = envs.finished_returns()
-            batches.append(
-                {"env_steps": self.num_timesteps, "return_sum": sum(returns), "episodes": len(returns)}
-            )
-            progress.show(self.num_timesteps, float(np.mean(returns)) if returns else float("nan"))
-
-    # Written out, although most of it is its default, because it is what "the same terms" means.
-    model = PPO(
+    return PPO(
         "MlpPolicy",
         envs,
         learning_rate=3e-4,
@@ -115,10 +78,61 @@ def train_sb3(job: Mapping[str, Any]) -> list[dict[str, float]]:
             "log_std_init": 0.0,
             "optimizer_kwargs": {"eps": 1e-5},
         },
-        seed=job["seed"],
+        seed=seed,
         device="cpu",
     )
-    model.learn(total, callback=Watch())
+
+
+def train_ours(job: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Our trainer, resumed where it was left; one mapping per batch."""
+    from escapevelocity.ppo.job import PPOJob
+    from escapevelocity.runs import Observer, open_run, read_records, resume, start
+
+    spec = our_spec(job)
+    progress = Progress(_name(job), spec.num_batches * BATCH)
+
+    class Watch(Observer):
+        def on_row(self, row: Mapping[str, Any]) -> None:
+            progress.show(row["env_steps"], row["perf/return_mean"])
+
+    folder = Path(job["folder"])
+    begun = (folder / "spec.json").exists()
+    if not begun or open_run(folder).status.state != "finished":
+        status = (resume if begun else start)(PPOJob(), spec, folder, [Watch()])
+        if status.state != "finished":
+            raise RuntimeError(f"the run ended {status.state}: {status.why}")
+    columns = read_records(folder).select(["env_steps", "perf/return_mean", "perf/episodes"]).to_pydict()
+    return [
+        {"env_steps": steps, "return_sum": mean * episodes if episodes else 0.0, "episodes": episodes}
+        for steps, mean, episodes in zip(*columns.values(), strict=True)
+    ]
+
+
+def train_sb3(job: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Stable-Baselines3's PPO in the same environments; one mapping per batch."""
+    import torch
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    from benchmarks._sb3_environments import SharedEnvironments
+
+    torch.set_num_threads(1)
+    envs = SharedEnvironments(job["task"], job["seed"], NUM_ENVS)
+    total = job["steps"] // BATCH * BATCH
+    progress = Progress(_name(job), total)
+    batches: list[dict[str, float]] = []
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            returns: Sequence[float] = envs.finished_returns()
+            batches.append(
+                {"env_steps": self.num_timesteps, "return_sum": sum(returns), "episodes": len(returns)}
+            )
+            progress.show(self.num_timesteps, float(np.mean(returns)) if returns else float("nan"))
+
+    sb3_model(envs, job["seed"]).learn(total, callback=Watch())
     return batches
 
 

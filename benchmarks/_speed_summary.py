@@ -85,7 +85,7 @@ def summarise_training(rounds: Sequence[Raw], seeds: int, batch_size: int) -> Tr
         update=share("update_s"),
         health=share("health_s"),
         peak_mib=over(lambda raw: raw["peak_mib"]),
-        growth_mib=over(lambda raw: raw["rss_mib"][-1] - raw["rss_mib"][len(raw["rss_mib"]) // 4]),
+        growth_mib=over(lambda raw: raw["rss_mib"][-1] - raw["rss_mib"][round(len(raw["rss_mib"]) / 4) - 1]),
     )
 
 

@@ -134,12 +134,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="these contenders, such as sb3 ours-1 simulator-20"
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="smoke run: tiny sizes, one round, README left alone"
-    )
+    parser.add_argument("--quick", action="store_true", help="smoke run: tiny sizes, one round")
     parser.add_argument("--out", type=Path, default=common.RESULTS, help="where speed.json goes")
     parser.add_argument(
-        "--readme", type=Path, help="README to write into (benchmarks/README.md; with --quick none)"
+        "--readme", type=Path, help="README to write into (benchmarks/README.md; of a partial run none)"
     )
     return parser.parse_args(argv)
 
@@ -147,10 +145,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, print and write."""
     arguments = _arguments(argv)
-    if arguments.quick and arguments.out == common.RESULTS:
-        raise SystemExit(
-            "--quick: give --out DIR too; its numbers mean nothing and must not replace the results"
-        )
+    partial = arguments.quick or arguments.only is not None
+    if partial and arguments.out == common.RESULTS:
+        flag = "--quick" if arguments.quick else "--only"
+        raise SystemExit(f"{flag}: give --out DIR too; a partial run must not replace the full one's results")
     sizes, rounds = (QUICK, 1) if arguments.quick else (Sizes(), arguments.rounds)
     chosen = contenders(arguments.populations, sizes.num_envs, arguments.only)
     for one in list(chosen):
@@ -181,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "raw": raw,
     }
     common.write_json(arguments.out / "speed.json", summary)
-    readme = arguments.readme or (None if arguments.quick else common.README)
+    readme = arguments.readme or (None if partial else common.README)
     if readme is not None:
         common.replace_section(readme, "speed", text)
 
