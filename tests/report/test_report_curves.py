@@ -82,11 +82,17 @@ def test_batches_on_which_nothing_was_measured_are_no_points_of_the_curve(run_of
 
 def test_a_frozen_seed_ends_where_it_was_frozen_and_the_others_go_on(run_of):
     rows = [make_row(s, b, perf__return_mean=float(s)) for b in range(4) for s in (1, 3) if s == 1 or b < 2]
+    rows[3]["fault"] = "seed 3, batch 1: non-finite loss"
     run = run_of(rows)
     found = curve(run, run.records(), "perf/return_mean")
     assert found.ends == ((2.0 * BATCH, 3.0),)
     # Means 2, 2, 1, 1; smoothed: 2, 2, 1.95, 0.95·1.95 + 0.05 = 1.9025.
     np.testing.assert_allclose(found.mean, [2.0, 2.0, 1.95, 1.9025], rtol=1e-15)
+
+
+def test_a_seed_that_only_lacks_the_last_row_of_an_interrupted_run_is_not_frozen(run_of):
+    run = run_of([make_row(1, 0), make_row(2, 0), make_row(1, 1)])
+    assert curve(run, run.records(), "perf/return_mean").ends == ()
 
 
 def test_a_column_that_was_never_recorded_is_an_empty_curve(run_of):

@@ -125,7 +125,9 @@ def test_a_collapsed_policy_with_no_variance_at_all_is_still_drawn(run_of):
 
 
 def test_a_frozen_seed_gets_a_cross_and_the_caption_says_what_it_is(run_of):
-    run = run_of([make_row(s, b) for b in range(4) for s in (1, 2) if s == 1 or b < 2])
+    rows = [make_row(s, b) for b in range(4) for s in (1, 2) if s == 1 or b < 2]
+    rows[3]["fault"] = "seed 2, batch 1: non-finite loss"
+    run = run_of(rows)
     figure = compose(run, PANELS)
     cross = next(line for line in panels_of(figure)["Return"].lines if line.get_marker() == "x")
     np.testing.assert_array_equal(cross.get_xydata(), [[2 * BATCH, 100.0]])

@@ -275,7 +275,7 @@ def test_the_end_says_how_it_ended_where_it_is_and_what_to_type(kind, status, fi
     assert lines[-1] == f"next:  {commands}"
 
 
-def test_the_engine_drives_the_table_and_a_broken_terminal_does_not_end_the_run(tmp_path, clock):
+def test_the_engine_drives_the_table_to_its_last_line(tmp_path, clock):
     table = LiveTable(make_console(), clock)
     status = start(RowsJob([make_row(1, b) for b in range(3)]), make_spec(3), tmp_path / "r", [table])
     assert status.state == "finished"

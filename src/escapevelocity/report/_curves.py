@@ -98,9 +98,10 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
     with warnings.catch_warnings():  # a point at which no member has a value is NaN, which is what is wanted
         warnings.simplefilter("ignore", RuntimeWarning)
         mean, low, high = (reduce(values, axis=0) for reduce in (np.nanmean, np.nanmin, np.nanmax))
-    return Curve(
-        steps, *(moving_average(x) for x in (mean, low, high)), ends=_early_ends(steps, values, present)
-    )
+    # Members that merely lack the last row, of a run that was interrupted within a batch, are not frozen.
+    frozen = np.isin(seeds, _faulty(records))
+    ends = _early_ends(steps, values[frozen], present[frozen])
+    return Curve(steps, *(moving_average(x) for x in (mean, low, high)), ends=ends)
 
 
 def require_records(run: Run) -> pa.Table:
@@ -146,6 +147,15 @@ def _early_ends(
         if last < steps.size - 1 and defined.size:
             ends.append((float(steps[last]), float(defined[-1])))
     return tuple(ends)
+
+
+def _faulty(records: pa.Table) -> list[int]:
+    """Give the seeds whose newest row tells of a fault."""
+    if "fault" not in records.column_names:
+        return []
+    faults = records["fault"].to_pylist()
+    newest = dict(zip(_seeds(records).tolist(), faults, strict=True))  # records are sorted by batch
+    return [seed for seed, fault in newest.items() if fault]
 
 
 def _floats(table: pa.Table, column: str) -> Float[np.ndarray, " rows"]:

@@ -87,7 +87,7 @@ def write_time(seconds: float) -> str:
     """Write a duration as m:ss or h:mm:ss; a dash for NaN.
 
     Example:
-        >>> write_time(75), write_time(3661)
+        >>> write_time(75.0), write_time(3661.0)
         ('1:15', '1:01:01')
     """
     if not math.isfinite(seconds):
