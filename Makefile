@@ -14,9 +14,17 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## Train three agents on Hopper in about two minutes, with a live table and a picture
-	$(BIN)/ev train Hopper-v4 --preset mujoco --epochs 20 --activation relu --learning-rate 3e-3 --seeds 1 2 3 --steps 200000 --name demo --out runs || $(BIN)/ev show runs/demo
-	$(BIN)/ev plot runs/demo
+# Trains runs/NAME unless it is there: an interrupted demo goes on, a finished one is only drawn again.
+demo_run = if [ ! -e runs/$(1)/status.json ]; then $(BIN)/ev train Hopper-v4 --name $(1) $(DEMO) $(2); \
+	elif ! grep -q '"state": "finished"' runs/$(1)/status.json; then $(BIN)/ev resume runs/$(1); \
+	else echo "runs/$(1) is trained already"; fi
+DEMO := --seeds 1 2 3 --steps 100000 --activation relu
+
+demo: $(READY) ## Train three healthy and three sick agents on Hopper, with a live table, and draw both
+	@$(call demo_run,demo-healthy,)
+	@$(call demo_run,demo-sick,--epochs 20 --learning-rate 1e-2)
+	$(BIN)/ev plot runs/demo-healthy runs/demo-sick --out runs/demo --name comparison
+	@echo "Look at runs/demo/comparison.png: what learns, what does not, and what its features did."
 
 test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
