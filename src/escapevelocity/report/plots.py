@@ -163,6 +163,6 @@ def _caption(runs: Sequence[Run], note: str, ended: bool) -> str:
     frozen = "× marks a seed that was frozen; the mean goes on over the others. " if ended else ""
     each = " on each of mean, min and max over seeds" if counts != [1] else ""
     return (
-        f"{', '.join(tasks)}, {seeds}: {shown}. {note}{frozen}Thinned to 0.1 % of the run, then an"
+        f"{', '.join(tasks)}, {seeds}: {shown}. {note}{frozen}Thinned to 0.1\u00a0% of the run, then an"
         f" exponential moving average (α = {ALPHA}, not bias-adjusted){each}."
     )
