@@ -42,13 +42,10 @@ def value(episode, t):
 
 def hand_made_agents() -> Agent:
     """Two members: any actor; ReLU units that pass on (episode, t), never negative, and a head that weighs them."""
-
-    def both(*array):
-        return jnp.broadcast_to(jnp.asarray(array, jnp.float32), (2, *np.shape(array)))
-
-    actor = MLP((both((0, 0, 0), (0, 0, 0)), both((0, 0), (0, 0))), (both(0, 0), both(0, 0)), "relu")
-    critic = MLP((both((0, 1, 0), (0, 0, 1)), both((3, 0.5))), (both(0, 0), both(0)), "relu")
-    return Agent(Actor(actor, None), critic)
+    actor = MLP((jnp.zeros((2, 3)), jnp.zeros((2, 2))), (jnp.zeros(2), jnp.zeros(2)), "relu")
+    weights = jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), jnp.array([[3.0, 0.5]])
+    critic = MLP(weights, (jnp.zeros(2), jnp.zeros(1)), "relu")
+    return jax.tree.map(lambda x: jnp.stack([x, x]), Agent(Actor(actor, None), critic))
 
 
 @pytest.fixture(scope="module")

@@ -75,9 +75,9 @@ def test_a_non_finite_reward_does_not_reach_later_episodes_of_its_batch():
 
 
 def test_small_rewards_are_not_lost_beside_large_ones():
-    """In float32, 2²⁴ + 1 is 2²⁴: sums must be float64."""
-    (summary,) = EpisodeTracker(1, 1).add(column([2.0**24, *[1.0] * 100]), column([0] * 100 + [1], bool))
-    assert summary.return_mean == 2**24 + 100
+    """2²⁴ + 101 is no float32: sums must be float64."""
+    (summary,) = EpisodeTracker(1, 1).add(column([2.0**24, *[1.0] * 101]), column([0] * 101 + [1], bool))
+    assert summary.return_mean == 2**24 + 101
 
 
 @settings(deadline=None)
