@@ -10,7 +10,6 @@ from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
 
 from escapevelocity.report import LiveTable, PlainLines, terminal_observer
 from escapevelocity.report._progress import Progress
-from escapevelocity.report._shown import is_marked, write_number, write_time
 from escapevelocity.runs import Status, start
 
 NAN = float("nan")
@@ -88,17 +87,6 @@ def test_a_value_outside_its_healthy_range_is_bold_red_with_a_mark(clock):
     assert re.findall(r"\x1b\[1;31m *([^ \x1b]+)", styled) == ["1.50!", "9!"]
 
 
-def test_the_ends_of_a_healthy_range_are_healthy_and_what_cannot_be_judged_is_not_marked():
-    assert not is_marked("health/actor/feature_rank_pca", 10.0, 64)
-    assert is_marked("health/actor/feature_rank_pca", 9.0, 64)
-    assert not is_marked("health/actor/feature_rank_pca", 9.0, 16)  # half of a layer of 16 is 8
-    assert not is_marked("health/actor/feature_rank_pca", 9.0, None)
-    assert not is_marked("perf/return_mean", -1e9, 64)
-    assert not is_marked("trust/kl", NAN, 64)
-    assert not is_marked("a column of another job", 1.0, 64)
-    assert is_marked("health/actor/preactivation_norm", float("inf"), 64)
-
-
 def test_undefined_and_not_yet_measured_are_dashes(clock):
     row = make_row(1, 0, perf__return_mean=NAN, perf__length_mean=NAN, trust__ratio_below_mean=NAN)
     del row["policy/entropy"]
@@ -127,37 +115,6 @@ def test_health_measured_now_and_then_keeps_its_last_value(clock):
     unmeasured = {k: v for k, v in make_row(1, 1, perf__return_mean=5.0).items() if k[:6] != "health"}
     assert table_row(show([make_row(1, 0), unmeasured], clock), "1")[1] == "5"
     assert table_row(show([make_row(1, 0), unmeasured], clock), "1")[6] == "30"
-
-
-def test_speed_counts_all_members_and_the_time_left_follows_from_it(clock):
-    progress = Progress(make_info(batches=10, seeds=(1, 2), wall_time=100.0), clock)
-    for batch in range(4):
-        clock.now = 50.0 + 2.0 * batch  # 50 s of compilation, then a batch every 2 s
-        for seed in (1, 2):
-            progress.add(make_row(seed, batch))
-    assert progress.steps_per_second() == pytest.approx(2 * BATCH / 2.0)
-    assert progress.time_left() == pytest.approx(6 * 2.0)
-    assert progress.elapsed() == pytest.approx(156.0)
-    assert progress.share() == pytest.approx(0.4)
-
-
-def test_speed_follows_a_machine_that_slows_down(clock):
-    progress = Progress(make_info(batches=1000), clock)
-    for batch in range(200):
-        clock.now += 0.1 if batch < 100 else 1.0
-        progress.add(make_row(1, batch))
-    # The last 30 s hold only batches of 1 s.
-    assert progress.steps_per_second() == pytest.approx(BATCH / 1.0)
-
-
-def test_a_resumed_run_counts_the_steps_of_before_in_progress_but_not_in_speed(clock):
-    progress = Progress(make_info(batches=10, steps_done=4 * BATCH, segments_done=2), clock)
-    assert (progress.share(), progress.segment()) == (0.4, 3)
-    for batch in (4, 5):
-        clock.now += 1.0
-        progress.add(make_row(1, batch, segment=2))
-    assert progress.steps_per_second() == pytest.approx(BATCH / 1.0)
-    assert progress.share() == pytest.approx(0.6)
 
 
 def test_the_header_shows_task_progress_speed_and_segment(clock):
@@ -302,18 +259,3 @@ def test_a_terminal_gets_the_table_and_anything_else_plain_lines(monkeypatch):
     assert isinstance(terminal_observer(io.StringIO()), PlainLines)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(terminal_observer(Terminal()), PlainLines)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"), (-3.0, "-3"), (999_999.0, "999,999"), (1e6, "1.0e+06"), (12.34, "12.3"), (1.234, "1.23"),
-        (0.1234, "0.123"), (0.0004, "4.0e-04"), (9.9e-305, "<1e-99"), (NAN, "–"), (float("-inf"), "-inf"),
-    ],
-)  # fmt: skip
-def test_numbers_are_short(value, text):
-    assert write_number(value) == text
-
-
-def test_durations_are_minutes_or_hours():
-    assert [write_time(x) for x in (0.0, 59.6, 3600.0, NAN)] == ["0:00", "1:00", "1:00:00", "–"]
