@@ -13,8 +13,8 @@ from escapevelocity.errors import UserError
 
 T = TypeVar("T")
 
-_FRAME = re.compile(r"[╭╮╰╯│─]+")
-_HEADINGS = re.compile(r"^(Parsing error|Value error:?|Invalid choice|Required options|Missing argument)")
+_EDGES = "│| \n"
+_RULE = re.compile(r"[╭╰+─-]+.*")  # The frame's top with its heading, its bottom, and lines between parts.
 _FIELD = re.compile(r"(?:Error parsing|for argument '?)\s*--([\w-]+)")
 _MISSING = re.compile(r"Missing from [^:]+: (\w+) (.*?)\.? \(required\)")
 _OF_FIELD = re.compile(r"Error parsing [\w.]+: ")
@@ -54,13 +54,14 @@ def parse(command: type[T], argv: Sequence[str], prog: str, default: Any = None)
 
 def _one_line(panel: str, command: type, given: Given) -> str:
     """What tyro's panel says: field, value and what is accepted, or its message without frame and headings."""
-    text = " ".join(_FRAME.sub(" ", panel).split())
+    lines = [line.strip(_EDGES) for line in panel.splitlines()]  # ASCII where the terminal is not UTF-8.
+    text = " ".join(" ".join(line for line in lines if not _RULE.fullmatch(line)).split())
     field = _FIELD.search(text)
     option = options_of(command).get(f"--{field[1]}") if field else None
     if option is not None and option.name in given.options:
         return f"{option.name} = {' '.join(given.options[option.name])!r}: must be {option.accepted}"
     if missing := _MISSING.search(text):
         return f"{missing[1]}: missing; it is {missing[2][0].lower()}{missing[2][1:]}"
-    for noise in (_REPEATED_HELP, _HEADINGS, _OF_FIELD):
+    for noise in (_REPEATED_HELP, _OF_FIELD):
         text = noise.sub("", text).strip()
     return text.removesuffix(".")

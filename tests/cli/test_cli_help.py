@@ -1,0 +1,156 @@
+"""Help: quick because light, and complete."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from escapevelocity.cli import COMMANDS
+from escapevelocity.ppo import config
+from escapevelocity.ppo.config import PPOSpec
+
+HEAVY = {"jax", "jaxlib", "numpy", "tyro", "gymnasium", "matplotlib", "envpool", "pyarrow", "equinox", "rich"}
+
+
+def imported_by(code):
+    """The top-level modules that a fresh interpreter has imported after `code`."""
+    script = f"import sys, json\n{code}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import escapevelocity",
+        "import escapevelocity; dir(escapevelocity); escapevelocity.__version__",
+        "from escapevelocity.cli import main; main(['--help'])",
+        "from escapevelocity.cli import main; main([])",
+        "from escapevelocity.cli import main; main(['--version'])",
+        "from escapevelocity.cli import main; main(['trian'])",
+    ],
+)
+def test_the_package_and_the_first_help_import_nothing_heavy(code):
+    assert not imported_by(code) & HEAVY
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_needs_no_jax(command):
+    code = f"""
+from escapevelocity.cli import main
+try:
+    main([{command!r}, '--help'])
+except SystemExit as stop:
+    assert not stop.code
+"""
+    imported = imported_by(code)
+    assert "tyro" in imported
+    assert not imported & (HEAVY - {"tyro", "rich"})
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_ev_alone_lists_every_command_with_what_it_does(ev, arguments):
+    answer = ev(*arguments)
+    assert answer.code == 0
+    assert answer.err == ""
+    for name, command in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(command.summary)}$", answer.out, re.MULTILINE)
+
+
+def test_version_is_that_of_the_installed_package(ev):
+    from importlib.metadata import version
+
+    answer = ev("--version")
+    assert answer == (0, f"escapevelocity {version('escapevelocity')}\n", "")
+
+
+def leaves(spec):
+    """Every setting of a spec: name and value."""
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value)
+        else:
+            yield field.name, value
+
+
+def documented(module):
+    """Field to the string that follows it in the source of a module."""
+    found = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        for field, text in (
+            pairwise(getattr(node, "body", None) or []) if isinstance(node, ast.ClassDef) else ()
+        ):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                found[field.target.id] = " ".join(text.value.value.split())
+    return found
+
+
+def unframed(text):
+    """Help without its boxes, which are ASCII where the terminal is not UTF-8."""
+    return re.sub(r"[│|╭╮╰╯─]|\+?-{3,}.*", " ", text)
+
+
+def described(text):
+    """Flag to what its help says, from a page of help."""
+    plain = unframed(text)
+    parts = re.split(r"^\s*(--[\w-]+)", plain, flags=re.MULTILINE)[1:]
+    return {flag: " ".join(rest.split()) for flag, rest in zip(parts[::2], parts[1::2], strict=True)}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["CartPole-v1", "--help"], ["--help", "Hopper-v4"]])
+def test_every_setting_shows_in_the_help_of_train_with_its_meaning_and_its_default(ev, arguments):
+    from escapevelocity.ppo.training import default_spec
+
+    answer = ev("train", *arguments)
+    assert (answer.code, answer.err) == (0, "")
+    spec = default_spec("CartPole-v1") if "CartPole-v1" in arguments else PPOSpec()
+    help_of, meanings = described(answer.out), documented(config)
+    for name, value in leaves(spec):
+        if name != "task":
+            values = value if isinstance(value, tuple) else (value,)
+            says = f"{meanings[name].removesuffix('.')}. (default: {' '.join(map(str, values))})"
+            assert says in help_of["--" + name.replace("_", "-")]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
+    module = importlib.import_module(f"escapevelocity.cli.{COMMANDS[name].module}")
+    (command,) = [
+        value
+        for value in vars(module).values()
+        if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+    ]
+    answer = ev(name, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.startswith(f"usage: ev {name} ")
+    meanings, text = documented(module), " ".join(unframed(answer.out).split())
+    assert " ".join(command.__doc__.split())[:60] in text
+    for field in dataclasses.fields(command):
+        assert meanings[field.name].removesuffix(".") in text
+    options = {flag for flag in described(answer.out) if not flag.startswith("--no-")}
+    fields = {f"--{f.name.removesuffix('_modules').replace('_', '-')}" for f in dataclasses.fields(command)}
+    positional = {"--run", "--runs"} | ({"--out"} if name == "list" else set())
+    assert options == fields - positional
+
+
+def test_a_reader_that_has_enough_ends_ev_quietly():
+    for arguments in (["--help"], ["train", "--help"]):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "escapevelocity.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.close()  # Long before the process has started to write.
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        process.stderr.close()
+        assert process.wait(timeout=60) == 0
