@@ -69,9 +69,9 @@ class Clock:
 
 def train_ours(sizes: Sizes, seeds: int, health: bool) -> dict[str, Any]:
     """Our trainer with records, checkpoints and, but for the control, health on every batch."""
+    import escapevelocity
     from escapevelocity.ppo.config import EnvironmentConfig, MonitoringConfig, OptimizerConfig, PPOSpec
-    from escapevelocity.ppo.job import PPOJob
-    from escapevelocity.runs import Observer, read_records, start
+    from escapevelocity.runs import Observer
 
     spec = PPOSpec(
         task=sizes.task,
@@ -95,11 +95,11 @@ def train_ours(sizes: Sizes, seeds: int, health: bool) -> dict[str, Any]:
                 clock.batch_ended()
 
     with tempfile.TemporaryDirectory() as folder:
-        status = start(PPOJob(), spec, Path(folder) / "run", [Watch()])
+        run = escapevelocity.train(spec, folder, "run", [Watch()])
         result = clock.result()
-        if status.state != "finished":
-            raise RuntimeError(f"the run ended {status.state}: {status.why}")
-        records = read_records(Path(folder) / "run")
+        if run.status.state != "finished":
+            raise RuntimeError(f"the run ended {run.status.state}: {run.status.why}")
+        records = run.records()
     for part in ("collect", "update", "health"):
         # Two halves of a population learn side by side, each with its own times: the longer one counts.
         seconds = records[f"time/{part}"].to_numpy().reshape(-1, seeds)

@@ -85,8 +85,8 @@ def sb3_model(envs: Any, seed: int) -> Any:
 
 def train_ours(job: Mapping[str, Any]) -> list[dict[str, float]]:
     """Our trainer, resumed where it was left; one mapping per batch."""
-    from escapevelocity.ppo.job import PPOJob
-    from escapevelocity.runs import Observer, open_run, read_records, resume, start
+    import escapevelocity
+    from escapevelocity.runs import Observer
 
     spec = our_spec(job)
     progress = Progress(_name(job), spec.num_batches * BATCH)
@@ -97,11 +97,14 @@ def train_ours(job: Mapping[str, Any]) -> list[dict[str, float]]:
 
     folder = Path(job["folder"])
     begun = (folder / "spec.json").exists()
-    if not begun or open_run(folder).status.state != "finished":
-        status = (resume if begun else start)(PPOJob(), spec, folder, [Watch()])
-        if status.state != "finished":
-            raise RuntimeError(f"the run ended {status.state}: {status.why}")
-    columns = read_records(folder).select(["env_steps", "perf/return_mean", "perf/episodes"]).to_pydict()
+    run = escapevelocity.open_run(folder) if begun else None
+    if run is None:
+        run = escapevelocity.train(spec, folder.parent, folder.name, [Watch()])
+    elif run.status.state != "finished":
+        run = escapevelocity.resume_training(folder, [Watch()])
+    if run.status.state != "finished":
+        raise RuntimeError(f"the run ended {run.status.state}: {run.status.why}")
+    columns = run.records().select(["env_steps", "perf/return_mean", "perf/episodes"]).to_pydict()
     return [
         {"env_steps": steps, "return_sum": mean * episodes if episodes else 0.0, "episodes": episodes}
         for steps, mean, episodes in zip(*columns.values(), strict=True)

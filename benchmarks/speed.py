@@ -73,11 +73,7 @@ def measure(one: Contender, sizes: Sizes) -> dict[str, Any]:
     if one.job["contender"] == "simulator":
         return common.run_child("benchmarks._contenders", job)
     with tempfile.TemporaryDirectory() as cache:
-        variables = {
-            "JAX_COMPILATION_CACHE_DIR": cache,
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
+        variables = {"XDG_CACHE_HOME": cache}  # Where escapevelocity keeps its compiled programs.
         raw = common.run_child("benchmarks._contenders", job, variables)
         if one.cached:
             # The steps are part of no program, so that a short run finds what the long one left.
