@@ -1,6 +1,7 @@
 """Small settings, batches and a hand-written PyTorch agent that PPO's tests share."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from escapevelocity.ppo.update import Learner, adam
 INPUTS = 3
 BOX = Task("Toy-v0", "gymnasium", INPUTS, BoxActions((-1.0, -2.0), (1.0, 3.0)), 10)
 DISCRETE = Task("Toy-v0", "gymnasium", INPUTS, DiscreteActions(3), 10)
+new_agent = jax.jit(initial_agent, static_argnums=(1, 2, 3))
 SECTIONS = ("environment", "network", "objective", "optimizer", "monitoring")
 
 
@@ -39,7 +41,7 @@ def small_spec(head="tanh_normal", **changes):
         ),
         network=NetworkConfig(hidden=(8, 8), head=head),
         objective=ObjectiveConfig(),
-        optimizer=OptimizerConfig(learning_rate=1e-2, epochs=3, minibatch_size=16),
+        optimizer=OptimizerConfig(learning_rate=1e-2, max_grad_norm=0.2, epochs=3, minibatch_size=16),
         monitoring=MonitoringConfig(),
     )
     for name in SECTIONS:
@@ -52,34 +54,40 @@ def task_for(spec):
     return DISCRETE if spec.network.head == "softmax" else BOX
 
 
+@cache
 def fresh_learner(spec, seed=0):
     distribution = action_distribution(spec, task_for(spec))
-    agent = initial_agent(jax.random.key(seed), spec.network, INPUTS, distribution.num_outputs)
+    agent = new_agent(jax.random.key(seed), spec.network, INPUTS, distribution.num_outputs)
     return Learner(agent, adam(spec.optimizer).init(agent))
 
 
-def random_batch(spec, learner, samples=64, seed=0):
+@cache
+def random_batch(spec, seed=0, samples=64):
     """A batch whose ratios and values are off by enough that both clips are active for some samples."""
     rng = np.random.default_rng(seed)
     distribution = action_distribution(spec, task_for(spec))
 
-    def normal(*shape, scale=1.0):
-        return jnp.asarray(scale * rng.normal(size=shape), jnp.float32)
+    @jax.jit
+    def behaviour(agent, observations):
+        params = distribution.params(agent.actor.outputs(agent.actor.mlp.trace(observations)))
+        noise = distribution.draw_noise(jax.random.key(seed), (samples,))
+        actions = distribution.sample(params, noise)
+        return noise, actions, distribution.log_prob(params, actions), agent.critic(observations)[:, 0]
 
-    observations = normal(samples, INPUTS)
-    actor = learner.agent.actor
-    params = distribution.params(actor.outputs(actor.mlp.trace(observations)))
-    noise = distribution.draw_noise(jax.random.key(seed), (samples,))
-    actions = distribution.sample(params, noise)
-    values = learner.agent.critic(observations)[:, 0] + normal(samples, scale=0.3)
+    def normal(*shape, scale=1.0):
+        return np.asarray(scale * rng.normal(size=shape), np.float32)
+
+    observations = jnp.asarray(normal(samples, INPUTS))
+    noise, actions, log_probs, values = behaviour(fresh_learner(spec, seed).agent, observations)
+    values = np.asarray(values) + normal(samples, scale=0.3)
     return Batch(
         observations=observations,
         actions=actions,
         noise=noise,
-        log_probs=distribution.log_prob(params, actions) + normal(samples, scale=0.3),
-        advantages=normal(samples, scale=2.0),
-        returns=values + normal(samples),
-        values=values,
+        log_probs=jnp.asarray(np.asarray(log_probs) + normal(samples, scale=0.3)),
+        advantages=jnp.asarray(normal(samples, scale=2.0)),
+        returns=jnp.asarray(values + normal(samples)),
+        values=jnp.asarray(values),
     )
 
 

@@ -1,6 +1,7 @@
 """Actor and critic: multilayer perceptrons that show their features and pre-activations."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
@@ -37,8 +38,8 @@ class MLP(eqx.Module):
         activation: name of the hidden layers' activation.
     """
 
-    weights: tuple[Float[Array, "outputs inputs"], ...]
-    biases: tuple[Float[Array, " outputs"], ...]
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
     activation: Activation = eqx.field(static=True)
 
     def trace(self, inputs: Float[Array, "batch inputs"]) -> Trace:
@@ -101,16 +102,30 @@ def initial_agent(key: Array, config: NetworkConfig, inputs: int, num_outputs: i
 def _initial_mlp(key: Array, config: NetworkConfig, inputs: int, outputs: int, head_gain: float) -> MLP:
     sizes = (inputs, *config.hidden, outputs)
     gains = [2**0.5] * len(config.hidden) + [head_gain]
+    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
+    # One draw for all layers: a generator for each of them takes seconds to compile.
+    if config.initialization == "torch":
+        draws = jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
+    else:
+        draws = jax.random.normal(key, (count,))
     weights, biases = [], []
-    for key_layer, fan_in, fan_out, gain in zip(
-        jax.random.split(key, len(gains)), sizes[:-1], sizes[1:], gains, strict=True
-    ):
-        weight_key, bias_key = jax.random.split(key_layer)
-        if config.initialization == "orthogonal":
-            weights.append(jax.nn.initializers.orthogonal(gain)(weight_key, (fan_out, fan_in)))
+    for (fan_in, fan_out), gain in zip(pairwise(sizes), gains, strict=True):
+        weight, bias, draws = jnp.split(draws, [fan_in * fan_out, (fan_in + 1) * fan_out])
+        weight = weight.reshape(fan_out, fan_in)
+        if config.initialization == "torch":  # PyTorch's default for nn.Linear.
+            weights.append(weight * fan_in**-0.5)
+            biases.append(bias * fan_in**-0.5)
+        else:
+            weights.append(gain * _orthogonal(weight))
             biases.append(jnp.zeros(fan_out))
-        else:  # PyTorch's default for nn.Linear.
-            bound = fan_in**-0.5
-            weights.append(jax.random.uniform(weight_key, (fan_out, fan_in), minval=-bound, maxval=bound))
-            biases.append(jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound))
     return MLP(tuple(weights), tuple(biases), config.activation)
+
+
+def _orthogonal(normal: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
+    """A uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
+    wide = normal.shape[0] < normal.shape[1]
+    q, r = jnp.linalg.qr(normal.T if wide else normal)
+    q = (
+        q * jnp.sign(jnp.diagonal(r))[None]
+    )  # Without this, QR's choice of signs is not uniform (Mezzadri 2007).
+    return q.T if wide else q

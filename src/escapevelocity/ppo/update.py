@@ -101,7 +101,10 @@ def gradient_step(
     """One step of Adam on one minibatch; applied only where `active` and everything is finite."""
     (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(carry.parameters, minibatch)
     gradients, actor_norm, critic_norm = clip_gradients(gradients, config)
-    directions, moments = adam(config).update(gradients, carry.moments)
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # Optax does not trace under "strict", which our users may have set.
+        directions, moments = adam(config).update(gradients, carry.moments)
     parameters = jax.tree.map(lambda p, u: p - learning_rate * u, carry.parameters, directions)
     finite = jnp.isfinite(parameters.actor).all() & jnp.isfinite(parameters.critic).all()
     fault = jnp.select(
