@@ -105,8 +105,10 @@ def test_the_module_prints_the_page_without_a_warning():
         ("health/actor/feature_rank_pca", 10.0, 64, False),
         ("health/actor/feature_rank_pca_after", 0.0, 512, True),
         # Half of a layer of 8 is less than ten.
-        ("health/critic/feature_rank_pca", 4.0, 8, False),
-        ("health/critic/feature_rank_pca", 3.0, 8, True),
+        ("health/actor/feature_rank_pca", 4.0, 8, False),
+        ("health/actor/feature_rank_pca", 3.0, 8, True),
+        # Healthy critics stand at 2 to 5: no bound.
+        ("health/critic/feature_rank_pca", 2.0, 64, None),
         ("health/actor/dead_neurons", 32.0, 64, False),
         ("health/actor/dead_neurons", 33.0, 64, True),
         ("health/actor/preactivation_norm", 80.0, None, False),

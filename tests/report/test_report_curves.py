@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scripted_runs import BATCH, make_row
 
-from escapevelocity.report._curves import curve, moving_average, thinned
+from escapevelocity.report._curves import curve, moving_average, newest_weight, thinned
 
 NAN = float("nan")
 
@@ -61,7 +61,9 @@ def test_minimum_and_maximum_are_taken_over_seeds_before_they_are_smoothed(run_o
 
 def test_where_one_seed_is_undefined_the_others_count_and_where_all_are_there_is_a_gap(run_of):
     values = {1: [1.0, NAN, NAN, 2.0], 2: [3.0, 4.0, NAN, 2.0]}
-    run = run_of([make_row(s, b, trust__ratio_below_mean=values[s][b]) for b in range(4) for s in (1, 2)])
+    run = run_of(
+        [make_row(s, b, trust__ratio_below_mean=values[s][b]) for b in range(4) for s in (1, 2)], batches=1000
+    )
     found = curve(run, run.records(), "trust/ratio_below_mean")
     # Means over seeds 2, 4, –, 2; smoothed: 2, 0.95·2 + 0.05·4 = 2.1, –, 0.95·2.1 + 0.05·2 = 2.095.
     np.testing.assert_allclose(found.mean, [2.0, 2.1, NAN, 2.095], rtol=1e-15)
@@ -83,7 +85,7 @@ def test_batches_on_which_nothing_was_measured_are_no_points_of_the_curve(run_of
 def test_a_frozen_seed_ends_where_it_was_frozen_and_the_others_go_on(run_of):
     rows = [make_row(s, b, perf__return_mean=float(s)) for b in range(4) for s in (1, 3) if s == 1 or b < 2]
     rows[3]["fault"] = "seed 3, batch 1: non-finite loss"
-    run = run_of(rows)
+    run = run_of(rows, batches=1000)
     found = curve(run, run.records(), "perf/return_mean")
     assert found.ends == ((2.0 * BATCH, 3.0),)
     # Means 2, 2, 1, 1; smoothed: 2, 2, 1.95, 0.95·1.95 + 0.05 = 1.9025.
@@ -104,3 +106,17 @@ def test_a_column_that_was_never_recorded_is_an_empty_curve(run_of):
 @pytest.mark.parametrize("total", [1000.0, 5_000_000.0])
 def test_thinning_nothing_gives_nothing(total):
     assert thinned(np.zeros(0), total).size == 0
+
+
+def test_a_thousand_points_are_averaged_with_the_papers_weight():
+    assert newest_weight(np.arange(1.0, 1001.0), 1000.0) == pytest.approx(0.05, rel=1e-12)
+    assert newest_weight(np.arange(1.0, 2442.0, 2.441), 2441.0) == pytest.approx(0.05, rel=1e-9)
+
+
+def test_a_short_run_forgets_over_the_same_share_of_the_run():
+    # Ten of 100 points are as much of the run as a hundred of 1,000: what is left of the start is 0.95^100.
+    alpha = newest_weight(np.arange(1.0, 101.0), 100.0)
+    assert (1.0 - alpha) ** 10 == pytest.approx(0.95**100, rel=1e-9)
+    # Fifty batches: the last value is what the curve ends on, not a tenth of the way there.
+    values = np.linspace(0.0, 1.0, 50)
+    assert moving_average(values, newest_weight(np.arange(1.0, 51.0), 50.0))[-1] > 0.98

@@ -74,8 +74,8 @@ def test_a_line_comes_only_when_every_member_has_reported_its_batch(clock):
 
 
 def test_what_has_no_column_is_named_at_the_end_of_the_line(clock):
-    stream = run_through(clock, 1.0, batches=1, change=lambda *_: {"health__critic__feature_rank_pca": 3.0})
-    assert "|  also outside! health/critic/feature_rank_pca 3 (seed 1)\n" in stream.getvalue()
+    stream = run_through(clock, 1.0, batches=1, change=lambda *_: {"health__critic__dead_neurons": 40.0})
+    assert "|  also outside! health/critic/dead_neurons 40 (seed 1)\n" in stream.getvalue()
 
 
 def test_a_members_fault_is_told_once(clock):

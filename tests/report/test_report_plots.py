@@ -45,7 +45,7 @@ def two_seeds(run_of):
         for b in range(3)
         for s in (1, 2)
     ]
-    return run_of(rows)
+    return run_of(rows, batches=1000)
 
 
 def test_the_figure_has_the_papers_panels_with_units(two_seeds):
@@ -138,7 +138,7 @@ def test_the_caption_says_how_the_curves_were_smoothed(two_seeds):
     caption = " ".join(compose(two_seeds, PANELS).texts[0].get_text().split())
     assert "Hopper-v4, 2 seeds: mean (line) and min–max (band) over seeds" in caption
     assert "Thinned to 0.1 % of the run" in caption
-    assert "α = 0.05, not bias-adjusted) on each of mean, min and max over seeds" in caption
+    assert "α = 0.05 per 0.1 %, not bias-adjusted) on each of mean, min and max over seeds" in caption
 
 
 def test_several_runs_share_the_panels_each_in_its_colour_with_a_legend(run_of):

@@ -164,9 +164,9 @@ def test_more_than_twelve_members_collapse_to_median_and_worst(clock):
 
 
 def test_what_has_no_column_is_named_below_when_it_is_outside_its_range(clock):
-    rows = [make_row(s, 0, health__critic__feature_rank_pca=float(s)) for s in (3, 4)]
+    rows = [make_row(s, 0, health__critic__dead_neurons=float(s)) for s in (43, 44)]
     text = " ".join(show(rows, clock, seeds=(3, 4)).split())
-    assert "! also outside: health/critic/feature_rank_pca 3 to 4 (seeds 3, 4)" in text
+    assert "! also outside: health/critic/dead_neurons 43 to 44 (seeds 43, 44)" in text
     assert "also outside" not in show([make_row()], clock)
 
 

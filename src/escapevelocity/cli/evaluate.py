@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev evaluate`; returns the exit code."""
     command = parse(Evaluate, argv, "ev evaluate")
     import_modules(command.import_modules)
-    from rich.console import Console
     from rich.table import Table
 
+    from escapevelocity.cli._console import console
     from escapevelocity.ppo.agent import load
     from escapevelocity.ppo.evaluation import evaluate, record_video
     from escapevelocity.ppo.saved import saved_spec
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
                 f"{result.returns.std(ddof=1):.1f}" if command.episodes > 1 else "–",
                 f"{result.lengths.mean():.1f}",
             )
-    Console().print(table)
+    console().print(table)
     for agent in agents if command.video else ():
         path = command.run / "plots" / f"video-seed-{agent.seed}.gif"
         print(f"{path}: {record_video(agent, path, seed=command.evaluation_seed)} frames")

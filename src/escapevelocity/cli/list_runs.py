@@ -21,9 +21,8 @@ class ListRuns:
 def main(argv: Sequence[str]) -> int:
     """Run `ev list`; returns the exit code."""
     command = parse(ListRuns, argv, "ev list")
-    from rich.console import Console
-
+    from escapevelocity.cli._console import console
     from escapevelocity.report.overview import runs_table
 
-    Console().print(runs_table(command.out))
+    console().print(runs_table(command.out))
     return 0

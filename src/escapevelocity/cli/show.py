@@ -21,9 +21,8 @@ class Show:
 def main(argv: Sequence[str]) -> int:
     """Run `ev show`; returns the exit code."""
     command = parse(Show, argv, "ev show")
-    from rich.console import Console
-
+    from escapevelocity.cli._console import console
     from escapevelocity.report.overview import run_page
 
-    Console().print(run_page(command.run), highlight=False)
+    console().print(run_page(command.run), highlight=False)
     return 0

@@ -14,7 +14,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.runs import Run
 
 ALPHA = 0.05
-"""Weight of the newest point in the moving average (Moalla et al. 2024)."""
+"""Weight of the newest of 1,000 points in the moving average (Moalla et al. 2024)."""
 BINS = 1000
 """One point for each 0.1 % of the run."""
 
@@ -61,6 +61,22 @@ def moving_average(
     return smoothed
 
 
+def newest_weight(steps: Float[np.ndarray, " points"], total: float) -> float:
+    """Choose α so that the average forgets over the same share of the run, however many points it has.
+
+    α = 0.05 at the paper's 1,000 points. A run with n points has 1 − 0.95^(1000/n): with α = 0.05 a run of
+    fifty batches would hardly move from its first value.
+
+    Args:
+        steps: environment steps of the points, increasing.
+        total: environment steps of the whole run.
+    """
+    if steps.size < 2:
+        return 1.0
+    points = min(float(BINS), total / float(np.median(np.diff(steps))))
+    return 1.0 - (1.0 - ALPHA) ** (BINS / points)
+
+
 def thinned(steps: Float[np.ndarray, " points"], total: float) -> np.ndarray:
     """Choose the last point of every 0.1 % of the run.
 
@@ -93,15 +109,17 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
     values[member, position] = _floats(kept, column)
     present = np.zeros(values.shape, bool)
     present[member, position] = True
-    chosen = thinned(steps, float(run.status.steps_total or max(steps, default=1.0)))
+    total = float(run.status.steps_total or max(steps, default=1.0))
+    chosen = thinned(steps, total)
     steps, values, present = steps[chosen], values[:, chosen], present[:, chosen]
+    alpha = newest_weight(steps, total)
     with warnings.catch_warnings():  # a point at which no member has a value is NaN, which is what is wanted
         warnings.simplefilter("ignore", RuntimeWarning)
         mean, low, high = (reduce(values, axis=0) for reduce in (np.nanmean, np.nanmin, np.nanmax))
     # Members that merely lack the last row, of a run that was interrupted within a batch, are not frozen.
     frozen = np.isin(seeds, _faulty(records))
-    ends = _early_ends(steps, values[frozen], present[frozen])
-    return Curve(steps, *(moving_average(x) for x in (mean, low, high)), ends=ends)
+    ends = _early_ends(steps, values[frozen], present[frozen], alpha)
+    return Curve(steps, *(moving_average(x, alpha) for x in (mean, low, high)), ends=ends)
 
 
 def require_records(run: Run) -> pa.Table:
@@ -138,11 +156,12 @@ def _early_ends(
     steps: Float[np.ndarray, " points"],
     values: Float[np.ndarray, "seeds points"],
     present: np.ndarray,
+    alpha: float,
 ) -> tuple[tuple[float, float], ...]:
     ends = []
     for own, there in zip(values, present, strict=True):
         last = int(np.flatnonzero(there)[-1]) if there.any() else steps.size - 1
-        own = moving_average(own[: last + 1])
+        own = moving_average(own[: last + 1], alpha)
         defined = own[~np.isnan(own)]
         if last < steps.size - 1 and defined.size:
             ends.append((float(steps[last]), float(defined[-1])))

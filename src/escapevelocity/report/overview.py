@@ -178,9 +178,9 @@ def _values_part(run: Run, latest: Mapping[int, Mapping[str, Any]]) -> Renderabl
     seeds = list(latest)[:_SEEDS_SHOWN]
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("metric", no_wrap=True)
-    for seed in seeds:
-        table.add_column(f"seed {seed}", justify="right", no_wrap=True)
-    table.add_column("healthy", no_wrap=True)
+    for seed in seeds:  # Values are what the page is for: on a narrow terminal the other columns give way.
+        table.add_column(f"seed {seed}", justify="right", no_wrap=True, min_width=9)
+    table.add_column("healthy", overflow="fold")
     width = layer_width(run.spec)
     healthy = {column: str(m.healthy) for m in METRICS if m.healthy is not None for column in m.columns()}
     measured = {name for row in latest.values() for name, value in row.items() if _is_number(value)}

@@ -31,8 +31,8 @@ def plot_run(
 
     Return, feature ranks of actor and critic (PCA), pre-activation norm, dead neurons, the ratios outside
     1 ± ε, entropy and policy variance (Moalla et al. 2024, Figs. 1–3). Smoothed as there: thinned to 0.1 % of
-    the run, then an exponential moving average (α = 0.05, not bias-adjusted) on each of mean, minimum and
-    maximum over seeds. A panel whose columns were not recorded says "not measured".
+    the run, then an exponential moving average (α = 0.05 per 0.1 % of the run, not bias-adjusted) on each of
+    mean, minimum and maximum over seeds. A panel whose columns were not recorded says "not measured".
 
     Args:
         run: a run or its folder, or several, each then in a colour of its own.
@@ -164,5 +164,5 @@ def _caption(runs: Sequence[Run], note: str, ended: bool) -> str:
     each = " on each of mean, min and max over seeds" if counts != [1] else ""
     return (
         f"{', '.join(tasks)}, {seeds}: {shown}. {note}{frozen}Thinned to 0.1\u00a0% of the run, then an"
-        f" exponential moving average (α = {ALPHA}, not bias-adjusted){each}."
+        f" exponential moving average (α = {ALPHA} per 0.1\u00a0%, not bias-adjusted){each}."
     )
