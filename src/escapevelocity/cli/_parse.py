@@ -14,7 +14,7 @@ from escapevelocity.errors import UserError
 T = TypeVar("T")
 
 _EDGES = "│| \n"
-_RULE = re.compile(r"[╭╰+─-]+.*")  # The frame's top with its heading, its bottom, and lines between parts.
+_RULE = re.compile(r"[╰+─-]+.*")  # The frame's bottom and the lines between its parts.
 _FIELD = re.compile(r"(?:Error parsing|for argument '?)\s*--([\w-]+)")
 _MISSING = re.compile(r"Missing from [^:]+: (\w+) (.*?)\.? \(required\)")
 _OF_FIELD = re.compile(r"Error parsing [\w.]+: ")
@@ -54,7 +54,8 @@ def parse(command: type[T], argv: Sequence[str], prog: str, default: Any = None)
 
 def _one_line(panel: str, command: type, given: Given) -> str:
     """What tyro's panel says: field, value and what is accepted, or its message without frame and headings."""
-    lines = [line.strip(_EDGES) for line in panel.splitlines()]  # ASCII where the terminal is not UTF-8.
+    # The first line is a heading; there is no frame where the terminal is not UTF-8.
+    lines = [line.strip(_EDGES) for line in panel.strip().splitlines()[1:]]
     text = " ".join(" ".join(line for line in lines if not _RULE.fullmatch(line)).split())
     field = _FIELD.search(text)
     option = options_of(command).get(f"--{field[1]}") if field else None
