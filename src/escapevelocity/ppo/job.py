@@ -106,7 +106,9 @@ class PPOJob:
                         group.begin(batch)
                     collect(lanes, spec.environment.rollout_length)
                     boundary = batch + 1 == last
-                    done = pool.map(Group.learn, groups, repeat(batch), repeat(boundary))
+                    # Compiling two groups at once would hold twice the memory.
+                    side_by_side = map if batch == first else pool.map
+                    done = side_by_side(Group.learn, groups, repeat(batch), repeat(boundary))
                     rows = [row for group_rows in done for row in group_rows]
                     answers = [emit(row.columns) for row in rows]
                     if not all(answers):
