@@ -14,7 +14,7 @@ from escapevelocity.ppo.episodes import EpisodeTracker
 from escapevelocity.ppo.measure import health_rows
 from escapevelocity.ppo.programs import build_programs, input_size
 from escapevelocity.ppo.rollout import Rollout, make_lanes, simulator_threads
-from escapevelocity.ppo.update import Learner, Quantity, UpdateStatistics
+from escapevelocity.ppo.update import Learner, Quantity, UpdateStatistics, learning_rate
 
 if TYPE_CHECKING:
     from escapevelocity.ppo.job import TrainingState
@@ -53,7 +53,14 @@ class Group:
     """
 
     def __init__(
-        self, spec: PPOSpec, task: Task, members: slice, state: "TrainingState", segment: int, num_lanes: int, all_lanes: int
+        self,
+        spec: PPOSpec,
+        task: Task,
+        members: slice,
+        state: "TrainingState",
+        segment: int,
+        num_lanes: int,
+        all_lanes: int,
     ):
         self.spec, self.seeds = spec, spec.seeds[members]
         self._programs = build_programs(spec, task)
@@ -61,7 +68,9 @@ class Group:
         self.learner: Learner = jax.tree.map(lambda x: jnp.asarray(x[members]), state.learner)
         self.active = np.array(state.active[members])
         env = spec.environment
-        self._rollout = Rollout.empty(env.rollout_length, len(self.seeds), env.num_envs, input_size(spec, task), task)
+        self._rollout = Rollout.empty(
+            env.rollout_length, len(self.seeds), env.num_envs, input_size(spec, task), task
+        )
         statistics = ObservationStatistics(
             *(np.asarray(x[members], np.float64) for x in (state.mean, state.std))
         )
@@ -103,9 +112,18 @@ class Group:
             rollout.truncated,
         )
         faults = self._environment_faults()
-        may_learn = was_active & [not fault for fault in faults] if spec.monitoring.on_nonfinite == "stop" else was_active
+        may_learn = (
+            was_active & [not fault for fault in faults]
+            if spec.monitoring.on_nonfinite == "stop"
+            else was_active
+        )
         self.learner, statistics = self._programs.update(
-            old, prepared, self._seed_array, jnp.uint32(batch), self._learning_rate(batch), may_learn
+            old,
+            prepared,
+            self._seed_array,
+            jnp.uint32(batch),
+            jnp.float32(learning_rate(spec, batch)),
+            may_learn,
         )
         statistics = jax.tree.map(np.asarray, statistics)
         updated = time.perf_counter()
@@ -115,10 +133,14 @@ class Group:
             measurement = self._programs.measure(before, self.learner.agent, prepared)
             measured = health_rows(measurement, np.asarray(prepared.advantages), spec)
         now = time.perf_counter()
-        times = {"time/collect": collected - self._started, "time/update": updated - collected, "time/health": now - updated}
+        times = {
+            "time/collect": collected - self._started,
+            "time/update": updated - collected,
+            "time/health": now - updated,
+        }
         columns = self._columns(batch, boundary, statistics)
         rows = []
-        for index in np.flatnonzero(was_active):
+        for index in map(int, np.flatnonzero(was_active)):
             text = faults[index] or self._update_fault(statistics, index)
             failed = bool(text) and spec.monitoring.on_nonfinite == "stop"
             where = f"seed {self.seeds[index]}, batch {batch}: {text}" if text else ""
@@ -127,20 +149,17 @@ class Group:
             self.active[index] = not failed
         return rows
 
-    def _learning_rate(self, batch: int) -> Any:
-        optimizer = self.spec.optimizer
-        remaining = 1.0 - batch / self.spec.num_batches if optimizer.anneal == "linear" else 1.0
-        return jnp.float32(optimizer.learning_rate * remaining)
-
     def _environment_faults(self) -> list[str]:
         """Per member, what the environments returned that is not finite ('' for nothing)."""
-        faults = []
+        rollout, faults = self._rollout, []
         for index in range(len(self.seeds)):
-            wrong = [
-                name
-                for name, array in (("observation", self._rollout.next_observations), ("reward", self._rollout.rewards))
-                if not np.isfinite(array[:, index]).all()
-            ]
+            # The first observation of an episode is the successor of nothing, so both arrays are looked at.
+            finite = {
+                "observation": np.isfinite(rollout.observations[:, index]).all()
+                and np.isfinite(rollout.next_observations[:, index]).all(),
+                "reward": np.isfinite(rollout.rewards[:, index]).all(),
+            }
+            wrong = [name for name, is_finite in finite.items() if not is_finite]
             faults.append(f"non-finite {' and '.join(wrong)} from the environment" if wrong else "")
         return faults
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from escapevelocity import health
@@ -13,6 +12,7 @@ from escapevelocity.policy import ActionDistribution
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.networks import Agent, Trace
 from escapevelocity.ppo.objective import Batch
+from escapevelocity.ppo.vectors import to_vectors
 
 
 class View(NamedTuple):
@@ -35,7 +35,9 @@ class Measurement(NamedTuple):
     """log π_new(a|s) − log π_old(a|s)."""
 
 
-def view(agent: Agent, observations: Float[Array, "samples inputs"], distribution: ActionDistribution) -> View:
+def view(
+    agent: Agent, observations: Float[Array, "samples inputs"], distribution: ActionDistribution
+) -> View:
     """Run both networks over a batch with their inside shown."""
     actor = agent.actor.mlp.trace(observations)
     return View(distribution.params(agent.actor.outputs(actor)), actor, agent.critic.trace(observations))
@@ -53,7 +55,7 @@ def measure(
         distribution: family of action distributions.
         spec: the run's settings.
     """
-    after = view(agent, batch.observations, distribution)
+    after, weights = view(agent, batch.observations, distribution), to_vectors(agent)
     squashed = before.params if spec.network.head != "softmax" else jax.nn.softmax(before.params)
     squashed_after = after.params if spec.network.head != "softmax" else jax.nn.softmax(after.params)
     scalars = {
@@ -64,8 +66,8 @@ def measure(
         "value/std": health.value_std(before.critic.outputs[:, 0]),
         "value/std_after": health.value_std(after.critic.outputs[:, 0]),
         "trust/kl": jnp.mean(distribution.kl(before.params, after.params)),
-        "norm/actor_weights": optax.global_norm(agent.actor),
-        "norm/critic_weights": optax.global_norm(agent.critic),
+        "norm/actor_weights": jnp.linalg.norm(weights.actor),
+        "norm/critic_weights": jnp.linalg.norm(weights.critic),
     }
     features = {}
     for name, old, new in (("actor", before.actor, after.actor), ("critic", before.critic, after.critic)):
@@ -73,7 +75,9 @@ def measure(
             features[name + suffix] = trace.features
             layers = trace.preactivations
             prefix = f"health/{name}/"
-            scalars[prefix + "dead_neurons" + suffix] = health.dead_neurons(trace.features, spec.network.activation)
+            scalars[prefix + "dead_neurons" + suffix] = health.dead_neurons(
+                trace.features, spec.network.activation
+            )
             scalars[prefix + "preactivation_norm" + suffix] = health.preactivation_norm(layers[-1])
             scalars[prefix + "preactivation_norm_all" + suffix] = health.preactivation_norm(list(layers))
         for what, old_units, new_units in (
@@ -99,7 +103,10 @@ def health_rows(measured: Measurement, advantages: np.ndarray, spec: PPOSpec) ->
     parts = {
         "": health.explain(measured.scalars),
         "trust/": health.trust_region(
-            log_ratio, _sign_of_use(advantages, spec), spec.objective.clip_epsilon, spec.network.head != "softmax"
+            log_ratio,
+            _sign_of_use(advantages, spec),
+            spec.objective.clip_epsilon,
+            spec.network.head != "softmax",
         ),
     }
     for name, features in measured.features.items():
@@ -121,7 +128,8 @@ def _sign_of_use(advantages: np.ndarray, spec: PPOSpec) -> np.ndarray:
     """
     if not spec.objective.normalize_advantages:
         return advantages
-    return advantages - advantages.mean(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # An infinite advantage makes NaN, which `trust_region` explains.
+        return advantages - advantages.mean(axis=-1, keepdims=True)
 
 
 def _join(old: health.Measured | None, new: health.Measured, suffix: str) -> health.Measured:

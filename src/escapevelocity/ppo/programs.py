@@ -30,7 +30,7 @@ class Programs(NamedTuple):
     """(seeds) -> learner."""
     draw_noise: Callable[..., Array]
     """(seeds, batch number) -> (time, members, environments, _)."""
-    act: Callable[..., Array]
+    act: Callable[..., Any]
     """(actor's arrays, observations, noise) -> actions and environment actions, side by side for Box tasks."""
     prepare: Callable[..., tuple[Batch, View]]
     """(agent, rollout arrays) -> flattened batch with advantages, and what the agent does on it."""
@@ -68,7 +68,8 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
     def initialize(seed: Array) -> Learner:
         key = member_key(seed, Stream.INITIALIZATION)
         agent = initial_agent(key, spec.network, input_size(spec, task), distribution.num_outputs)
-        return Learner(agent, adam(spec.optimizer).init(agent))
+        parameters: Any = agent  # An Equinox module is a pytree, which Optax's types leave out.
+        return Learner(agent, adam(spec.optimizer).init(parameters))
 
     def draw_noise(seed: Array, batch: Array) -> Array:
         key = jax.random.fold_in(member_key(seed, Stream.NOISE), batch)

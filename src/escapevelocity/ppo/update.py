@@ -74,6 +74,12 @@ def adam(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
 
 
+def learning_rate(spec: PPOSpec, batch: int) -> float:
+    """Adam's step size for a batch: constant, or falling linearly from the first batch to 0 behind the last."""
+    remaining = 1.0 - batch / spec.num_batches if spec.optimizer.anneal == "linear" else 1.0
+    return spec.optimizer.learning_rate * remaining
+
+
 def clip_gradients(
     gradients: Vectors, config: OptimizerConfig
 ) -> tuple[Vectors, Float[Array, ""], Float[Array, ""]]:
