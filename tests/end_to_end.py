@@ -61,14 +61,9 @@ def contents(run: Path) -> dict[str, Any]:
     clock = [name for name in table.column_names if name == "wall_time" or name.startswith("time/")]
     # NaN equals itself in its repr, which also tells every two floats apart.
     found: dict[str, Any] = {
-        "records": repr(sorted(map(sorted_items, table.drop_columns(clock).to_pylist())))
+        f"records:{name}": repr(table[name].to_pylist()) for name in table.column_names if name not in clock
     }
     for path in sorted(run.glob("*/*.safetensors")):
         for name, array in load_file(path).items():
             found[f"{path.relative_to(run)}:{name}"] = (array.dtype.name, array.shape, array.tobytes())
     return found
-
-
-def sorted_items(row: dict[str, Any]) -> tuple[int, int, str]:
-    """A row in an order that does not depend on which columns came first in a shard."""
-    return row["batch"], row["seed"], repr(sorted(row.items()))
