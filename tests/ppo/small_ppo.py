@@ -19,7 +19,7 @@ from escapevelocity.ppo.config import (
 from escapevelocity.ppo.networks import initial_agent
 from escapevelocity.ppo.objective import Batch
 from escapevelocity.ppo.programs import action_distribution
-from escapevelocity.ppo.update import Learner, adam
+from escapevelocity.ppo.update import Learner, adam, update
 
 INPUTS = 3
 BOX = Task("Toy-v0", "gymnasium", INPUTS, BoxActions((-1.0, -2.0), (1.0, 3.0)), 10)
@@ -95,6 +95,26 @@ def random_order(spec, samples=64, seed=0):
     """Indices of the samples, epoch by epoch, drawn by NumPy."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(samples) for _ in range(spec.optimizer.epochs)]).astype(np.int32)
+
+
+@cache
+def compiled_update(spec):
+    """The update as the trainer compiles it, for any order of minibatches."""
+    distribution = action_distribution(spec, task_for(spec))
+    return jax.jit(
+        lambda learner, batch, order, rate, active: update(
+            learner, batch, order, rate, active, distribution, spec
+        )
+    )
+
+
+def run_update(spec, learner, batch, order, rate=None, active=True):
+    rate = jnp.float32(spec.optimizer.learning_rate if rate is None else rate)
+    return compiled_update(spec)(learner, batch, jnp.asarray(order), rate, jnp.asarray(active))
+
+
+def poisoned(batch, field, index, value):
+    return batch._replace(**{field: getattr(batch, field).at[index].set(value)})
 
 
 def torch_mlp(mlp, activation="tanh", dtype=None):

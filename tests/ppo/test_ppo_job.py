@@ -1,112 +1,41 @@
 """The job as the engine runs it: populations, repetition, resuming, faults."""
 
 import dataclasses
-import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import probe_environments
 import pytest
 from small_ppo import assert_same_bits, small_spec
+from walk_runs import (
+    WALK,
+    Calls,
+    Recorder,
+    assert_same_rows,
+    member,
+    population,
+    shared_programs,
+    train,
+    use_programs,
+    without_times,
+)
 
-from escapevelocity.envs import environment_seeds
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
 from escapevelocity.ppo import group as group_module
 from escapevelocity.ppo import job as job_module
-from escapevelocity.ppo import programs as programs_module
 from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.update import learning_rate
-from escapevelocity.runs import Observer, RunFailed, open_run, read_records, resume, start
-
-# Three segments of two batches: 10 × 6 steps × 2 environments fit three times into 384 steps.
-WALK = small_spec("softmax", task="EvWalk-v0", steps=64 * 6, seeds=(1, 2, 3))
+from escapevelocity.runs import Observer, open_run, read_records, resume, start
 
 
-class Recorder:
-    """An `Emit` that keeps what it is given, and asks to stop at a row if it is told to."""
-
-    def __init__(self, stop_at=None):
-        self.rows, self.snapshots, self.stop_at = [], [], stop_at
-
-    def __call__(self, row):
-        self.rows.append(dict(row))
-        return len(self.rows) != self.stop_at
-
-    def snapshot(self, index, step, arrays):
-        self.snapshots.append((index, step, jax.tree.map(np.array, arrays)))
+@pytest.fixture(autouse=True)
+def few_compilations(monkeypatch):
+    use_programs(monkeypatch)
 
 
-class Calls:
-    """Records what the update was given and what came out, by group and batch."""
-
-    def __init__(self, programs):
-        self.programs, self.seen = programs, []
-
-    def wrapped(self):
-        def update(*arguments):
-            answer = self.programs.update(*arguments)
-            self.seen.append(jax.tree.map(np.array, (arguments, answer)))
-            return answer
-
-        return self.programs._replace(update=update)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_programs():
-    """Specs that differ in seeds, length and what is recorded share their compiled programs here: the job must use
-    none of these inside them, and the tests would take minutes otherwise."""
-    real = programs_module.build_programs
-
-    def build(spec, task):
-        monitoring = dataclasses.replace(spec.monitoring, health_every=1)
-        return real(dataclasses.replace(spec, seeds=(1,), steps=spec.batch_size, monitoring=monitoring), task)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_module, "build_programs", build)
-        patch.setattr(job_module, "build_programs", build)
-        yield build
-
-
-def train(spec, first=0, last=None, state=None):
-    """Segments `first` to `last`: their rows, and the state at each boundary."""
-    job, rows, states, snapshots = PPOJob(), [], [], []
-    state = job.initial_state(spec) if state is None else state
-    for k in range(first, job.segments(spec) if last is None else last):
-        emit = Recorder()
-        state = job.segment(spec, state, k, emit)
-        rows += emit.rows
-        snapshots += emit.snapshots
-        states.append(jax.tree.map(np.array, state))
-    return rows, states, snapshots
-
-
-@pytest.fixture(scope="module")
-def population():
-    """Rows, boundary states and snapshots of seeds 1, 2, 3."""
-    return train(WALK)
-
-
-def without_times(rows):
-    return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in rows]
-
-
-def assert_same_rows(rows, others):
-    assert len(rows) == len(others)
-    for row, other in zip(without_times(rows), without_times(others), strict=True):
-        assert row.keys() == other.keys()
-        for name, value in row.items():
-            same = value == other[name] or (value != value and other[name] != other[name])
-            assert same, (name, row["seed"], row["batch"], value, other[name])
-
-
-def member(tree, index):
-    return jax.tree.map(lambda x: np.asarray(x)[index], tree)
-
-
-def test_a_population_records_every_member_in_every_batch(population):
-    rows, _, snapshots = population
+def test_a_population_records_every_member_in_every_batch():
+    rows, _, snapshots = population()
     assert [(row["batch"], row["seed"]) for row in rows] == [(b, s) for b in range(6) for s in (1, 2, 3)]
     assert [row["env_steps"] for row in rows[::3]] == [64 * (b + 1) for b in range(6)]
     assert all(row["fault"] == "" and row["loss/skipped_minibatches"] == 0 for row in rows)
@@ -119,31 +48,31 @@ def test_a_population_records_every_member_in_every_batch(population):
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(snapshots[0][2]))
 
 
-def test_snapshots_hold_the_parameters_of_their_moment(population):
-    _, states, snapshots = population
+def test_snapshots_hold_the_parameters_of_their_moment():
+    _, states, snapshots = population()
     initial = PPOJob().initial_state(WALK)
     assert_same_bits(snapshots[0][2], initial.learner.agent)
     for k in range(3):
         assert_same_bits(snapshots[2 * k + 2][2], states[k].learner.agent)
 
 
-def test_seeds_learn_different_things(population):
-    _, states, _ = population
+def test_seeds_learn_different_things():
+    _, states, _ = population()
     weights = np.asarray(states[-1].learner.agent.actor.mlp.weights[0])
     assert not np.allclose(weights[0], weights[1])
     assert not np.allclose(weights[1], weights[2])
 
 
-def test_a_segment_repeats_itself_bit_for_bit(population):
-    rows, states, _ = population
+def test_a_segment_repeats_itself_bit_for_bit():
+    rows, states, _ = population()
     again, state, _ = train(WALK, 1, 2, state=states[0])
     assert_same_rows(again, rows[6:12])
     assert_same_bits(state[0], states[1])
 
 
-def test_a_member_is_what_it_would_be_alone(population, shared_programs):
+def test_a_member_is_what_it_would_be_alone():
     """architecture.md, idea 2: records of the first batch to 1e-4; parameters after one update from it to 1e-5."""
-    rows, _, _ = population
+    rows, _, _ = population()
     for index, seed in enumerate(WALK.seeds):
         alone, _, _ = train(dataclasses.replace(WALK, seeds=(seed,)), 0, 1)
         ours, theirs = without_times([rows[index], alone[0]])
@@ -155,7 +84,7 @@ def test_a_member_is_what_it_would_be_alone(population, shared_programs):
                 assert value == pytest.approx(theirs[name], rel=1e-4, abs=1e-4, nan_ok=True), name
 
 
-def test_one_update_of_a_member_from_the_same_batch_is_what_it_would_be_alone(monkeypatch, shared_programs):
+def test_one_update_of_a_member_from_the_same_batch_is_what_it_would_be_alone(monkeypatch):
     programs = shared_programs(WALK, task_of(WALK))
     calls = Calls(programs)
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
@@ -174,7 +103,7 @@ def test_one_update_of_a_member_from_the_same_batch_is_what_it_would_be_alone(mo
 
 
 @pytest.mark.parametrize("seeds", [(7,), (1, 2, 3, 4, 5)])
-def test_any_number_of_members_trains(seeds, population):
+def test_any_number_of_members_trains(seeds):
     spec = dataclasses.replace(
         WALK, seeds=seeds, monitoring=dataclasses.replace(WALK.monitoring, health_every=0)
     )
@@ -182,7 +111,7 @@ def test_any_number_of_members_trains(seeds, population):
     assert [row["seed"] for row in rows] == [*seeds, *seeds]
     assert all(leaf.shape[0] == len(seeds) for leaf in jax.tree.leaves(states[0]))
     for row in rows[:3] if len(seeds) > 1 else []:
-        twin = population[0][row["seed"] - 1]
+        twin = population()[0][row["seed"] - 1]
         assert row["loss/value"] == pytest.approx(twin["loss/value"], rel=1e-4)
 
 
@@ -218,7 +147,7 @@ def test_a_run_resumed_from_any_boundary_ends_with_the_same_bits(tmp_path):
         )
 
 
-def test_two_configurations_with_one_seed_share_their_start(shared_programs):
+def test_two_configurations_with_one_seed_share_their_start():
     changed = small_spec(
         "softmax",
         task="EvWalk-v0",
@@ -259,121 +188,13 @@ def test_the_learning_rate_falls_linearly_over_the_run_as_in_cleanrl():
     assert [learning_rate(linear, batch) for batch in range(4)] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_update_is_given_the_annealed_learning_rate(monkeypatch, shared_programs):
+def test_the_update_is_given_the_annealed_learning_rate(monkeypatch):
     spec = small_spec("softmax", task="EvWalk-v0", seeds=(2,), steps=64 * 6, optimizer={"anneal": "linear"})
     calls = Calls(shared_programs(WALK, task_of(WALK)))
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
     train(spec)
     rates = [float(arguments[4]) for arguments, _ in calls.seen]
     assert rates == pytest.approx([1e-2 * k / 6 for k in (6, 5, 4, 3, 2, 1)], rel=1e-6)
-
-
-def fault_in(monkeypatch, **faults):
-    """Make environments fail: seed_2=("reward", 40) spoils step 40 of the first environment of seed 2 in segment 0."""
-    by_seed = {
-        environment_seeds([int(name.removeprefix("seed_"))], 2)[0]: fault for name, fault in faults.items()
-    }
-    monkeypatch.setattr(probe_environments.Walk, "faults", by_seed)
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("reward", "non-finite reward from the environment"),
-        ("observation", "non-finite observation from the environment"),
-        ("first observation", "non-finite observation from the environment"),
-    ],
-)
-def test_a_member_that_fails_is_frozen_with_its_reason_and_the_others_do_not_notice(
-    monkeypatch, population, kind, message
-):
-    # Step 40 is in batch 1, which has steps 33 to 64 of each environment.
-    fault_in(monkeypatch, seed_2=(kind, 40))
-    rows, states, _ = train(WALK)
-    healthy_rows, healthy_states, _ = population
-    assert_same_rows([r for r in rows if r["seed"] != 2], [r for r in healthy_rows if r["seed"] != 2])
-    own = [row for row in rows if row["seed"] == 2]
-    assert [row["batch"] for row in own] == [0, 1]
-    assert [row["fault"] for row in own] == ["", f"seed 2, batch 1: {message}"]
-    np.testing.assert_array_equal(states[0].active, [True, False, True])
-    np.testing.assert_array_equal(states[-1].active, [True, False, True])
-    for index in (0, 2):
-        assert_same_bits(member(states[-1], index), member(healthy_states[-1], index))
-    # Its last good state is the one after batch 0, and stays.
-    one_batch, _, snapshots = train(dataclasses.replace(WALK, steps=64), 0, 1)
-    assert len(one_batch) == 3
-    assert_same_bits(member(states[-1].learner.agent, 1), member(snapshots[-1][2], 1))
-    assert_same_bits(member(states[-1].learner, 1), member(states[0].learner, 1))
-
-
-def test_a_run_with_no_member_left_fails_with_the_last_good_states_and_the_offending_batches(monkeypatch):
-    fault_in(monkeypatch, seed_1=("reward", 3), seed_2=("observation", 40), seed_3=("reward", 50))
-    job, emit = PPOJob(), Recorder()
-    before = job.initial_state(WALK)
-    with pytest.raises(RunFailed) as failure:
-        job.segment(WALK, before, 0, emit)
-    assert failure.value.reason == (
-        "seed 2, batch 1: non-finite observation from the environment; "
-        "seed 3, batch 1: non-finite reward from the environment"
-    )
-    arrays = failure.value.arrays
-    assert {"state-seed-2", "batch-seed-2", "state-seed-3", "batch-seed-3"} <= set(arrays)
-    assert [(row["batch"], row["seed"]) for row in emit.rows] == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
-    assert np.isnan(arrays["batch-seed-3"]["rewards"][50 - 1 - 32, 0])
-    assert np.isfinite(arrays["batch-seed-2"]["rewards"]).all()
-    assert np.isnan(arrays["batch-seed-2"]["next_observations"][40 - 1 - 32, 0]).all()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(arrays["state-seed-3"]))
-    assert jax.tree.structure(arrays["state-seed-3"]) == jax.tree.structure(before.learner)
-
-
-def test_a_failed_run_keeps_its_records_and_says_why(monkeypatch, tmp_path):
-    fault_in(monkeypatch, seed_2=("reward", 40))
-    spec = dataclasses.replace(WALK, seeds=(2,))
-    status = start(PPOJob(), spec, tmp_path / "run")
-    assert (status.state, status.exit_code) == ("failed", 1)
-    assert status.why == "seed 2, batch 1: non-finite reward from the environment"
-    assert [row["batch"] for row in read_records(tmp_path / "run").to_pylist()] == [0, 1]
-    saved = {path.name for path in (tmp_path / "run" / "fault").iterdir()}
-    assert {"state-seed-2.safetensors", "batch-seed-2.safetensors"} <= saved
-
-
-def test_a_fault_inside_the_update_names_quantity_batch_and_minibatch(monkeypatch, shared_programs):
-    spec = dataclasses.replace(WALK, seeds=(2,))
-    programs = shared_programs(spec, task_of(spec))
-
-    def prepare(*arguments):
-        batch, view = programs.prepare(*arguments)
-        return batch._replace(advantages=batch.advantages.at[:, 17].set(jnp.inf)), view
-
-    monkeypatch.setattr(group_module, "build_programs", lambda spec, task: programs._replace(prepare=prepare))
-    emit = Recorder()
-    with pytest.raises(RunFailed, match=r"^seed 2, batch 0: non-finite loss in minibatch [0-3]$"):
-        PPOJob().segment(spec, PPOJob().initial_state(spec), 0, emit)
-    minibatch = int(emit.rows[0]["fault"][-1])
-    assert emit.rows[0]["loss/skipped_minibatches"] == 12 - minibatch
-    assert math.isnan(emit.rows[0]["trust/clip_fraction"])
-    assert "trust/clip_fraction" in emit.rows[0]["health/undefined"]
-
-
-def test_with_skip_a_run_goes_on_and_counts_what_it_left_out(monkeypatch):
-    fault_in(monkeypatch, seed_2=("reward", 40))
-    spec = small_spec(
-        "softmax",
-        task="EvWalk-v0",
-        seeds=(2,),
-        steps=64 * 6,
-        monitoring={"on_nonfinite": "skip", "health_every": 0},
-    )
-    rows, states, _ = train(spec)
-    assert [row["batch"] for row in rows] == list(range(6))
-    assert [bool(row["fault"]) for row in rows] == [False, True, False, False, False, False]
-    skipped = [row["loss/skipped_minibatches"] for row in rows]
-    assert (
-        3 <= skipped[1] <= 12
-    )  # the sample comes once in each of 3 epochs, and taints others through the advantages
-    assert skipped[:1] + skipped[2:] == [0] * 5
-    assert states[-1].active.all()
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states[-1].learner))
 
 
 HEALTH_GROUPS = (
@@ -387,20 +208,20 @@ HEALTH_GROUPS = (
 )
 
 
-def test_every_column_is_in_the_table_of_metrics_and_every_metric_in_a_row(population):
+def test_every_column_is_in_the_table_of_metrics_and_every_metric_in_a_row():
     engine = {"segment", "wall_time"}  # added by the engine
     on_snapshots = {"capacity/actor", "capacity/critic"}  # measured apart from training
     known = {column for metric in METRICS for column in metric.columns()}
-    for row in population[0]:
+    for row in population()[0]:
         assert set(row) == known - engine - on_snapshots
 
 
 @pytest.mark.parametrize(("every", "measured"), [(0, []), (3, [0, 3])])
-def test_health_is_measured_as_often_as_asked(every, measured, population):
+def test_health_is_measured_as_often_as_asked(every, measured):
     monitoring = dataclasses.replace(WALK.monitoring, health_every=every)
     rows, states, _ = train(dataclasses.replace(WALK, monitoring=monitoring))
-    assert_same_bits(states[-1], population[1][-1])  # measuring changes nothing
-    for row, full in zip(rows, population[0], strict=True):
+    assert_same_bits(states[-1], population()[1][-1])  # measuring changes nothing
+    for row, full in zip(rows, population()[0], strict=True):
         columns = {name for name in full if not name.startswith(HEALTH_GROUPS)}
         assert set(row) == (set(full) if row["batch"] in measured else columns)
 
