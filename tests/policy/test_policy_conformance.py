@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import escapevelocity.policy as policy_room
-from escapevelocity.policy import DiagonalNormal, Softmax, TanhNormal
+from escapevelocity.policy import Categorical, DiagonalNormal, Escort, Softmax, TanhNormal
 
 LOW, HIGH = [-1.0, 0.0, -2.0], [1.0, 0.5, 3.0]
 FAMILIES = [
@@ -19,6 +19,8 @@ FAMILIES = [
     DiagonalNormal(LOW, HIGH, std="exp"),
     Softmax(3),
     Softmax(3, temperature=0.5),
+    Escort(3, p=1),
+    Escort(3, p=2.5),
 ]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=repr)
 
@@ -82,7 +84,7 @@ def test_an_empty_batch_gives_empty_answers(family):
 def test_dtype_and_shapes_are_kept(family, dtype):
     with jax.enable_x64(dtype == jnp.float64):
         answers = jax.jit(lambda *x: everything(family, *x))(*inputs(family, (2, 4), dtype))
-        action_dtype = jnp.int32 if isinstance(family, Softmax) else dtype
+        action_dtype = jnp.int32 if isinstance(family, Categorical) else dtype
         for name, answer in answers.items():
             assert answer.dtype == (action_dtype if name in ("action", "mode", "environment") else dtype), (
                 name
@@ -145,7 +147,7 @@ def test_every_public_name_is_documented():
             assert inspect.getdoc(thing), name
 
 
-@pytest.mark.parametrize("module", ["categorical", "continuous", "objectives"])
+@pytest.mark.parametrize("module", ["categorical", "continuous", "escort", "objectives"])
 def test_examples_in_the_docstrings_run(module):
     result = doctest.testmod(importlib.import_module(f"escapevelocity.policy.{module}"))
     assert result.attempted > 0

@@ -3,6 +3,7 @@
 from escapevelocity.policy.categorical import Categorical, Softmax
 from escapevelocity.policy.continuous import DiagonalNormal, StdRule, TanhNormal
 from escapevelocity.policy.distribution import ActionDistribution
+from escapevelocity.policy.escort import Escort
 from escapevelocity.policy.objectives import (
     clip_is_active,
     clipped_log_ratio,
@@ -17,6 +18,7 @@ __all__ = [
     "ActionDistribution",
     "Categorical",
     "DiagonalNormal",
+    "Escort",
     "Softmax",
     "StdRule",
     "TanhNormal",

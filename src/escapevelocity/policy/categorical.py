@@ -27,6 +27,10 @@ class Categorical(ActionDistribution):
     def log_probs(self, params: Float[Array, "*batch actions"]) -> Float[Array, "*batch actions"]:
         """Log-probabilities of all actions, in nats."""
 
+    def probs(self, params: Float[Array, "*batch actions"]) -> Float[Array, "*batch actions"]:
+        """Probabilities of all actions."""
+        return jnp.exp(self.log_probs(params))
+
     @property
     def num_outputs(self) -> int:
         """One output per action."""
@@ -73,16 +77,14 @@ class Categorical(ActionDistribution):
 
     def base_entropy(self, params: Float[Array, "*batch actions"]) -> Float[Array, "*batch"]:
         """−Σ p log p, with 0 · log 0 = 0."""
-        log_probs = self.log_probs(params)
-        probs = jnp.exp(log_probs)
+        probs, log_probs = self.probs(params), self.log_probs(params)
         return -jnp.sum(probs * jnp.where(probs > 0, log_probs, 0), axis=-1)
 
     def kl(
         self, params_old: Float[Array, "*batch actions"], params_new: Float[Array, "*batch actions"]
     ) -> Float[Array, "*batch"]:
         """Σ p_old (log p_old − log p_new); infinite when an action has lost all its probability."""
-        old = self.log_probs(params_old)
-        probs = jnp.exp(old)
+        probs, old = self.probs(params_old), self.log_probs(params_old)
         return jnp.sum(probs * jnp.where(probs > 0, old - self.log_probs(params_new), 0), axis=-1)
 
 
