@@ -1,0 +1,98 @@
+"""Escort policy gradient, with parameters that are renormalised after every step.
+
+π(a) = |θ(a)|^p / ‖θ‖_p^p does not see the length of θ, but the gradient does: it is proportional to 1/‖θ‖_p.
+The state therefore holds u = θ/‖θ‖_p and log ‖θ‖_p apart: for p near 1 the raw norm outgrows float64.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from escapevelocity.errors import require
+from escapevelocity.lab.evaluation import Evaluation
+from escapevelocity.lab.methods import Method, StepSize, checked_rate
+
+
+class EscortState(NamedTuple):
+    """Escort parameters, per state and start.
+
+    Attributes:
+        direction: u = θ/‖θ‖_p of shape (A, ..., B).
+        log_scale: log ‖θ‖_p of shape (1, ..., B).
+        flips: how many parameters have changed sign so far, (B,).
+        optimiser: the Optax state, or None.
+    """
+
+    direction: Float[Array, "actions *rest"]
+    log_scale: Float[Array, "1 *rest"]
+    flips: Array
+    optimiser: Any
+
+
+def epg(step_size: StepSize, p: float, scaled: bool = True) -> Method:
+    """Escort policy gradient: θ += η_t·d·(p/‖θ‖_p)·sgn θ·π^{1−1/p}·A (Mei et al. 2020, eq. 6).
+
+    Args:
+        step_size: η, η per start (B,), or an Optax optimiser (which sees the raw θ and its raw gradient).
+        p: the exponent, ≥ 1.
+        scaled: η_t = η·‖θ_t‖_p²/p², the paper's rate, under which only the policy matters; False for η_t = η.
+            An Optax optimiser sets its own rate, so `scaled` is ignored with one.
+
+    Raises:
+        UserError: on p < 1 or a rate that is not positive.
+
+    Example:
+        >>> epg(0.4, p=2).name
+        'EPG(2)'
+    """
+    in_range = isinstance(p, int | float) and 1 <= p < float("inf")
+    require(in_range, "p", p, "a finite number ≥ 1")
+    power = int(p) if float(p).is_integer() else float(p)
+    optimiser = step_size if isinstance(step_size, optax.GradientTransformation) else None
+    rate = None if optimiser else checked_rate(step_size, "step_size")
+
+    def init(probs: Array) -> EscortState:
+        direction = probs ** (1 / power)
+        state = EscortState(
+            direction, jnp.zeros_like(probs[:1]), jnp.zeros(probs.shape[-1], jnp.int64), None
+        )
+        if optimiser is None:
+            return state
+        return state._replace(optimiser=jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)(direction))
+
+    def update(state: EscortState, at: Evaluation) -> EscortState:
+        u = state.direction
+        # With ‖u‖_p = 1, π^{1−1/p} is |u|^{p−1}; at u = 0 the sign, and with it the gradient, is 0.
+        gradient = power * at.visitation * jnp.sign(u) * jnp.abs(u) ** (power - 1) * at.advantage
+        if optimiser is not None:
+            return _through_optimiser(optimiser, state, gradient, power)
+        # A step of θ is a step of u divided by ‖θ‖, and the gradient divides by ‖θ‖ once more.
+        shrink = 1 / power**2 if scaled else jnp.exp(-2 * state.log_scale)
+        moved = u + rate * (shrink * gradient)
+        return _renormalised(state, moved, power)
+
+    name = f"EPG({p:g})" if scaled or optimiser else f"EPG({p:g}), plain rate"
+    return Method(name, init, lambda state: jnp.abs(state.direction) ** power, update, _flips)
+
+
+def _through_optimiser(optimiser: Any, state: EscortState, gradient: Array, power: float) -> EscortState:
+    scale = jnp.exp(state.log_scale)
+    theta = scale * state.direction
+    update_each = jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)
+    updates, optimiser_state = update_each(-gradient / scale, state.optimiser, theta)
+    moved = (theta + updates) / scale
+    return _renormalised(state, moved, power)._replace(optimiser=optimiser_state)
+
+
+def _renormalised(state: EscortState, moved: Array, power: float) -> EscortState:
+    """Bring u back to ‖u‖_p = 1 and book its length and the signs that changed on the way."""
+    norm = jnp.sum(jnp.abs(moved) ** power, axis=0, keepdims=True) ** (1 / power)
+    crossed = jnp.sum(moved * state.direction < 0, axis=tuple(range(moved.ndim - 1)), dtype=jnp.int64)
+    return EscortState(moved / norm, state.log_scale + jnp.log(norm), state.flips + crossed, None)
+
+
+def _flips(state: EscortState) -> Array:
+    return state.flips
