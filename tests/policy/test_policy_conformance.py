@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import escapevelocity.policy as policy_room
-from escapevelocity.policy import Categorical, DiagonalNormal, Escort, Softmax, TanhNormal
+from escapevelocity.policy import Categorical, DiagonalNormal, Escort, FSoftargmax, Softmax, TanhNormal
 
 LOW, HIGH = [-1.0, 0.0, -2.0], [1.0, 0.5, 3.0]
 FAMILIES = [
@@ -21,6 +21,8 @@ FAMILIES = [
     Softmax(3, temperature=0.5),
     Escort(3, p=1),
     Escort(3, p=2.5),
+    FSoftargmax(3, alpha=0.5),
+    FSoftargmax(3, alpha=0.9, reference=[0.2, 0.5, 0.3]),
 ]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=repr)
 
@@ -147,7 +149,9 @@ def test_every_public_name_is_documented():
             assert inspect.getdoc(thing), name
 
 
-@pytest.mark.parametrize("module", ["categorical", "continuous", "escort", "objectives"])
+@pytest.mark.parametrize(
+    "module", ["categorical", "continuous", "escort", "fsoftargmax", "gradients", "losses", "objectives"]
+)
 def test_examples_in_the_docstrings_run(module):
     result = doctest.testmod(importlib.import_module(f"escapevelocity.policy.{module}"))
     assert result.attempted > 0
