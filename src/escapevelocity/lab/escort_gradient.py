@@ -52,13 +52,11 @@ def epg(step_size: StepSize, p: float, scaled: bool = True) -> Method:
     require(in_range, "p", p, "a finite number ≥ 1")
     power = int(p) if float(p).is_integer() else float(p)
     optimiser = step_size if isinstance(step_size, optax.GradientTransformation) else None
-    rate = None if optimiser else checked_rate(step_size, "step_size")
+    rate: Any = None if optimiser else checked_rate(step_size, "step_size")
 
     def init(probs: Array) -> EscortState:
         direction = probs ** (1 / power)
-        state = EscortState(
-            direction, jnp.zeros_like(probs[:1]), jnp.zeros(probs.shape[-1], jnp.int64), None
-        )
+        state = EscortState(direction, jnp.zeros_like(probs[:1]), jnp.zeros(probs.shape[-1], jnp.int64), None)
         if optimiser is None:
             return state
         return state._replace(optimiser=jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)(direction))

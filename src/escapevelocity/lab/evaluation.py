@@ -21,7 +21,8 @@ class Evaluation(NamedTuple):
         action_values: Q(s, a); the reward r(a) in a bandit.
         advantage: A(s, a) = Q(s, a) − Σ_b π(b|s) Q(s, b).
         visitation: expected discounted number of visits to each state, Σ_t γ^t P(s_t = s); 1 in a bandit.
-        best_prob: π(a*(s)|s), the probability of the best action.
+        best_prob: π(a*(s)|s), the probability of the best action, or of all of them if several tie.
+        state_values: V^π(s), shape (..., B); πᵀr in a bandit.
         suboptimality: V*(μ) − V^π(μ), shape (B,); (π* − π)ᵀr in a bandit.
         state_suboptimality: V*(s) − V^π(s), shape (..., B).
         outcome: what the advantage is made of: A itself when exact; R − baseline when sampled.
@@ -33,6 +34,7 @@ class Evaluation(NamedTuple):
     advantage: Float[Array, "actions *rest"]
     visitation: Float[Array, "1 *rest"]
     best_prob: Float[Array, "1 *rest"]
+    state_values: Float[Array, "*rest"]
     suboptimality: Float[Array, " starts"]
     state_suboptimality: Float[Array, "*rest"]
     outcome: Float[Array, "actions_or_1 *rest"]
@@ -55,20 +57,23 @@ class Problem(Protocol):
 def exact(
     probs: Array,
     action_values: Array,
-    advantage: Array,
     visitation: Array,
     best: Array,
-    suboptimality: Array,
     state_suboptimality: Array,
+    suboptimality: Array,
+    advantage: Array | None = None,
 ) -> Evaluation:
-    """Fill an `Evaluation` that is not sampled; `best` is 1 at the best action of each state, else 0."""
-    best_prob = jnp.sum(jnp.where(best > 0, probs, 0), axis=0, keepdims=True)
+    """Fill an `Evaluation` that is not sampled; `best` is 1 at the best actions of each state, else 0."""
+    state_values = jnp.sum(probs * action_values, axis=0, keepdims=True)
+    if advantage is None:
+        advantage = action_values - state_values
     return Evaluation(
         probs,
         action_values,
         advantage,
         visitation,
-        best_prob,
+        jnp.sum(best * probs, axis=0, keepdims=True),
+        state_values[0],
         suboptimality,
         state_suboptimality,
         outcome=advantage,

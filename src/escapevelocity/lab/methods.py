@@ -137,7 +137,9 @@ def kl_penalised(rate: Any) -> Method:
         scaled = rate * at.advantage
         low = jnp.max(scaled + probs, axis=0, keepdims=True)
         high = jnp.max(scaled, axis=0, keepdims=True) + 1
-        root = transforms.bisect(lambda root: jnp.sum(probs / (root - scaled), axis=0, keepdims=True), low, high)
+        root = transforms.bisect(
+            lambda root: jnp.sum(probs / (root - scaled), axis=0, keepdims=True), low, high
+        )
         new = probs / (root - scaled)
         return new / jnp.sum(new, axis=0, keepdims=True)
 

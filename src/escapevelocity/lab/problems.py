@@ -6,7 +6,6 @@ Rewards are (K,) for a bandit and (K, S) for S contexts; policies are (K, B) and
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -78,23 +77,19 @@ class Bandit(eqx.Module):
 def evaluate_rewards(
     probs: Array, rewards: Array, weights: Any, bonus: Array | None, best: Array | None = None
 ) -> Evaluation:
-    """Evaluate policies (K, ..., B) under rewards (K, ..., 1); the first best action is a* unless given."""
+    """Evaluate policies (K, ..., B) under rewards (K, ..., 1); `best` marks a*, those of highest reward."""
     shortfall = jnp.max(rewards, axis=0, keepdims=True) - rewards
+    best = jnp.where(shortfall == 0, 1.0, 0.0) if best is None else best
     # Σ π (r* − r), not r* − Σ π r: no cancellation, so that sub-optimality is exact down to 1e-300.
     regret = jnp.sum(probs * shortfall, axis=0, keepdims=True)
-    if bonus is None:
-        action_values, advantage = rewards, regret - shortfall
-    else:
-        action_values = rewards + bonus
-        advantage = action_values - jnp.sum(probs * action_values, axis=0, keepdims=True)
-    if best is None:
-        best = jax.nn.one_hot(jnp.argmax(rewards, axis=0), len(rewards), axis=0, dtype=probs.dtype)
     if weights is None:
         visitation, overall = jnp.ones((1,) * probs.ndim, probs.dtype), regret[0]
     else:
         visitation = jnp.asarray(weights)[None, :, None]
         overall = jnp.sum(visitation * regret, axis=(0, 1))
-    return exact(probs, action_values, advantage, visitation, best, overall, regret[0])
+    action_values = rewards if bonus is None else rewards + bonus
+    advantage = regret - shortfall if bonus is None else None
+    return exact(probs, action_values, visitation, best, regret[0], overall, advantage)
 
 
 def classification(labels: Any, num_classes: int) -> Bandit:
@@ -142,11 +137,9 @@ class CrossEntropy(eqx.Module):
         action_values = targets / jnp.maximum(label_prob, 1e-300)
         if bonus is not None:
             action_values = action_values + bonus
-        advantage = action_values - jnp.sum(probs * action_values, axis=0, keepdims=True)
         loss = -jnp.log(jnp.maximum(label_prob, 1e-300))[0]
         visitation = jnp.full((1, 1, 1), 1 / self.targets.shape[1], probs.dtype)
-        mean_loss = jnp.mean(loss, axis=0)
-        return exact(probs, action_values, advantage, visitation, targets, mean_loss, loss)
+        return exact(probs, action_values, visitation, targets, loss, jnp.mean(loss, axis=0))
 
 
 def one_hot_labels(labels: Any, num_classes: int) -> Float[np.ndarray, "classes examples"]:
@@ -160,9 +153,7 @@ def one_hot_labels(labels: Any, num_classes: int) -> Float[np.ndarray, "classes 
     return np.eye(num_classes)[:, numbers.astype(int)]
 
 
-def corner_starts(
-    num_actions: int, corner: int, other_probs: Any
-) -> Float[np.ndarray, "actions starts"]:
+def corner_starts(num_actions: int, corner: int, other_probs: Any) -> Float[np.ndarray, "actions starts"]:
     """Starts in the well: probability π₁ on every action but `corner`, which has the rest.
 
     Args:

@@ -202,4 +202,4 @@ def _checked_key(method: Method, key: Any) -> Array:
 
 def _require_count(value: Any, field: str) -> None:
     is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
-    require(is_count, field, value, "an integer ≥ 1")
+    require(bool(is_count), field, value, "an integer ≥ 1")
