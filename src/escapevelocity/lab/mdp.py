@@ -148,7 +148,9 @@ def dense_mdp(transitions: Any, rewards: Any, gamma: float, start: Any = None) -
         raise UserError(f"transitions has shape {p.shape}: must be (A, S, S)")
     _require_rows(p, "transitions")
     reward, gamma, mu = _checked(rewards, gamma, start, p.shape[:2])
-    return _with_optimum(lambda *optimum: _DenseMDP(reward, gamma, mu, *optimum, p), reward, gamma)
+    return _with_optimum(
+        lambda v, best, short: _DenseMDP(reward, gamma, mu, v, best, short, p), reward, gamma
+    )
 
 
 def sparse_mdp(
@@ -179,7 +181,9 @@ def sparse_mdp(
         raise UserError(f"successors{list(where)} = {states[where]}: must be a state in 0..{p.shape[1] - 1}")
     reward, gamma, mu = _checked(rewards, gamma, start, p.shape[:2])
     ids = states.astype(np.int32)
-    return _with_optimum(lambda *optimum: _SparseMDP(reward, gamma, mu, *optimum, ids, p), reward, gamma)
+    return _with_optimum(
+        lambda v, best, short: _SparseMDP(reward, gamma, mu, v, best, short, ids, p), reward, gamma
+    )
 
 
 def _with_optimum(make: Any, rewards: np.ndarray, gamma: float) -> TabularMDP:

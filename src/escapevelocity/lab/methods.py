@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -235,17 +236,17 @@ def ascent(
 
 
 def per_start_norm(gradient: Array) -> Array:
-    """‖∇‖₂ over everything but the starts, in broadcastable shape; the smallest float where it is zero."""
+    """‖∇‖₂ over everything but the starts, in broadcastable shape; 1 where the gradient is zero."""
     axes = tuple(range(gradient.ndim - 1))
     # Scaled first: squares of gradients below 1e-154 would vanish, and deep in a well they are that small.
-    scale = jnp.maximum(jnp.max(jnp.abs(gradient), axis=axes, keepdims=True), 1e-300)
-    return scale * jnp.sqrt(jnp.maximum(jnp.sum((gradient / scale) ** 2, axis=axes, keepdims=True), 1e-300))
+    scale = jnp.max(jnp.abs(gradient), axis=axes, keepdims=True)
+    scale = jnp.where(scale > 0, scale, 1)
+    norm = scale * jnp.sqrt(jnp.sum((gradient / scale) ** 2, axis=axes, keepdims=True))
+    return jnp.where(norm > 0, norm, 1)
 
 
 def checked_rate(rate: Any, field: str) -> Any:
     """Return η as a float or a NumPy array (B,) of positive finite numbers, or raise `UserError`."""
-    import numpy as np
-
     try:
         rates = np.asarray(rate, dtype=np.float64)
     except (TypeError, ValueError):

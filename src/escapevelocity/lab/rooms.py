@@ -81,7 +81,7 @@ def four_rooms(
     cells, next_state = _grid(layout)
     states = {cell: i for i, cell in enumerate(cells)}
     require(len(subgoals) > 0, "subgoals", subgoals, "at least one cell")
-    ends = [tuple(cell) for cell in (goal, *subgoals)]
+    ends = [(cell[0], cell[1]) for cell in (goal, *subgoals)]
     for cell in ends:
         field = "goal" if cell == ends[0] else "subgoals"
         if cell not in states:

@@ -82,7 +82,7 @@ def escape_time(
     """
     probs = jnp.asarray(checked_starts(problem, starts))
     key = _checked_key(method, key)
-    _require_count(max_steps, "max_steps")
+    require_count(max_steps, "max_steps")
     limit = float64_array(threshold, "threshold", (0, 1) if per_state else 0)
     require(bool((limit > 0).all()), "threshold", threshold, "> 0, in units of the value")
     if per_state:
@@ -117,6 +117,21 @@ def trajectory(problem: Any, method: Method, starts: Any, record_at: Any, key: A
     return Trajectory(steps, *records)
 
 
+@in_float64
+def evaluate(problem: Any, probs: Any) -> Evaluation:
+    """Evaluate policies (*problem.policy_shape, B): values, Q, advantages, visitation and sub-optimality.
+
+    Raises:
+        UserError: on policies off the simplex.
+
+    Example:
+        >>> from escapevelocity.lab import Bandit
+        >>> print(evaluate(Bandit([1.0, 0.0]), [[0.25], [0.75]]).state_values)
+        [0.25]
+    """
+    return _evaluate(problem, jnp.asarray(checked_starts(problem, probs)))
+
+
 def log_spaced(max_steps: int, count: int = 100) -> np.ndarray:
     """At most `count` steps from 1 to `max_steps`, evenly spaced in the logarithm, and step 0.
 
@@ -124,8 +139,8 @@ def log_spaced(max_steps: int, count: int = 100) -> np.ndarray:
         >>> log_spaced(100, 3)
         array([  0,   1,  10, 100])
     """
-    _require_count(max_steps, "max_steps")
-    _require_count(count, "count")
+    require_count(max_steps, "max_steps")
+    require_count(count, "count")
     return np.unique(np.concatenate([[0], np.round(np.geomspace(1, max_steps, count))])).astype(np.int64)
 
 
@@ -144,6 +159,11 @@ def advance(method: Method, state: Any, at: Evaluation, step: Any, key: Array) -
     if method.sample is not None:
         at = method.sample(jax.random.fold_in(key, step), at)
     return method.update(state, at)
+
+
+@jax.jit
+def _evaluate(problem: Any, probs: Array) -> Evaluation:
+    return problem.evaluate(probs)
 
 
 @partial(jax.jit, static_argnames=("method", "per_state"))
@@ -200,6 +220,7 @@ def _checked_key(method: Method, key: Any) -> Array:
     return jax.random.key(0) if key is None else key
 
 
-def _require_count(value: Any, field: str) -> None:
+def require_count(value: Any, field: str) -> None:
+    """Raise `UserError` unless `value` is an integer of at least 1."""
     is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
     require(bool(is_count), field, value, "an integer ≥ 1")
