@@ -87,7 +87,7 @@ def clipping_toy(
     features = np.stack(np.broadcast_arrays(feature, alpha * feature), axis=-1)  # φ(x), φ(y)
     features, theta = (np.broadcast_to(rows, (*batch, 2)).reshape(-1, 2) for rows in (features, theta))
     run = _ascend(clip_epsilon, num_steps, features, theta, learning_rate)
-    return jax.tree.map(lambda rows: rows.reshape(*batch, num_steps + 1, 2), run)
+    return ToyRun(*(np.asarray(rows).reshape(*batch, num_steps + 1, 2) for rows in run))
 
 
 def random_toys(alpha: float, num_draws: int, generator: np.random.Generator, **settings: Any) -> ToyRun:
@@ -115,8 +115,10 @@ def random_toys(alpha: float, num_draws: int, generator: np.random.Generator, **
 
 @partial(jax.jit, static_argnums=(0, 1))
 @partial(jax.vmap, in_axes=(None, None, 0, 0, None))
-def _ascend(clip_epsilon: float, num_steps: int, features: Any, theta: Any, learning_rate: float) -> ToyRun:
-    """One run: features φ(x), φ(y) of shape (2,), weights (2,)."""
+def _ascend(
+    clip_epsilon: float, num_steps: int, features: Any, theta: Any, learning_rate: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(ratios, probs, theta) of one run, from features φ(x), φ(y) and weights, both of shape (2,)."""
 
     def log_prob(theta: jax.Array, feature: jax.Array) -> jax.Array:
         return _POLICY.log_prob(theta * feature, jnp.int32(0))
@@ -134,4 +136,4 @@ def _ascend(clip_epsilon: float, num_steps: int, features: Any, theta: Any, lear
     _, later = jax.lax.scan(step, theta, jnp.arange(num_steps) % 2)
     thetas = jnp.concatenate([theta[None], later])
     log_probs = jax.vmap(jax.vmap(log_prob, (None, 0)), (0, None))(thetas, features)
-    return ToyRun(jnp.exp(log_probs - log_probs_old[None]), jnp.exp(log_probs), thetas)
+    return jnp.exp(log_probs - log_probs_old[None]), jnp.exp(log_probs), thetas

@@ -14,7 +14,7 @@ from escapevelocity.errors import require
 from escapevelocity.policy.categorical import Categorical
 from escapevelocity.policy.distribution import require_last_axis
 
-_NEWTON_STEPS = 12
+_NEWTON_STEPS = 12  # 9 reach float64 rounding for 300 actions at |θ| up to 1e6 and π_ref down to 1e-7
 _SUM_TOLERANCE = 1e-6
 
 
@@ -86,16 +86,23 @@ class FSoftargmax(Categorical):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _log_f_softargmax(alpha: float, reference: tuple[float, ...], theta: Array) -> Array:
-    """log π by Newton's method for z = 1 + (1 − α)(τ − max θ), kept as x = log(z) / (1 − α).
-
-    With d = max θ − θ and c = 1 − α, the power mean (Σ q (z + c·d)^{−1/c})^{−c} − 1 is increasing and concave
-    in z. So Newton's method, started below the root (where the best action alone has mass 1), climbs to it
-    without overshooting. In x nothing cancels, neither as c → 0, where the powers become exponentials, nor
-    as c → 1, where z may be tiny.
-    """
+    """log π, with the derivative below instead of one through the root-finding."""
     c = 1 - alpha
     log_reference = _log_reference(reference, theta)
     d = jnp.max(theta, axis=-1, keepdims=True) - theta
+    x = _log_normaliser(c, log_reference, d)
+    # What rounding has left of the root goes into log_softmax's normaliser.
+    return jax.nn.log_softmax(log_reference - jnp.log1p(c * d * jnp.exp(-c * x)) / c, axis=-1)
+
+
+@partial(jax.jit, static_argnums=0)  # or each call outside jit would compile the loop anew
+def _log_normaliser(c: float, log_reference: Array, d: Array) -> Array:
+    """x = log(z)/c of z = 1 + c(τ − max θ) by Newton's method, from d = max θ − θ and c = 1 − α.
+
+    The power mean (Σ q (z + c·d)^{−1/c})^{−c} − 1 is increasing and concave in z. So Newton's method, started
+    below the root (where the best action alone has mass 1), climbs to it without overshooting. In x nothing
+    cancels, neither as c → 0, where the powers become exponentials, nor as c → 1, where z may be tiny.
+    """
     start = jnp.max(jnp.where(d == 0, log_reference, -math.inf), axis=-1, keepdims=True)
 
     def newton(_: Array, x: Array) -> Array:
@@ -105,9 +112,7 @@ def _log_f_softargmax(alpha: float, reference: tuple[float, ...], theta: Array) 
         slope = jnp.sum(jnp.exp(log_pi - log_sum) / (1 + distance), axis=-1, keepdims=True)
         return x + jnp.log1p(jnp.expm1(c * log_sum) / slope) / c
 
-    x = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, start)
-    # What rounding has left of the root goes into the normaliser.
-    return jax.nn.log_softmax(log_reference - jnp.log1p(c * d * jnp.exp(-c * x)) / c, axis=-1)
+    return jax.lax.fori_loop(0, _NEWTON_STEPS, newton, start)
 
 
 @_log_f_softargmax.defjvp
