@@ -45,11 +45,15 @@ def softmax_escape_time(best_prob: Any, gap: Any, rate: Any) -> Any:
 
 
 @quiet
-def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: float) -> Any:
+def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: float | int) -> Any:
     """Return the escape time of escort policy gradient with rate η‖θ‖_p²/p².
 
-    p > 2: p·π₁^{−(1−2/p)}/((p − 2)·η·Δ), the leading term. p = 2: (2/(η·Δ))·ln(θ_escape/θ₁) with θ = √π.
-    1 ≤ p < 2: p·(x^{2−p} − x₁^{2−p})/((2 − p)·η·Δ) with x = odds^{1/p}, bounded as π₁ → 0.
+    Near the corner x = θ(a*)/θ(corner) grows as dx/dt = (η·Δ/p)·x^{p−1}, so with x₁ = π₁^{1/p} and
+    x_e = odds^{1/p} at the escape
+
+        T = p·(x₁^{2−p} − x_e^{2−p})/((p − 2)·η·Δ),   and (2/(η·Δ))·ln(x_e/x₁) for p = 2.
+
+    As π₁ → 0 that is p·π₁^{−(1−2/p)}/((p − 2)·η·Δ) for p > 2, and bounded for 1 ≤ p < 2.
 
     Args:
         best_prob: π₁, any shape.
@@ -57,21 +61,23 @@ def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: float) -> Any:
         rate: η, broadcastable.
         p: exponent of the escort transform, ≥ 1.
 
+    Returns:
+        Updates until the escape; 0 for a start outside the well.
+
     Raises:
         UserError: if p is below 1 or not finite.
 
     Example:
-        >>> round(float(escort_escape_time(1e-6, gap=0.5, rate=0.4, p=4)))
-        10000
+        >>> round(float(escort_escape_time(1e-6, gap=0.5, rate=0.4, p=3)))
+        1469
     """
     require_exponent(p)
     best_prob, xp = _checked(best_prob, gap, rate)
-    if p > 2:
-        return p * best_prob ** (2 / p - 1) / ((p - 2) * rate * gap)
     if p == 2:
         return _log_odds(best_prob, xp) / (rate * gap)
-    left = ESCAPE_ODDS ** (2 / p - 1) - best_prob ** (2 / p - 1)
-    return p * left / ((2 - p) * rate * gap)
+    power = 2 / p - 1
+    way = (best_prob**power - ESCAPE_ODDS**power) * p / (p - 2)
+    return xp.where(way < 0, xp.zeros_like(way), way) / (rate * gap)
 
 
 @quiet
@@ -122,7 +128,7 @@ def accumulated_gap_needed(best_prob: Any, rate: Any) -> Any:
     return softmax_escape_time(best_prob, 1.0, rate)
 
 
-def escape_time_slope(p: float | None = None) -> float:
+def escape_time_slope(p: float | int | None = None) -> float:
     """Return d log T / d log π₁ as π₁ → 0: −1 for softmax (p None), −(1 − 2/p) for escort p > 2, else 0.
 
     Raises:
@@ -138,7 +144,7 @@ def escape_time_slope(p: float | None = None) -> float:
     return -(1 - 2 / p) if p > 2 else 0.0
 
 
-def require_exponent(p: float) -> None:
+def require_exponent(p: float | int) -> None:
     """Raise `UserError` unless p is a finite number of at least 1."""
     in_range = isinstance(p, int | float) and math.isfinite(p) and p >= 1
     require(in_range, "p", p, "a finite number ≥ 1")

@@ -23,7 +23,7 @@ from escapevelocity.lab.methods import (
     spg,
     tsallis,
 )
-from escapevelocity.lab.problems import Bandit, CrossEntropy, classification, corner_starts
+from escapevelocity.lab.problems import Bandit, CrossEntropyProblem, classification, corner_starts
 from escapevelocity.lab.rewards import (
     Constant,
     Growing,
@@ -52,7 +52,7 @@ __all__ = [
     "Bandit",
     "Commitment",
     "Constant",
-    "CrossEntropy",
+    "CrossEntropyProblem",
     "EscapeTimes",
     "Evaluation",
     "Growing",

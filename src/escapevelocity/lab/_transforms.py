@@ -1,7 +1,7 @@
 """Policies from parameters and back, with actions on the first axis (the lab's layout, see `evaluation`)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ class Transform(NamedTuple):
     probs: Callable[[Array], Array]
 
 
-def softmax(temperature: float = 1.0) -> Transform:
+def softmax(temperature: float | int = 1.0) -> Transform:
     """π ∝ e^{θ/τ}; the parameters are mean-centred, with probabilities of 0 taken as 1e-300."""
 
     def parameters(probs: Array) -> Array:
@@ -30,7 +30,7 @@ def softmax(temperature: float = 1.0) -> Transform:
     return Transform(parameters, probs)
 
 
-def tsallis(alpha: float) -> Transform:
+def tsallis(alpha: float | int) -> Transform:
     """π = argmax ⟨π, θ⟩ − D_f(π‖uniform), f(u) = (u^α − 1 − α(u − 1))/(α(α − 1)) with 0 < α < 1.
 
     Stationarity, θ(a) − λ = f'(Kπ(a)), gives Kπ(a) = (1 + (1 − α)(λ − θ(a)))^{−1/(1−α)}, and λ is the root of
@@ -60,7 +60,7 @@ def tsallis(alpha: float) -> Transform:
 def bisect(decreasing: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """The root of decreasing(x) = 1 in [low, high], to float64 precision (60 halvings)."""
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         above = decreasing(middle) > 1

@@ -19,7 +19,7 @@ PREDICTED_METHODS = ("SPG", "EPG", "NPG", "NeuRD", "mirror descent", "GNPG", "in
 
 
 def predicted_escape_time(
-    method: str, best_prob: Any, gap: float, rate: float, p: float | None = None
+    method: str, best_prob: Any, gap: float | int, rate: float | int, p: float | int | None = None
 ) -> Float[np.ndarray, "*shape"]:
     """The gradient flow's escape time from a corner where every other action shares the corner's reward.
 

@@ -32,7 +32,7 @@ class EscortState(NamedTuple):
     optimiser: Any
 
 
-def epg(step_size: StepSize, p: float, scaled: bool = True) -> Method:
+def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
     """Escort policy gradient: θ += η_t·d·(p/‖θ‖_p)·sgn θ·π^{1−1/p}·A (Mei et al. 2020, eq. 6).
 
     Args:
@@ -76,7 +76,9 @@ def epg(step_size: StepSize, p: float, scaled: bool = True) -> Method:
     return Method(name, init, lambda state: jnp.abs(state.direction) ** power, update, _flips)
 
 
-def _through_optimiser(optimiser: Any, state: EscortState, gradient: Array, power: float) -> EscortState:
+def _through_optimiser(
+    optimiser: Any, state: EscortState, gradient: Array, power: float | int
+) -> EscortState:
     scale = jnp.exp(state.log_scale)
     theta = scale * state.direction
     update_each = jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)
@@ -85,7 +87,7 @@ def _through_optimiser(optimiser: Any, state: EscortState, gradient: Array, powe
     return _renormalised(state, moved, power)._replace(optimiser=optimiser_state)
 
 
-def _renormalised(state: EscortState, moved: Array, power: float) -> EscortState:
+def _renormalised(state: EscortState, moved: Array, power: float | int) -> EscortState:
     """Bring u back to ‖u‖_p = 1 and book its length and the signs that changed on the way."""
     norm = jnp.sum(jnp.abs(moved) ** power, axis=0, keepdims=True) ** (1 / power)
     crossed = jnp.sum(moved * state.direction < 0, axis=tuple(range(moved.ndim - 1)), dtype=jnp.int64)

@@ -11,7 +11,7 @@ def garnet(
     num_states: int,
     num_actions: int,
     branching: int,
-    gamma: float,
+    gamma: float | int,
     sparse: bool = False,
 ) -> TabularMDP:
     """Draw a random MDP G(S, A, b).

@@ -41,7 +41,9 @@ class Lojasiewicz(NamedTuple):
 
 
 @in_float64
-def lojasiewicz(problem: Any, probs: Any, p: float | None = None, temperature: float = 1.0) -> Lojasiewicz:
+def lojasiewicz(
+    problem: Any, probs: Any, p: float | int | None = None, temperature: float | int = 1.0
+) -> Lojasiewicz:
     """Evaluate both sides of the NŁ inequality at policies.
 
     Args:
@@ -67,7 +69,7 @@ def lojasiewicz(problem: Any, probs: Any, p: float | None = None, temperature: f
 
 
 def lojasiewicz_along(
-    problem: Any, trajectory: Trajectory, p: float | None = None, temperature: float = 1.0
+    problem: Any, trajectory: Trajectory, p: float | int | None = None, temperature: float | int = 1.0
 ) -> Lojasiewicz:
     """Both sides of the NŁ inequality along recorded trajectories, each (R, B); see `lojasiewicz`."""
     probs = trajectory.probs  # (R, A, ..., B)
@@ -79,7 +81,12 @@ def lojasiewicz_along(
 
 @partial(jax.jit, static_argnames=("p",))
 def _both_sides(
-    problem: Any, probs: Array, best: Array, optimal_visitation: Array, p: float | None, temperature: Any
+    problem: Any,
+    probs: Array,
+    best: Array,
+    optimal_visitation: Array,
+    p: float | int | None,
+    temperature: Any,
 ) -> Lojasiewicz:
     at: Evaluation = problem.evaluate(probs)
     slope = probs / temperature if p is None else p * probs ** (1 - 1 / p)

@@ -126,7 +126,7 @@ class _SparseMDP(TabularMDP):
         return jnp.stack(columns, axis=1), _solve_discounted(transposed, start, self.gamma)
 
 
-def dense_mdp(transitions: Any, rewards: Any, gamma: float, start: Any = None) -> TabularMDP:
+def dense_mdp(transitions: Any, rewards: Any, gamma: float | int, start: Any = None) -> TabularMDP:
     """Make an MDP from full transition matrices; right up to about a thousand states.
 
     Args:
@@ -154,7 +154,7 @@ def dense_mdp(transitions: Any, rewards: Any, gamma: float, start: Any = None) -
 
 
 def sparse_mdp(
-    successors: Any, successor_probs: Any, rewards: Any, gamma: float, start: Any = None
+    successors: Any, successor_probs: Any, rewards: Any, gamma: float | int, start: Any = None
 ) -> TabularMDP:
     """Make an MDP from the N possible successors of each state and action; for up to 10⁴ states and more.
 
@@ -186,7 +186,7 @@ def sparse_mdp(
     )
 
 
-def _with_optimum(make: Any, rewards: np.ndarray, gamma: float) -> TabularMDP:
+def _with_optimum(make: Any, rewards: np.ndarray, gamma: float | int) -> TabularMDP:
     """Find V* by policy iteration (Howard 1960) and fill it in.
 
     Args:

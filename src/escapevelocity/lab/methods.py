@@ -43,7 +43,7 @@ class Method(NamedTuple):
     policy: Callable[[Any], Array]
     update: Callable[[Any, Evaluation], Any]
     sign_flips: Callable[[Any], Array] | None = None
-    temperature: float = 0.0
+    temperature: float | int = 0.0
     sample: Sampler | None = None
 
 
@@ -54,7 +54,7 @@ class AscentState(NamedTuple):
     optimiser: Any
 
 
-def spg(step_size: StepSize, temperature: float = 1.0) -> Method:
+def spg(step_size: StepSize, temperature: float | int = 1.0) -> Method:
     """Softmax policy gradient: θ += η·d·π·A/τ (Sutton et al. 2000; Mei et al. 2020, eq. 2).
 
     Args:
@@ -74,7 +74,7 @@ def npg(step_size: StepSize) -> Method:
     return ascent("NPG", transforms.softmax(), lambda at: at.advantage, step_size)
 
 
-def neurd(step_size: StepSize, threshold: float | None = None) -> Method:
+def neurd(step_size: StepSize, threshold: float | int | None = None) -> Method:
     """Neural replicator dynamics: θ += η·A; no logit grows beyond ±β (Hennes et al. 2020, eq. 10).
 
     Args:
@@ -115,7 +115,7 @@ def inverse_probability(step_size: StepSize) -> Method:
     return ascent("inverse-probability", transforms.softmax(), direction, step_size)
 
 
-def entropy_regularised(step_size: StepSize, temperature: float) -> Method:
+def entropy_regularised(step_size: StepSize, temperature: float | int) -> Method:
     """Gradient of value + τ·entropy: θ += η·d·π·Ã, Ã from rewards r − τ log π (Mei et al. 2020b, eq. 17)."""
     require_positive(temperature, "temperature")
     return spg(step_size)._replace(name=f"entropy PG({temperature:g})", temperature=temperature)
@@ -147,7 +147,7 @@ def kl_penalised(rate: Any) -> Method:
     return Method("KL-penalised", lambda probs: probs, lambda probs: probs, update)
 
 
-def delightful(step_size: StepSize, temperature: float = 1.0) -> Method:
+def delightful(step_size: StepSize, temperature: float | int = 1.0) -> Method:
     """Delightful PG: each term gated by σ(A·(−log π)/temperature), no gradient through it (arXiv 2605.11908).
 
     θ += η·d·π·(wA − Σ_b π(b)w(b)A(b)); temperature 0 is the limit w = 1{A > 0}.
@@ -179,7 +179,7 @@ def alternate(step_size: StepSize) -> Method:
     return ascent("alternate", transforms.softmax(), direction, step_size)
 
 
-def tsallis(step_size: StepSize, alpha: float) -> Method:
+def tsallis(step_size: StepSize, alpha: float | int) -> Method:
     """Policy gradient through the f-softargmax of a Tsallis divergence, uniform π_ref (arXiv 2601.12604).
 
     ∂(πᵀQ)/∂θ = h·(Q − hᵀQ/Σh) with h(a) = π(a)^{2−α} up to π_ref's constant: see `_transforms.tsallis`.

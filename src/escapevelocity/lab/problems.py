@@ -107,7 +107,7 @@ def classification(labels: Any, num_classes: int) -> Bandit:
     return Bandit(one_hot_labels(labels, num_classes))
 
 
-class CrossEntropy(eqx.Module):
+class CrossEntropyProblem(eqx.Module):
     """Classification by cross-entropy: maximise (1/S) Σ_s log π(label_s | s).
 
     In the terms of policy gradients it is a contextual bandit whose action values move with the policy:
@@ -175,7 +175,7 @@ def corner_starts(num_actions: int, corner: int, other_probs: Any) -> Float[np.n
     small = float64_array(other_probs, "other_probs", 1)
     limit = 1 / (num_actions - 1)
     for i, prob in enumerate(small):
-        require(0 < prob < limit, f"other_probs[{i}]", float(prob), f"in (0, {limit:g})")
+        require(bool(0 < prob < limit), f"other_probs[{i}]", float(prob), f"in (0, {limit:g})")
     starts = np.tile(small, (num_actions, 1))
     starts[corner] = 1 - (num_actions - 1) * small
     return starts

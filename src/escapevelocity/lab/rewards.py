@@ -63,7 +63,7 @@ class Growing(RewardProcess):
     last: np.ndarray
     half_time: float
 
-    def __init__(self, first: Any, last: Any, half_time: float):
+    def __init__(self, first: Any, last: Any, half_time: float | int):
         """Make the process from rewards in [0, 1] and a half time > 0 in steps."""
         self.first, self.last = _bounded(first, "first"), _bounded(last, "last")
         _require_same_shape(self.last, self.first, "last", "first")
@@ -88,7 +88,7 @@ class Oscillating(RewardProcess):
     amplitude: np.ndarray
     period: float
 
-    def __init__(self, mean: Any, amplitude: Any, period: float):
+    def __init__(self, mean: Any, amplitude: Any, period: float | int):
         """Make the process; mean ± amplitude must stay in [0, 1], the period is in steps."""
         self.mean = _bounded(mean, "mean")
         self.amplitude = float64_array(amplitude, "amplitude", (1, 2))
@@ -190,7 +190,7 @@ def reward_table(process: RewardProcess, num_steps: int) -> Any:
     return jax.jit(jax.vmap(process.at))(jnp.arange(num_steps))
 
 
-def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float) -> Float[np.ndarray, " starts"]:
+def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float | int) -> Float[np.ndarray, " starts"]:
     """First t at which η·Σ_{s<t} g(s) reaches 1/(2π₁): softmax's escape when all others share the corner's reward.
 
     Args:
@@ -220,7 +220,9 @@ def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float) -> Float
 
 
 @in_float64
-def integrated_escape_time(rewards: Any, starts: Any, corner: int, best_action: int, rate: float) -> Any:
+def integrated_escape_time(
+    rewards: Any, starts: Any, corner: int, best_action: int, rate: float | int
+) -> Any:
     """Integrate the near-corner system for recorded rewards, unequal ones too, until π(a*) ≥ 0.1.
 
     d ln x_j/dt = η(x_j·g_j + Σ_k x_k·g_k) with x_j = π_j/π_corner, by Runge–Kutta of order 4, one step per row.
@@ -255,7 +257,7 @@ def integrated_escape_time(rewards: Any, starts: Any, corner: int, best_action: 
 
 
 @jax.jit
-def _integrate(log_odds: Array, gaps: Array, rate: Array, best_action: Array) -> Array:
+def _integrate(log_odds: Array, gaps: Array, rate: Array, best_action: Any) -> Array:
     def velocity(y: Array, gap: Array) -> Array:
         # x = 1 marks the break-down of "near the corner"; holding it there keeps the blow-up finite.
         flow = jnp.exp(jnp.minimum(y, 0)) * gap[:, None]

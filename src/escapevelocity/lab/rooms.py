@@ -50,12 +50,12 @@ class Rooms(NamedTuple):
 
 
 def four_rooms(
-    gamma: float = 0.99,
+    gamma: float | int = 0.99,
     goal: Cell = (11, 11),
-    goal_reward: float = 1.0,
+    goal_reward: float | int = 1.0,
     subgoals: tuple[Cell, ...] = ((1, 1), (1, 11), (11, 1)),
-    subgoal_reward: float = 0.8,
-    concentration: float = 0.97,
+    subgoal_reward: float | int = 0.8,
+    concentration: float | int = 0.97,
     layout: str = FOUR_ROOMS,
 ) -> Rooms:
     """Make four rooms and the policy that is stuck on the nearest sub-goal.

@@ -41,7 +41,7 @@ class Commitment(NamedTuple):
 
 
 def sampled(
-    method: Method, baseline: Literal["value"] | float = "value", reward_noise: float = 0.0
+    method: Method, baseline: Literal["value"] | float | int = "value", reward_noise: float | int = 0.0
 ) -> Method:
     """Let a method see one on-policy action per state instead of the exact evaluation.
 
@@ -97,7 +97,7 @@ def commitment(
     runs: int,
     steps: int,
     key: Any,
-    tolerance: float = 0.01,
+    tolerance: float | int = 0.01,
 ) -> Commitment:
     """Run a sampled method many times from one start and count the runs that ended on a wrong action.
 
@@ -152,7 +152,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
 
 @partial(jax.jit, static_argnames=("method",))
-def _final_best_prob(problem: Any, method: Method, probs: Array, steps: int, key: Array) -> Array:
+def _final_best_prob(problem: Any, method: Method, probs: Array, steps: Any, key: Array) -> Array:
     def one_step(step: Array, state: Any) -> Any:
         _, at = evaluate_state(problem, method, state, step)
         return advance(method, state, at, step, key)

@@ -168,7 +168,7 @@ def _evaluate(problem: Any, probs: Array) -> Evaluation:
 
 @partial(jax.jit, static_argnames=("method", "per_state"))
 def _escape_time(
-    problem: Any, method: Method, probs: Array, threshold: Array, max_steps: int, per_state: bool, key: Array
+    problem: Any, method: Method, probs: Array, threshold: Array, max_steps: Any, per_state: bool, key: Array
 ) -> EscapeTimes:
     shape = probs.shape[1:] if per_state else probs.shape[-1:]
 
