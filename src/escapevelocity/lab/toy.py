@@ -47,7 +47,7 @@ def clipping_toy(
     feature: Any = PUBLISHED_FEATURE,
     theta: Any = PUBLISHED_THETA,
     clip_epsilon: float = 0.1,
-    learning_rate: float = 1.5,
+    learning_rate: float | int = 1.5,
     num_steps: int = 20,
 ) -> ToyRun:
     """Run the example; `alpha`, `feature` and `theta` may be batches, which broadcast (a sweep is one call).
@@ -90,7 +90,9 @@ def clipping_toy(
     return ToyRun(*(np.asarray(rows).reshape(*batch, num_steps + 1, 2) for rows in run))
 
 
-def random_toys(alpha: float, num_draws: int, generator: np.random.Generator, **settings: Any) -> ToyRun:
+def random_toys(
+    alpha: float | int, num_draws: int, generator: np.random.Generator, **settings: Any
+) -> ToyRun:
     """Run the example from random starts: φ(x) ~ N(0, 1) and θ ~ U(−1, 1), as the published code draws them.
 
     Args:
@@ -116,7 +118,7 @@ def random_toys(alpha: float, num_draws: int, generator: np.random.Generator, **
 @partial(jax.jit, static_argnums=(0, 1))
 @partial(jax.vmap, in_axes=(None, None, 0, 0, None))
 def _ascend(
-    clip_epsilon: float, num_steps: int, features: Any, theta: Any, learning_rate: float
+    clip_epsilon: float, num_steps: int, features: Any, theta: Any, learning_rate: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(ratios, probs, theta) of one run, from features φ(x), φ(y) and weights, both of shape (2,)."""
 
