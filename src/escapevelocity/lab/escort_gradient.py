@@ -6,14 +6,13 @@ The state therefore holds u = θ/‖θ‖_p and log ‖θ‖_p apart: for p near
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from escapevelocity.errors import require
 from escapevelocity.lab.evaluation import Evaluation
-from escapevelocity.lab.methods import Method, StepSize, checked_rate
+from escapevelocity.lab.methods import Method, StepSize, checked_rate, optimiser_per_start
 
 
 class EscortState(NamedTuple):
@@ -59,7 +58,7 @@ def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
         state = EscortState(direction, jnp.zeros_like(probs[:1]), jnp.zeros(probs.shape[-1], jnp.int64), None)
         if optimiser is None:
             return state
-        return state._replace(optimiser=jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)(direction))
+        return state._replace(optimiser=optimiser_per_start(optimiser)[0](direction))
 
     def update(state: EscortState, at: Evaluation) -> EscortState:
         u = state.direction
@@ -81,7 +80,7 @@ def _through_optimiser(
 ) -> EscortState:
     scale = jnp.exp(state.log_scale)
     theta = scale * state.direction
-    update_each = jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)
+    _, update_each = optimiser_per_start(optimiser)
     updates, optimiser_state = update_each(-gradient / scale, state.optimiser, theta)
     moved = (theta + updates) / scale
     return _renormalised(state, moved, power)._replace(optimiser=optimiser_state)

@@ -211,17 +211,16 @@ def ascent(
         step_size: η, η per start (B,), or an Optax optimiser (run for each start on its own).
     """
     if isinstance(step_size, optax.GradientTransformation):
-        optimiser = step_size
-        init_each = jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)
-        update_each = jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)
+        init_each, update_each = optimiser_per_start(step_size)
 
         def init(probs: Array) -> AscentState:
             theta = transform.parameters(probs)
             return AscentState(theta, init_each(theta))
 
         def update(state: AscentState, at: Evaluation) -> AscentState:
-            updates, optimiser_state = update_each(-direction(at), state.optimiser, state.theta)
-            return AscentState(optax.apply_updates(state.theta, updates), optimiser_state)  # type: ignore[arg-type]
+            gradient = -jnp.broadcast_to(direction(at), state.theta.shape)
+            updates, optimiser_state = update_each(gradient, state.optimiser, state.theta)
+            return AscentState(state.theta + updates, optimiser_state)
 
     else:
         rate = checked_rate(step_size, "step_size")
@@ -233,6 +232,20 @@ def ascent(
             return AscentState(state.theta + rate * direction(at), None)
 
     return Method(name, init, lambda state: transform.probs(state.theta), update)
+
+
+def optimiser_per_start(optimiser: optax.GradientTransformation) -> tuple[Callable, Callable]:
+    """Return Optax's init and update for parameters (A, ..., B), each start with a state of its own."""
+
+    def init(theta: Array) -> Any:
+        return jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)(theta)
+
+    def update(gradient: Array, state: Any, theta: Array) -> tuple[Array, Any]:
+        # Optax's own arithmetic mixes dtypes, where the caller may have strict promotion on.
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)(gradient, state, theta)
+
+    return init, update
 
 
 def per_start_norm(gradient: Array) -> Array:
