@@ -19,9 +19,7 @@ FAMILIES = [
     DiagonalNormal(LOW, HIGH, std="exp"),
     Softmax(3),
     Softmax(3, temperature=0.5),
-    Escort(3, p=1),
     Escort(3, p=2.5),
-    FSoftargmax(3, alpha=0.5),
     FSoftargmax(3, alpha=0.9, reference=[0.2, 0.5, 0.3]),
 ]
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=repr)

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from escapevelocity.errors import UserError
 from escapevelocity.policy import Escort
 
-POWERS = [1.0, 1.5, 2.0, 4.0, 64.0]
+POWERS = [1.0, 2.5, 64.0]
 every_power = pytest.mark.parametrize("p", POWERS)
 # of either sign, and far enough from 0 for central differences
 theta_arrays = arrays(np.float64, 4, elements=st.floats(0.2, 5) | st.floats(-5, -0.2))
@@ -54,7 +54,7 @@ def test_neither_the_scale_nor_the_signs_of_theta_change_the_policy(theta, signs
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 7.5, 64.0])
+@pytest.mark.parametrize("p", [1.0, 7.5, 64.0])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_float32_is_safe_from_1e_minus_30_to_1e30_and_for_p_from_1_to_64(p, scale):
     policy, base = Escort(3, p), np.array([1.0, -0.5, 0.0])
@@ -199,3 +199,8 @@ def test_wrong_last_axis_is_refused():
     for method in (policy.probs, policy.log_probs, policy.entropy):
         with pytest.raises(UserError, match=r"params.shape = \(3,\): must be an array whose last axis has 4"):
             method(jnp.zeros(3))
+
+
+def test_families_of_other_powers_are_not_equal():
+    assert Escort(3, 2) == Escort(3, 2.0) != Escort(3, 2.5)
+    assert hash(Escort(3, 2)) == hash(Escort(3, 2.0))
