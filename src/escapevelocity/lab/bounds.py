@@ -50,14 +50,16 @@ def predicted_escape_time(
     if method == "EPG":
         if p is None:
             raise UserError("p = None: must be a finite number ≥ 1 for EPG")
-        return gravity.escort_escape_time(probs, gap, rate, p)
-    if method == "SPG":
-        return gravity.softmax_escape_time(probs, gap, rate)
-    if method == "GNPG":
-        return gravity.normalised_escape_time(probs, rate)
-    if method == "inverse-probability":
-        return gravity.inverse_probability_escape_time(probs, gap, rate)
-    return gravity.natural_escape_time(probs, gap, rate)
+        times = gravity.escort_escape_time(probs, gap, rate, p)
+    elif method == "SPG":
+        times = gravity.softmax_escape_time(probs, gap, rate)
+    elif method == "GNPG":
+        times = gravity.normalised_escape_time(probs, rate)
+    elif method == "inverse-probability":
+        times = gravity.inverse_probability_escape_time(probs, gap, rate)
+    else:
+        times = gravity.natural_escape_time(probs, gap, rate)
+    return np.asarray(times)
 
 
 def softmax_lower_bound(

@@ -240,7 +240,7 @@ def optimiser_per_start(optimiser: optax.GradientTransformation) -> tuple[Callab
     def init(theta: Array) -> Any:
         return jax.vmap(optimiser.init, in_axes=-1, out_axes=-1)(theta)
 
-    def update(gradient: Array, state: Any, theta: Array) -> tuple[Array, Any]:
+    def update(gradient: Array, state: Any, theta: Array) -> tuple[Any, Any]:
         # Optax's own arithmetic mixes dtypes, where the caller may have strict promotion on.
         with jax.numpy_dtype_promotion("standard"):
             return jax.vmap(optimiser.update, in_axes=-1, out_axes=-1)(gradient, state, theta)

@@ -23,9 +23,9 @@ class Bandit(eqx.Module):
         weights: how often each context comes, shape (S,), sums to one; None for a plain bandit.
 
     Example:
-        >>> bandit = Bandit([0.7, 0.2, 0.2])
-        >>> float(bandit.gap), bandit.policy_shape
-        (0.5, (3,))
+        >>> bandit = Bandit([0.75, 0.25, 0.25])
+        >>> print(bandit.gap, bandit.policy_shape)
+        0.5 (3,)
     """
 
     rewards: np.ndarray

@@ -142,7 +142,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
 
     Example:
         >>> low, high = wilson_interval(0, 100)
-        >>> low, round(high, 4)
+        >>> round(low, 4), round(high, 4)
         (0.0, 0.037)
     """
     share, z2 = successes / trials, _Z95**2
