@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import binom, binomtest
 
 from escapevelocity.errors import UserError
@@ -137,10 +138,10 @@ def exact_failure_probability(step, steps, tolerance=0.01):
             probs = np.exp(theta - theta.max())
             probs /= probs.sum()
             likelihood *= probs[action]
-            if likelihood == 0:  # of no weight; the estimator would divide by zero
+            if likelihood < 1e-15:  # of no weight; the estimator would divide by almost zero
                 break
             theta = theta + step(action, probs)
-        final = 1 / (1 + np.exp(theta[1] - theta[0]))
+        final = expit(theta[0] - theta[1])
         total += likelihood * (final < tolerance)
     return total
 
