@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import probe_environments
 import pytest
@@ -20,6 +21,7 @@ from walk_runs import (
     without_times,
 )
 
+from escapevelocity.envs import describe_task, make_environments
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
 from escapevelocity.ppo import group as group_module
@@ -266,3 +268,15 @@ def test_tanh_cannot_squash_into_an_unbounded_box(monkeypatch):
 def test_the_job_knows_its_steps_and_segments():
     assert PPOJob().segments(WALK) == 3
     assert [PPOJob().step(WALK, k) for k in range(4)] == [0, 128, 256, 384]
+
+
+def test_envpool_takes_the_policys_discrete_actions_which_numpy_cannot_write_to():
+    pytest.importorskip("envpool")
+    environments = make_environments(describe_task("CartPole-v1", "envpool"), [0, 1])
+    environments.reset()
+    actions = np.asarray(jnp.asarray([0, 1], jnp.int32))
+    assert not actions.flags.writeable
+    environments.send(actions)
+    step = environments.receive()
+    environments.close()
+    assert step.next_observations[0, 1] < step.next_observations[1, 1]  # pushed to the left, and to the right
