@@ -17,7 +17,7 @@ from escapevelocity.ppo.networks import initial_agent
 
 
 class Walk(gymnasium.Env):
-    """Actions 5, 6 and 7; a step of action 6 is worth 1; reset draws how long the episode is, 1 to 20 steps."""
+    """Actions 5, 6 and 7 are worth 1, 2 and 4; reset draws how long the episode is, 1 to 20 steps."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,))
@@ -34,7 +34,7 @@ class Walk(gymnasium.Env):
     def step(self, action):
         assert self.action_space.contains(action)
         self._left -= 1
-        return self._observe(), float(action == 6), self._left == 0, False, {}
+        return self._observe(), 2.0 ** (action - 5), self._left == 0, False, {}
 
     def render(self):
         raise RuntimeError("no display")
@@ -46,29 +46,34 @@ class Walk(gymnasium.Env):
 @pytest.fixture
 def walk():
     gymnasium.register("AgentWalk-v0", Walk, max_episode_steps=25)
-    yield untrained("AgentWalk-v0")
+    yield untrained("AgentWalk-v0", append_time=True)
     del gymnasium.registry["AgentWalk-v0"]
 
 
-def untrained(name):
+def untrained(name, append_time=False):
     """An agent as it begins, without a run."""
     spec = escapevelocity.default_spec(name, "classic")
-    spec = dataclasses.replace(spec, environment=dataclasses.replace(spec.environment, backend="gymnasium"))
+    spec = dataclasses.replace(
+        spec, environment=dataclasses.replace(spec.environment, backend="gymnasium", append_time=append_time)
+    )
     task = task_of(spec)
     network = dataclasses.replace(spec.network, initialization="torch")
-    actor = initial_agent(jax.random.key(0), network, task.observation_size, task.actions.size).actor
+    actor = initial_agent(
+        jax.random.key(0), network, task.observation_size + append_time, task.actions.size
+    ).actor
     return TrainedAgent(spec, task, 1, 0, actor, ObservationStatistics.identity(1, task.observation_size))
 
 
 def test_discrete_actions_that_do_not_start_at_0_are_shifted(walk):
     states = np.random.default_rng(3).uniform(-1, 1, (300, 2))
-    drawn = walk.act(states, mode=False, key=jax.random.key(0))
+    elapsed = np.arange(300) % 25
+    drawn = walk.act(states, elapsed, mode=False, key=jax.random.key(0))
     assert set(drawn.tolist()) == {5, 6, 7}
-    hidden = states
+    hidden = np.column_stack([states, 2 * elapsed / 25 - 1])
     for weight, bias in zip(walk.actor.mlp.weights[:2], walk.actor.mlp.biases[:2], strict=True):
         hidden = np.tanh(hidden @ np.asarray(weight).T + np.asarray(bias))
     logits = hidden @ np.asarray(walk.actor.mlp.weights[2]).T + np.asarray(walk.actor.mlp.biases[2])
-    np.testing.assert_array_equal(walk.act(states), 5 + logits.argmax(axis=1))
+    np.testing.assert_array_equal(walk.act(states, elapsed), 5 + logits.argmax(axis=1))
 
 
 def lived_alone(agent, seed):
@@ -109,6 +114,9 @@ def test_a_video_is_a_gif_of_every_step(tmp_path):
         assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(film)) == 40 * count
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["film.gif"]
     assert record_video(agent, tmp_path / "short.gif", seed=3, max_frames=2) == 2
+    # No cart falls within 4 steps; the run's own limit ends the episode.
+    limited = dataclasses.replace(agent, task=dataclasses.replace(agent.task, episode_limit=4))
+    assert record_video(limited, tmp_path / "limited.gif", seed=3) == 4
 
 
 def test_a_task_with_discrete_observations_can_be_filmed(tmp_path):
