@@ -190,13 +190,17 @@ def test_the_learning_rate_falls_linearly_over_the_run_as_in_cleanrl():
     assert [learning_rate(linear, batch) for batch in range(4)] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_update_is_given_the_annealed_learning_rate(monkeypatch):
+def test_every_batch_has_its_own_learning_rate_order_and_noise(monkeypatch):
     spec = small_spec("softmax", task="EvWalk-v0", seeds=(2,), steps=64 * 6, optimizer={"anneal": "linear"})
     calls = Calls(shared_programs(WALK, task_of(WALK)))
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
     train(spec)
     rates = [float(arguments[4]) for arguments, _ in calls.seen]
     assert rates == pytest.approx([1e-2 * k / 6 for k in (6, 5, 4, 3, 2, 1)], rel=1e-6)
+    assert [int(arguments[3]) for arguments, _ in calls.seen] == list(
+        range(6)
+    )  # the number that the order derives from
+    assert len({arguments[1].noise.tobytes() for arguments, _ in calls.seen}) == 6
 
 
 HEALTH_GROUPS = (
