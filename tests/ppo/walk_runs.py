@@ -21,7 +21,7 @@ class Recorder:
     """An `Emit` that keeps what it is given, and asks to stop at a row if it is told to."""
 
     def __init__(self, stop_at=None):
-        self.rows, self.snapshots, self.stop_at = [], [], stop_at
+        self.rows, self.snapshots, self.faults, self.stop_at = [], [], [], stop_at
 
     def __call__(self, row):
         self.rows.append(dict(row))
@@ -29,6 +29,9 @@ class Recorder:
 
     def snapshot(self, index, step, arrays):
         self.snapshots.append((index, step, jax.tree.map(np.array, arrays)))
+
+    def fault(self, name, reason, arrays):
+        self.faults.append((name, reason, arrays))
 
 
 class Calls:

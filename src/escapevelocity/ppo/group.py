@@ -38,6 +38,10 @@ class MemberRow:
     fault: Fault | None
     """Set on the row of the batch where the member failed."""
 
+    def fault_arrays(self) -> dict[str, Any]:
+        """The fault's parts by name; empty where there is none."""
+        return {} if self.fault is None else {"state": self.fault.learner, "batch": self.fault.rollout}
+
 
 class Group:
     """Some members of the population during one segment.

@@ -113,7 +113,7 @@ class PPOJob:
                     answers = [emit(row.columns) for row in rows]
                     if not all(answers):
                         break
-                    _stop_if_none_is_left(rows, groups)
+                    _keep_faults(rows, groups, emit)
                     self._snapshot(spec, groups, batch + 1, emit)
         finally:
             for lane in lanes:
@@ -159,16 +159,12 @@ def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingSta
     return TrainingState(learner, state.mean, state.std, active)
 
 
-def _stop_if_none_is_left(rows: list[MemberRow], groups: list[Group]) -> None:
-    """End the run when no member is left, with the last good state and the offending batch of each that just failed."""
+def _keep_faults(rows: list[MemberRow], groups: list[Group], emit: Emit) -> None:
+    """Save the last good state and the offending batch of each member that just failed; without a member left, end."""
     failed = [row for row in rows if row.fault is not None]
-    if not failed or any(group.active.any() for group in groups):
-        return
-    arrays: dict[str, Any] = {}
-    for row in failed:
-        assert row.fault is not None
-        arrays[f"state-seed-{row.seed}"], arrays[f"batch-seed-{row.seed}"] = (
-            row.fault.learner,
-            row.fault.rollout,
-        )
-    raise RunFailed("; ".join(row.columns["fault"] for row in failed), arrays)
+    arrays = {f"{what}-seed-{row.seed}": tree for row in failed for what, tree in row.fault_arrays().items()}
+    reason = "; ".join(row.columns["fault"] for row in failed)
+    if failed and not any(group.active.any() for group in groups):
+        raise RunFailed(reason, arrays)
+    if failed:
+        emit.fault("-".join(["seed", *(str(row.seed) for row in failed)]), reason, arrays)
