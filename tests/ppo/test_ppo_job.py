@@ -163,11 +163,13 @@ def test_two_configurations_with_one_seed_share_their_start():
     assert_same_bits(one, other)
     rollouts = []
     for spec in (plain, changed):
-        group = group_module.Group(spec, task_of(spec), slice(0, 1), one, 0, 1, 1)
+        lanes, (group,) = job_module._set_up(spec, one, 0)
         group.begin(0)
-        job_module.collect(group.lanes, spec.environment.rollout_length)
+        for lane in lanes:
+            lane.begin(job_module.build_programs(spec, task_of(spec)).act, job_module._actors([group]))
+        job_module.collect(lanes, spec.environment.rollout_length)
         rollouts.append(group._rollout)
-        for lane in group.lanes:
+        for lane in lanes:
             lane.close()
     # The same policy in the same environments with the same noise: the whole first batch is the same.
     for name, array in vars(rollouts[0]).items():
