@@ -1,5 +1,6 @@
 """Real processes: the same seed gives the same run, whatever is done to the process in between."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from end_to_end import SMALL, checkpoint, contents, ev, launch, records
+from escapevelocity.ppo.config import EnvironmentConfig, NetworkConfig, OptimizerConfig
+from escapevelocity.ppo.training import default_spec, train
+from escapevelocity.runs import Observer, open_run
 
 # 16 segments of three or four batches, 30 ms and more each: time enough to be stopped in, and between, segments.
 SETTINGS = [*SMALL, "--steps", "6400"]
@@ -155,3 +159,23 @@ def test_a_signal_while_the_process_starts_leaves_nothing_and_keeps_its_exit_cod
         _, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (code, "")
         assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_in_a_script_ends_the_loop_over_runs_and_leaves_the_run_in_order(tmp_path):
+    """`train` must not return as if nothing had happened: the next run of the loop would start."""
+
+    class PressCtrlC(Observer):
+        def on_row(self, row):
+            signal.raise_signal(signal.SIGINT)
+
+    spec = dataclasses.replace(
+        default_spec("CartPole-v1"),
+        steps=128,
+        environment=EnvironmentConfig(num_envs=2, rollout_length=32, append_time=False, normalization="none"),
+        optimizer=OptimizerConfig(epochs=1, minibatch_size=32),
+        network=NetworkConfig(hidden=(8,), head="softmax"),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, tmp_path, "run", [PressCtrlC()])
+    assert open_run(tmp_path / "run").status.state == "interrupted"
+    assert open_run(tmp_path / "run").records().num_rows == 1

@@ -81,6 +81,11 @@ def test_in_a_population_the_sick_member_is_frozen_and_the_others_finish(train, 
     faults = {(row["seed"], row["batch"]): row["fault"] for row in records(run).to_pylist()}
     healthy = {(seed, batch): "" for seed in (1, 3) for batch in range(8)}
     assert faults == healthy | {(2, 0): "", (2, 1): where}
+    assert json.loads((run / "fault" / "seed-2.json").read_text())["reason"] == where
+    batch = load_file(run / "fault" / "batch-seed-2.safetensors")
+    assert any(np.isnan(array).any() for name, array in batch.items() if "next_observations" in name)
+    state = load_file(run / "fault" / "state-seed-2.safetensors")
+    assert all(np.isfinite(array).all() for array in state.values())
     first, last = checkpoint(run, 1), checkpoint(run, 2)
     for name in (name for name in first if "actor" in name and "agent" in name):
         assert np.isfinite(last[name]).all()

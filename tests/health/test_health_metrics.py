@@ -163,3 +163,17 @@ def test_ranges_read_as_a_person_would_write_them():
     assert str(HealthyRange(high_share=0.5)) == "≤ 0.5·D (provisional)"
     assert HealthyRange(high=3.0, high_share=0.5).bounds(4) == (-np.inf, 3.0)
     assert HealthyRange(high=3.0, high_share=0.5).bounds(40) == (-np.inf, 20.0)
+
+
+def test_a_rank_is_judged_by_where_its_run_began_where_that_is_known():
+    rank = "health/actor/feature_rank_pca"
+    # CartPole's four inputs: a run that begins at 2 and stays there has lost nothing.
+    assert outside_healthy_range(rank, 2.0, width=64) is True
+    assert outside_healthy_range(rank, 2.0, width=64, start=2.0) is False
+    # Fallen from 12 to 5, less than half: outside; 6 is just half.
+    assert outside_healthy_range(rank, 5.0, width=64, start=12.0) is True
+    assert outside_healthy_range(rank, 6.0, width=64, start=12.0) is False
+    # A high start moves nothing: single digits stay the bound.
+    assert outside_healthy_range(rank, 9.0, width=64, start=60.0) is True
+    assert outside_healthy_range(rank, 9.0, width=64, start=float("nan")) is True
+    assert outside_healthy_range("health/actor/dead_neurons", 40.0, width=64, start=0.0) is True

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import probe_environments
 import pytest
@@ -20,6 +21,7 @@ from walk_runs import (
     without_times,
 )
 
+from escapevelocity.envs import describe_task, make_environments
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
 from escapevelocity.ppo import group as group_module
@@ -161,11 +163,13 @@ def test_two_configurations_with_one_seed_share_their_start():
     assert_same_bits(one, other)
     rollouts = []
     for spec in (plain, changed):
-        group = group_module.Group(spec, task_of(spec), slice(0, 1), one, 0, 1, 1)
+        lanes, (group,) = job_module._set_up(spec, one, 0)
         group.begin(0)
-        job_module.collect(group.lanes, spec.environment.rollout_length)
+        for lane in lanes:
+            lane.begin(job_module.build_programs(spec, task_of(spec)).act, job_module._actors([group]))
+        job_module.collect(lanes, spec.environment.rollout_length)
         rollouts.append(group._rollout)
-        for lane in group.lanes:
+        for lane in lanes:
             lane.close()
     # The same policy in the same environments with the same noise: the whole first batch is the same.
     for name, array in vars(rollouts[0]).items():
@@ -188,13 +192,17 @@ def test_the_learning_rate_falls_linearly_over_the_run_as_in_cleanrl():
     assert [learning_rate(linear, batch) for batch in range(4)] == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_update_is_given_the_annealed_learning_rate(monkeypatch):
+def test_every_batch_has_its_own_learning_rate_order_and_noise(monkeypatch):
     spec = small_spec("softmax", task="EvWalk-v0", seeds=(2,), steps=64 * 6, optimizer={"anneal": "linear"})
     calls = Calls(shared_programs(WALK, task_of(WALK)))
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
     train(spec)
     rates = [float(arguments[4]) for arguments, _ in calls.seen]
     assert rates == pytest.approx([1e-2 * k / 6 for k in (6, 5, 4, 3, 2, 1)], rel=1e-6)
+    assert [int(arguments[3]) for arguments, _ in calls.seen] == list(
+        range(6)
+    )  # the number that the order derives from
+    assert len({arguments[1].noise.tobytes() for arguments, _ in calls.seen}) == 6
 
 
 HEALTH_GROUPS = (
@@ -266,3 +274,15 @@ def test_tanh_cannot_squash_into_an_unbounded_box(monkeypatch):
 def test_the_job_knows_its_steps_and_segments():
     assert PPOJob().segments(WALK) == 3
     assert [PPOJob().step(WALK, k) for k in range(4)] == [0, 128, 256, 384]
+
+
+def test_envpool_takes_the_policys_discrete_actions_which_numpy_cannot_write_to():
+    pytest.importorskip("envpool")
+    environments = make_environments(describe_task("CartPole-v1", "envpool"), [0, 1])
+    environments.reset()
+    actions = np.asarray(jnp.asarray([0, 1], jnp.int32))
+    assert not actions.flags.writeable
+    environments.send(actions)
+    step = environments.receive()
+    environments.close()
+    assert step.next_observations[0, 1] < step.next_observations[1, 1]  # pushed to the left, and to the right

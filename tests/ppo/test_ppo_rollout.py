@@ -254,6 +254,27 @@ def test_each_batch_acts_with_the_parameters_it_was_given():
         lane.close()
 
 
+def test_members_with_one_environment_each_are_split_between_lanes_with_their_parameters():
+    task = describe_task("EvEcho-v0")
+    rollout = Rollout.empty(3, 3, 1, 3, task)
+    config = EnvironmentConfig(num_envs=1, rollout_length=3, append_time=False)
+    lanes = make_lanes(task, config, rollout, (1, 2, 3), ObservationStatistics.identity(3, 3), 0, 2, 1)
+    assert [len(lane.elapsed) for lane in lanes] == [1, 2]
+    values = np.array([0.25, -0.5, 0.75], np.float32)
+
+    def own_value(parameters, observations, noise):
+        return np.tile(parameters[0][:, None, None], (1, 1, 4))
+
+    for lane in lanes:
+        lane.begin(own_value, (values,))
+    collect(lanes, 3)
+    for member, value in enumerate(values):
+        np.testing.assert_array_equal(rollout.actions[:, member], value)
+        np.testing.assert_array_equal(rollout.of_members(slice(member, member + 1)).actions, value)
+    for lane in lanes:
+        lane.close()
+
+
 @pytest.mark.parametrize(("count", "expected"), [(1, [3]), (2, [1, 2]), (3, [1, 1, 1]), (5, [1, 1, 1])])
 def test_no_lane_is_without_an_environment(count, expected):
     task = describe_task("EvCorridor-v0")

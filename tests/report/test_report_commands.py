@@ -25,7 +25,12 @@ def line_of(text, first):
 @pytest.fixture
 def run(run_of):
     rows = [
-        make_row(s, b, perf__return_mean=float(s), health__actor__feature_rank_pca=3.0 + 27.0 * (s == 1))
+        make_row(
+            s,
+            b,
+            perf__return_mean=float(s),
+            health__actor__feature_rank_pca=3.0 if s > 1 and b == 1 else 30.0,
+        )
         for b in range(2)
         for s in (1, 2, 3)
     ]

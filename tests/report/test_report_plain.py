@@ -40,7 +40,10 @@ def test_a_run_of_one_batch_prints_it_once(clock):
 
 
 def test_a_line_has_the_tables_numbers_and_marks(clock):
-    stream = run_through(clock, 1.0, batches=1, change=lambda *_: {"health__actor__feature_rank_pca": 4.0})
+    ranks = (30.0, 4.0)
+    stream = run_through(
+        clock, 1.0, batches=2, change=lambda _, b: {"health__actor__feature_rank_pca": ranks[b]}
+    )
     assert (
         "|  return 100  length 50  entropy 1.50  KL 0.010  clip frac. 0.125  actor rank 4!  dead units 2  "
         "pre-act norm 8  lowest ratio 0.300  mean <1−ε 0.700\n"
@@ -52,11 +55,11 @@ def test_a_population_shows_medians_and_the_worst_where_it_is_outside_its_range(
     stream = run_through(
         clock,
         1.0,
-        batches=1,
+        batches=2,
         seeds=(1, 2, 3),
-        change=lambda s, _: {"health__actor__feature_rank_pca": ranks[s]},
+        change=lambda s, b: {"health__actor__feature_rank_pca": ranks[s] if b else 30.0},
     )
-    assert "Hopper-v4: 2,048 steps per seed, 3 seeds, medians; in runs/demo" in stream.getvalue()
+    assert "Hopper-v4: 4,096 steps per seed, 3 seeds, medians; in runs/demo" in stream.getvalue()
     assert "actor rank 20 (worst 4!)  dead units 2  " in stream.getvalue()
 
 

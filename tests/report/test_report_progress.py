@@ -64,3 +64,21 @@ def test_numbers_are_short(value, text):
 
 def test_durations_are_minutes_or_hours():
     assert [write_time(x) for x in (0.0, 59.6, 3600.0, NAN)] == ["0:00", "1:00", "1:00:00", "–"]
+
+
+def test_a_rank_that_was_low_from_the_start_is_not_marked_but_one_that_fell_is(clock):
+    progress = Progress(make_info(seeds=(1, 2)), clock)
+    for seed in (1, 2):
+        progress.add(make_row(seed, 0, health__actor__feature_rank_pca=4.0))
+    progress.add(make_row(1, 1, health__actor__feature_rank_pca=2.0))
+    progress.add(make_row(2, 1, health__actor__feature_rank_pca=1.0))
+    assert progress.outside("health/actor/feature_rank_pca") == "health/actor/feature_rank_pca 1 (seed 2)"
+
+
+def test_a_resumed_run_remembers_where_it_began(run_of, clock):
+    run = run_of([make_row(1, b, health__actor__feature_rank_pca=4.0 - b) for b in range(2)])
+    progress = Progress(make_info(path=run.path, segments_done=1), clock)
+    progress.add(make_row(1, 2, health__actor__feature_rank_pca=2.0))
+    assert progress.outside("health/actor/feature_rank_pca") == ""
+    progress.add(make_row(1, 3, health__actor__feature_rank_pca=1.0))
+    assert progress.outside("health/actor/feature_rank_pca") != ""

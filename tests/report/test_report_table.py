@@ -69,8 +69,8 @@ def test_each_member_has_a_row_with_its_latest_numbers(clock):
 
 
 def test_a_value_outside_its_healthy_range_is_bold_red_with_a_mark(clock):
-    row = make_row(1, 0, health__actor__feature_rank_pca=9.0, trust__kl=1.5)
-    assert table_row(show([row], clock), "1") == [
+    rows = [make_row(1, 0), make_row(1, 1, health__actor__feature_rank_pca=9.0, trust__kl=1.5)]
+    assert table_row(show(rows, clock), "1") == [
         "1",
         "100",
         "50",
@@ -83,7 +83,7 @@ def test_a_value_outside_its_healthy_range_is_bold_red_with_a_mark(clock):
         "0.300",
         "0.700",
     ]
-    styled = show([row], clock, styles=True)
+    styled = show(rows, clock, styles=True)
     assert re.findall(r"\x1b\[1;31m *([^ \x1b]+)", styled) == ["1.50!", "9!"]
 
 
@@ -126,11 +126,12 @@ def test_the_header_shows_task_progress_speed_and_segment(clock):
 
 
 def test_more_than_twelve_members_collapse_to_median_and_worst(clock):
+    started = [make_row(s, 0) for s in range(1, 14)]
     rows = [
-        make_row(s, 0, perf__return_mean=float(s), health__actor__feature_rank_pca=float(s))
+        make_row(s, 1, perf__return_mean=float(s), health__actor__feature_rank_pca=float(s))
         for s in range(1, 14)
     ]
-    text = show(rows, clock, seeds=range(1, 14))
+    text = show(started + rows, clock, seeds=range(1, 14))
     # Medians of 1..13; the worst of return and rank is 1; neither end of length and entropy is bad.
     assert table_row(text, "median") == [
         "median",
@@ -158,7 +159,7 @@ def test_more_than_twelve_members_collapse_to_median_and_worst(clock):
         "0.300",
         "0.700",
     ]
-    twelve = show(rows[:12], clock, seeds=range(1, 13))
+    twelve = show(started[:12] + rows[:12], clock, seeds=range(1, 13))
     assert "median" not in twelve
     assert table_row(twelve, "12")[1] == "12"
 

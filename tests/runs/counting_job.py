@@ -20,7 +20,7 @@ class CountingSpec:
     segments: int = 4
     rows: int = 3
     seeds: tuple[int, ...] = (1, 2)
-    fault: str = ""  # "segment:batch:kind", kind one of fail, raise
+    fault: str = ""  # "segment:batch:kind", kind one of fail, raise, survive
     pause: float = dataclasses.field(default=0.0, metadata={"observer": True})  # seconds per row
 
 
@@ -44,7 +44,13 @@ class CountingJob:
         for index in range(spec.rows):
             batch = k * spec.rows + index
             if spec.fault.startswith(f"{k}:{index}:"):
-                self.break_down(spec.fault.rpartition(":")[2], position)
+                kind = spec.fault.rpartition(":")[2]
+                if kind == "survive":
+                    emit.fault(
+                        "seed-1", f"seed 1, batch {batch}: frozen", {"state-seed-1": {"x": position[0]}}
+                    )
+                else:
+                    self.break_down(kind, position)
             time.sleep(spec.pause)
             for member, seed in enumerate(spec.seeds):
                 position[member] += generators[member].normal(size=3)

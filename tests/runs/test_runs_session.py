@@ -8,7 +8,7 @@ from counting_job import CountingJob, CountingSpec, Recorder, contents
 from safetensors.numpy import load_file
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import Status, read_records, read_status, resume, start
+from escapevelocity.runs import Status, faults, read_records, read_status, resume, start
 
 JOB = CountingJob()
 SPEC = CountingSpec()
@@ -138,3 +138,18 @@ def test_a_failed_run_goes_on_once_the_reason_is_gone(tmp_path):
     start(JOB, SPEC, tmp_path / "whole")
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert list((tmp_path / "run" / "fault").iterdir()) == []
+
+
+def test_a_fault_that_the_run_survives_is_kept_and_computed_again_with_its_segment(tmp_path):
+    spec, run = CountingSpec(fault="1:1:survive"), tmp_path / "run"
+    assert start(JOB, spec, run).state == "finished"
+    fault = json.loads((run / "fault" / "seed-1.json").read_text())
+    assert (fault["reason"], fault["segment"]) == ("seed 1, batch 4: frozen", 1)
+    kept = {path.name: path.read_bytes() for path in (run / "fault").iterdir()}
+    assert set(kept) == {"seed-1.json", "state-seed-1.safetensors"}
+    # Behind the last committed segment it goes, with a stray file; before it, it stays.
+    (run / "fault" / "stray.safetensors").write_bytes(b"")
+    faults.drop_from(run, 2)
+    assert {path.name: path.read_bytes() for path in (run / "fault").iterdir()} == kept
+    faults.drop_from(run, 1)
+    assert list((run / "fault").iterdir()) == []

@@ -147,7 +147,10 @@ def _gymnasium_spaces(name: str, pooled: frozenset[str]) -> tuple[tuple[Any, Any
         # Same name, other capitals: difflib ranks these low although they are the likeliest slip.
         near = [k for k in known if k.lower().startswith(name.lower())][:4] or near
         hint = (
-            f"did you mean {', '.join(near)}?" if near else "gymnasium.pprint_registry() lists the known ones"
+            f"did you mean {', '.join(near)}?"
+            if near
+            else "gymnasium.pprint_registry() lists the known ones; "
+            "import the module that registers your own (ev train --import MODULE)"
         )
         raise UserError(f"task = {name!r}: not a known environment id; {hint}") from error
     spec = environment.spec

@@ -83,7 +83,8 @@ class _EnvPool:
     def send(self, actions: np.ndarray) -> None:
         if self._start:
             actions = actions + self._start
-        self._pool._send([self._ids, self._ids, np.ascontiguousarray(actions, self._dtype)])
+        # A copy in any case: EnvPool refuses read-only arrays, and that is what NumPy sees of JAX's.
+        self._pool._send([self._ids, self._ids, np.array(actions, self._dtype, order="C")])
 
     def receive(self) -> Transition:
         state = self._pool._recv()

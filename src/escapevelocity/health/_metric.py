@@ -1,6 +1,8 @@
 """The form of one line in the table of metrics."""
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,6 +18,8 @@ class HealthyRange:
         high: largest healthy value, in the metric's unit.
         low_share: smallest healthy value as a share of the layer's width D; with `low` given, the smaller one
             counts.
+        start_share: smallest healthy value as a share of the run's first one; with `low` given, the smaller one
+            counts. A task of few dimensions starts below a bound that fits the others, and has lost nothing.
         high_share: largest healthy value as a share of D; with `high` given, the larger one counts.
         provisional: no study of this or another group has set the bound; it may move.
     """
@@ -23,11 +27,14 @@ class HealthyRange:
     low: float | None = None
     high: float | None = None
     low_share: float | None = None
+    start_share: float | None = None
     high_share: float | None = None
     provisional: bool = True
 
-    def bounds(self, width: int | None) -> tuple[float, float]:
-        """Return (low, high) for a layer of `width` units; an open end is ±inf.
+    def bounds(self, width: int | None, start: float | None = None) -> tuple[float, float]:
+        """Return (low, high) for a layer of `width` units in a run that began at `start`; an open end is ±inf.
+
+        Without `start`, the bounds are those of a run that began high.
 
         Raises:
             UserError: if a bound is a share of the width and no width ≥ 1 is given.
@@ -37,6 +44,8 @@ class HealthyRange:
                 f"width = {width}: must be the layer's number of units, ≥ 1, for this metric's range"
             )
         lows = [self.low, None if self.low_share is None else self.low_share * (width or 0)]
+        if self.start_share is not None and start is not None and not math.isnan(start):
+            lows.append(self.start_share * start)
         highs = [self.high, None if self.high_share is None else self.high_share * (width or 0)]
         return (
             min((x for x in lows if x is not None), default=-float("inf")),
@@ -45,8 +54,8 @@ class HealthyRange:
 
     def __str__(self) -> str:
         parts = [
-            _bound("≥", "min", self.low, self.low_share),
-            _bound("≤", "max", self.high, self.high_share),
+            _bound("≥", "min", self.low, {"D": self.low_share, "start": self.start_share}),
+            _bound("≤", "max", self.high, {"D": self.high_share}),
         ]
         return ", ".join(part for part in parts if part) + (" (provisional)" if self.provisional else "")
 
@@ -86,10 +95,9 @@ class Metric:
         return ["".join(choice) for choice in product(*choices)]
 
 
-def _bound(sign: str, pick: str, value: float | None, share: float | None) -> str:
-    in_units = None if value is None else f"{value:g}"
-    in_width = None if share is None else f"{share:g}·D"
-    if in_units and in_width:
-        return f"{sign} {pick}({in_units}, {in_width})"
-    given = in_units or in_width
-    return f"{sign} {given}" if given else ""
+def _bound(sign: str, pick: str, value: float | None, shares: Mapping[str, float | None]) -> str:
+    given = [] if value is None else [f"{value:g}"]
+    given += [f"{share:g}·{of}" for of, share in shares.items() if share is not None]
+    if len(given) > 1:
+        return f"{sign} {pick}({', '.join(given)})"
+    return f"{sign} {given[0]}" if given else ""

@@ -34,13 +34,16 @@ def metric(name: str) -> Metric:
     return _BY_COLUMN[name]
 
 
-def outside_healthy_range(name: str, value: float | int, width: int | None = None) -> bool | None:
+def outside_healthy_range(
+    name: str, value: float | int, width: int | None = None, start: float | None = None
+) -> bool | None:
     """Say whether a value lies outside its metric's healthy range.
 
     Args:
         name: column name.
         value: the measured value, in the metric's unit.
         width: D, units of the layer; needed for ranks and dead neurons only.
+        start: the run's first value of this metric, where it is known; ranks are judged by it too.
 
     Returns:
         True outside, False inside (both ends count as inside), None where nothing can be said: the metric has
@@ -56,5 +59,5 @@ def outside_healthy_range(name: str, value: float | int, width: int | None = Non
     healthy = metric(name).healthy
     if healthy is None or math.isnan(value):
         return None
-    low, high = healthy.bounds(width)
+    low, high = healthy.bounds(width, start)
     return not low <= value <= high

@@ -44,7 +44,7 @@ class TrainedAgent:
         elapsed: int | np.ndarray = 0,
         mode: bool = True,
         key: jax.Array | None = None,
-    ) -> np.ndarray:
+    ) -> np.ndarray | np.integer:
         """Choose an action for one observation or for a batch of them.
 
         Args:

@@ -160,7 +160,7 @@ class MonitoringConfig:
 class PPOSpec:
     """One training run: a task, a population of seeds, and all settings. The defaults are the preset `mujoco`."""
 
-    task: tyro.conf.Positional[str] = "Hopper-v4"
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "Hopper-v4"
     """Environment id known to EnvPool or Gymnasium, such as Hopper-v4 or CartPole-v1."""
     preset: Literal["mujoco", "classic"] = "mujoco"
     """Where the defaults come from: mujoco [M, Table 3] or classic [C]; follows from the task."""

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from escapevelocity.envs import ObservationStatistics, Task
+from escapevelocity.envs import Task
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.episodes import EpisodeTracker
 from escapevelocity.ppo.measure import health_rows
-from escapevelocity.ppo.programs import build_programs, input_size
-from escapevelocity.ppo.rollout import Rollout, make_lanes, simulator_threads
+from escapevelocity.ppo.programs import build_programs
+from escapevelocity.ppo.rollout import Rollout
 from escapevelocity.ppo.update import Learner, Quantity, UpdateStatistics, learning_rate
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class MemberRow:
     fault: Fault | None
     """Set on the row of the batch where the member failed."""
 
+    def fault_arrays(self) -> dict[str, Any]:
+        """The fault's parts by name; empty where there is none."""
+        return {} if self.fault is None else {"state": self.fault.learner, "batch": self.fault.rollout}
+
 
 class Group:
     """Some members of the population during one segment.
@@ -47,49 +51,26 @@ class Group:
         task: its task.
         members: which members of the population.
         state: the whole population's state at the boundary where the segment starts.
-        segment: number of the segment.
-        num_lanes: lanes of this group.
-        all_lanes: lanes of all groups, which share the machine's cores.
+        rollout: the whole population's buffers.
     """
 
-    def __init__(
-        self,
-        spec: PPOSpec,
-        task: Task,
-        members: slice,
-        state: "TrainingState",
-        segment: int,
-        num_lanes: int,
-        all_lanes: int,
-    ):
+    def __init__(self, spec: PPOSpec, task: Task, members: slice, state: "TrainingState", rollout: Rollout):
         self.spec, self.seeds = spec, spec.seeds[members]
         self._programs = build_programs(spec, task)
         self._seed_array = jnp.asarray(self.seeds, jnp.uint32)
         self.learner: Learner = jax.tree.map(lambda x: jnp.asarray(x[members]), state.learner)
         self.active = np.array(state.active[members])
-        env = spec.environment
-        self._rollout = Rollout.empty(
-            env.rollout_length, len(self.seeds), env.num_envs, input_size(spec, task), task
-        )
-        statistics = ObservationStatistics(
-            *(np.asarray(x[members], np.float64) for x in (state.mean, state.std))
-        )
-        self.lanes = make_lanes(
-            task, env, self._rollout, self.seeds, statistics, segment, num_lanes, simulator_threads(all_lanes)
-        )
-        self._episodes = EpisodeTracker(len(self.seeds), env.num_envs)
+        self._rollout = rollout.of_members(members)
+        self._episodes = EpisodeTracker(len(self.seeds), spec.environment.num_envs)
 
     def state(self) -> tuple[Learner, Any]:
         """The members' part of the state: learner and active."""
         return self.learner, jnp.asarray(self.active)
 
     def begin(self, batch: int) -> None:
-        """Draw the batch's noise and send the first actions."""
+        """Draw the batch's noise."""
         self._started = time.perf_counter()
         self._rollout.noise[...] = self._programs.draw_noise(self._seed_array, jnp.uint32(batch))
-        parameters = tuple(jax.tree.leaves(self.learner.agent.actor))
-        for lane in self.lanes:
-            lane.begin(self._programs.act, parameters)
 
     def learn(self, batch: int, boundary: bool) -> list[MemberRow]:
         """Update on the collected batch and record it, one row for every member that was active.

@@ -21,10 +21,12 @@ from escapevelocity.envs import (
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.group import Group, MemberRow
-from escapevelocity.ppo.programs import build_programs
-from escapevelocity.ppo.rollout import collect
+from escapevelocity.ppo.programs import build_programs, input_size
+from escapevelocity.ppo.rollout import Lane, Rollout, collect, make_lanes, simulator_threads
 from escapevelocity.ppo.update import Learner
 from escapevelocity.runs import Emit, RunFailed
+
+NUM_LANES = 2
 
 
 class TrainingState(NamedTuple):
@@ -95,8 +97,8 @@ class PPOJob:
         """Train from boundary `k` to boundary `k + 1` in fresh environments."""
         count = self.segments(spec)
         first, last = spec.boundary(k, count), spec.boundary(k + 1, count)
-        groups = _make_groups(spec, state, k)
-        lanes = [lane for group in groups for lane in group.lanes]
+        programs = build_programs(spec, task_of(spec))
+        lanes, groups = _set_up(spec, state, k)
         try:
             with ThreadPoolExecutor(len(groups)) as pool:
                 if k == 0:
@@ -104,6 +106,9 @@ class PPOJob:
                 for batch in range(first, last):
                     for group in groups:
                         group.begin(batch)
+                    parameters = _actors(groups)
+                    for lane in lanes:
+                        lane.begin(programs.act, parameters)
                     collect(lanes, spec.environment.rollout_length)
                     boundary = batch + 1 == last
                     # Compiling two groups at once would hold twice the memory.
@@ -113,7 +118,7 @@ class PPOJob:
                     answers = [emit(row.columns) for row in rows]
                     if not all(answers):
                         break
-                    _stop_if_none_is_left(rows, groups)
+                    _keep_faults(rows, groups, emit)
                     self._snapshot(spec, groups, batch + 1, emit)
         finally:
             for lane in lanes:
@@ -140,17 +145,23 @@ def _seeds(seeds: tuple[int, ...]) -> Array:
     return jnp.asarray(seeds, jnp.uint32)
 
 
-def _make_groups(spec: PPOSpec, state: TrainingState, segment: int) -> list[Group]:
-    """Two halves of the population: one's network works while the other's simulators do. A lone member is one group."""
-    members = len(spec.seeds)
+def _set_up(spec: PPOSpec, state: TrainingState, segment: int) -> tuple[list[Lane], list[Group]]:
+    """Two lanes of environments, so that the network works for one while the simulators work on the other, and two
+    groups of members, which learn side by side (a lone member is one group). Both share one rollout.
+    """
+    task, env, members = task_of(spec), spec.environment, len(spec.seeds)
+    rollout = Rollout.empty(env.rollout_length, members, env.num_envs, input_size(spec, task), task)
+    statistics = ObservationStatistics(*(np.asarray(x, np.float64) for x in (state.mean, state.std)))
+    threads = simulator_threads(NUM_LANES)
+    lanes = make_lanes(task, env, rollout, spec.seeds, statistics, segment, NUM_LANES, threads)
     edges = [0, members] if members == 1 else [0, (members + 1) // 2, members]
-    lanes_each = 2 if members == 1 and spec.environment.num_envs > 1 else 1
-    return [
-        Group(
-            spec, task_of(spec), slice(start, stop), state, segment, lanes_each, (len(edges) - 1) * lanes_each
-        )
-        for start, stop in pairwise(edges)
-    ]
+    return lanes, [Group(spec, task, slice(*edge), state, rollout) for edge in pairwise(edges)]
+
+
+def _actors(groups: list[Group]) -> tuple[Array, ...]:
+    """The arrays of all members' actors, members first."""
+    parts = [jax.tree.leaves(group.learner.agent.actor) for group in groups]
+    return tuple(jnp.concatenate(leaves) for leaves in zip(*parts, strict=True))
 
 
 def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingState:
@@ -159,16 +170,12 @@ def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingSta
     return TrainingState(learner, state.mean, state.std, active)
 
 
-def _stop_if_none_is_left(rows: list[MemberRow], groups: list[Group]) -> None:
-    """End the run when no member is left, with the last good state and the offending batch of each that just failed."""
+def _keep_faults(rows: list[MemberRow], groups: list[Group], emit: Emit) -> None:
+    """Save the last good state and the offending batch of each member that just failed; without a member left, end."""
     failed = [row for row in rows if row.fault is not None]
-    if not failed or any(group.active.any() for group in groups):
-        return
-    arrays: dict[str, Any] = {}
-    for row in failed:
-        assert row.fault is not None
-        arrays[f"state-seed-{row.seed}"], arrays[f"batch-seed-{row.seed}"] = (
-            row.fault.learner,
-            row.fault.rollout,
-        )
-    raise RunFailed("; ".join(row.columns["fault"] for row in failed), arrays)
+    arrays = {f"{what}-seed-{row.seed}": tree for row in failed for what, tree in row.fault_arrays().items()}
+    reason = "; ".join(row.columns["fault"] for row in failed)
+    if failed and not any(group.active.any() for group in groups):
+        raise RunFailed(reason, arrays)
+    if failed:
+        emit.fault("-".join(["seed", *(str(row.seed) for row in failed)]), reason, arrays)

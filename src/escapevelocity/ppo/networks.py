@@ -125,7 +125,6 @@ def _orthogonal(normal: Float[Array, "rows columns"]) -> Float[Array, "rows colu
     """A uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
     wide = normal.shape[0] < normal.shape[1]
     q, r = jnp.linalg.qr(normal.T if wide else normal)
-    q = (
-        q * jnp.sign(jnp.diagonal(r))[None]
-    )  # Without this, QR's choice of signs is not uniform (Mezzadri 2007).
+    # Without this, QR's choice of signs is not uniform (Mezzadri 2007).
+    q = q * jnp.sign(jnp.diagonal(r))[None]
     return q.T if wide else q

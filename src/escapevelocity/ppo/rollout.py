@@ -1,6 +1,5 @@
 """Collecting experience: the policy acts in one lane of environments while simulators work on the others."""
 
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +56,10 @@ class Rollout:
             truncated=np.zeros(shape, bool),
         )
 
+    def of_members(self, members: slice) -> "Rollout":
+        """The same buffers, seen for some members."""
+        return Rollout(**{name: array[:, members] for name, array in vars(self).items()})
+
 
 class Lane:
     """Some environments of some members, stepped together. Lanes take turns, to keep the simulators busy."""
@@ -77,15 +80,20 @@ class Lane:
         self.elapsed = np.zeros(host.num_envs, np.int64)
         """Steps since the start of each environment's episode."""
         self._inputs = np.empty((host.num_envs, observer.output_size), np.float32)
+        self._inputs_by_member = self._inputs.reshape(self._num_members, self._num_envs, -1)
         observer.write(host.reset(), self.elapsed, self._inputs)
 
     def begin(self, policy: PolicyStep, parameters: tuple) -> None:
-        """Start a batch with the members' parameters (a tuple of arrays) and send the first actions."""
-        self._policy, self._parameters = policy, parameters
+        """Start a batch and send the first actions; `parameters` are arrays of the whole rollout's members."""
+        # A slice that takes all members would cost a copy per array.
+        all_members = self._num_members == self._rollout.rewards.shape[1]
+        self._policy = policy
+        self._parameters = parameters if all_members else tuple(p[self._members] for p in parameters)
         r, index = self._rollout, self._index
         self._observations, self._next = r.observations[index], r.next_observations[index]
         self._actions, self._noise, self._rewards = r.actions[index], r.noise[index], r.rewards[index]
         self._terminated, self._truncated = r.terminated[index], r.truncated[index]
+        self._terminated[...] = self._truncated[...] = False
         self._act(0)
 
     def finish_step(self, t: int, last: bool) -> None:
@@ -93,17 +101,14 @@ class Lane:
         step = self._host.receive()
         shape = (self._num_members, self._num_envs)
         self.elapsed += 1
-        inputs = self._inputs
-        self._observer.write(step.next_observations, self.elapsed, inputs)
-        self._next[t] = inputs.reshape(*shape, -1)
+        self._observer.write(step.next_observations, self.elapsed, self._inputs)
+        self._next[t] = self._inputs_by_member
         self._rewards[t] = step.rewards.reshape(shape)
         ended = step.terminated | step.truncated
         if ended.any():
             self._terminated[t] = step.terminated.reshape(shape)
             self._truncated[t] = step.truncated.reshape(shape)
             self._restart(np.flatnonzero(ended))
-        else:
-            self._terminated[t] = self._truncated[t] = False
         if not last:
             self._act(t + 1)
 
@@ -112,7 +117,7 @@ class Lane:
         self._host.close()
 
     def _act(self, t: int) -> None:
-        self._observations[t] = self._inputs.reshape(self._num_members, self._num_envs, -1)
+        self._observations[t] = self._inputs_by_member
         drawn = np.asarray(self._policy(self._parameters, self._observations[t], self._noise[t]))
         if self._box:
             size = drawn.shape[-1] // 2
@@ -139,30 +144,40 @@ def make_lanes(
     count: int,
     threads: int,
 ) -> list[Lane]:
-    """Fresh environments of a group of members for one segment, split into lanes.
+    """Fresh environments of a population for one segment, split into lanes.
 
     Args:
         task: the task.
         config: how it is observed.
-        rollout: the group's buffers, which the lanes fill.
+        rollout: the population's buffers, which the lanes fill.
         seeds: the members' seeds.
         statistics: one row of observation statistics per member.
         segment: number of the segment, from which the environments' seeds derive.
-        count: lanes; each takes an equal part of every member's environments, and none is left without one.
+        count: lanes; each takes an equal part of every member's environments (of the members, where each has
+            but one environment), and none is left without one.
         threads: simulator threads per lane.
     """
     members = len(seeds)
     all_seeds = np.array(environment_seeds(seeds, config.num_envs, segment)).reshape(members, config.num_envs)
-    count = min(count, config.num_envs)
-    edges = [config.num_envs * i // count for i in range(count + 1)]
+    everyone, each = slice(0, members), slice(0, config.num_envs)
+    if config.num_envs == 1:
+        blocks = [(part, each) for part in _parts(members, count)]
+    else:
+        blocks = [(everyone, part) for part in _parts(config.num_envs, count)]
     lanes = []
-    for start, stop in itertools.pairwise(edges):
-        repeated = ObservationStatistics(*(np.repeat(s, stop - start, axis=0) for s in statistics))
-        observer = Observer(repeated, task.episode_limit if config.append_time else None)
-        host = make_environments(task, all_seeds[:, start:stop].ravel().tolist(), threads)
+    for rows, columns in blocks:
+        own = (np.repeat(s[rows], columns.stop - columns.start, axis=0) for s in statistics)
+        observer = Observer(ObservationStatistics(*own), task.episode_limit if config.append_time else None)
+        host = make_environments(task, all_seeds[rows, columns].ravel().tolist(), threads)
         box = isinstance(task.actions, BoxActions)
-        lanes.append(Lane(rollout, slice(0, members), slice(start, stop), host, observer, box))
+        lanes.append(Lane(rollout, rows, columns, host, observer, box))
     return lanes
+
+
+def _parts(size: int, count: int) -> list[slice]:
+    """Cut `size` things into `count` parts as equal as can be, fewer if there are fewer things."""
+    count = min(count, size)
+    return [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
 
 
 def collect(lanes: Sequence[Lane], length: int) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.runs import (
     Observer,
     Run,
+    Status,
     canonical_json,
     open_run,
     resume,
@@ -64,11 +66,14 @@ def train(
 
     Raises:
         UserError: a setting that does not fit the task, or a folder that holds another run.
+        KeyboardInterrupt, SystemExit: the user pressed Ctrl-C or the process was told to end (SIGTERM). The run
+            has been left in order by then; a loop over runs ends too.
     """
     task_of(spec)
     path = run_path(spec, out, name)
     with trainer_process():
         status = start(PPOJob(), spec, path, observers)
+    _pass_signal_on(status)
     # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
     settings = json.loads(canonical_json(spec, PPOJob.name))["spec"]
     return Run(path, PPOJob.name, settings, status)
@@ -83,4 +88,13 @@ def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] 
     spec = saved_spec(path)
     with trainer_process():
         status = resume(PPOJob(), spec, path, observers)
+    _pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
+
+
+def _pass_signal_on(status: Status) -> None:
+    """Go on with what a signal asked for, now that the run is in order: the caller must not go on as if nothing was."""
+    if status.exit_code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
+    if status.exit_code == 128 + signal.SIGTERM:
+        raise SystemExit(status.exit_code)

@@ -12,13 +12,15 @@ from escapevelocity.report._shown import (
     RANGED,
     SHOWN,
     find_setting,
+    first_rows,
+    first_values,
     is_marked,
     layer_width,
     number,
     worst_of,
     write_number,
 )
-from escapevelocity.runs import RunInfo
+from escapevelocity.runs import RunInfo, read_records
 
 MAX_LINES = 12
 """Members shown one by one; a larger population collapses to median and worst."""
@@ -62,6 +64,7 @@ class Progress:
         self.task = str(find_setting(info.spec, "task") or info.job)
         self.width = layer_width(info.spec)
         self.members = len(find_setting(info.spec, "seeds") or (0,))
+        self.starts = first_values(first_rows(read_records(info.path))) if info.segments_done else {}
         self.latest: dict[int, dict[str, Any]] = {}
         self.faults: dict[int, str] = {}
         self.step = info.steps_done
@@ -83,6 +86,8 @@ class Progress:
             self._mark()
         self._all_steps += steps - old.get("env_steps", self.info.steps_done)
         self.step, self.batch = max(self.step, steps), max(self.batch, row.get("batch", 0))
+        if not old and not self.info.segments_done:
+            self.starts = first_values([row, self.starts])
         self.latest[seed] = new
         if row.get("fault"):
             self.faults[seed] = row["fault"]
@@ -153,7 +158,7 @@ class Progress:
     def outside(self, column: str) -> str:
         """Say which members are outside the healthy range of `column`: "name value (seed 3)", or ""."""
         found = [(seed, number(row.get(column))) for seed, row in sorted(self.latest.items())]
-        found = [(seed, value) for seed, value in found if is_marked(column, value, self.width)]
+        found = [(seed, value) for seed, value in found if self.is_marked(column, value)]
         if not found:
             return ""
         values = sorted({value for _, value in found})
@@ -161,8 +166,12 @@ class Progress:
         seeds = ", ".join(str(seed) for seed, _ in found[:5]) + (", …" if len(found) > 5 else "")
         return f"{column} {span} (seed{'s' if len(found) > 1 else ''} {seeds})"
 
+    def is_marked(self, column: str, value: float) -> bool:
+        """Say whether a value is outside its healthy range."""
+        return is_marked(column, value, self.width, self.starts.get(column))
+
     def _cell(self, column: str, value: float) -> Cell:
-        return Cell(write_number(value), is_marked(column, value, self.width))
+        return Cell(write_number(value), self.is_marked(column, value))
 
     def _is_frozen(self, seed: int, row: Mapping[str, Any]) -> bool:
         # One batch behind is a member whose row of this batch has not come yet.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import pyarrow as pa
 
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS, outside_healthy_range
@@ -97,18 +99,38 @@ def write_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def is_marked(column: str, value: float, width: int | None) -> bool:
+def is_marked(column: str, value: float, width: int | None, start: float | None = None) -> bool:
     """Say whether a value is outside its healthy range; False too where nothing can be said.
 
     Args:
         column: column of the records.
         value: its value.
         width: units of the penultimate layer, None when the job has none.
+        start: where the run began (`first_values`), None when that is not known.
     """
     try:
-        return outside_healthy_range(column, value, width) is True
+        return outside_healthy_range(column, value, width, start) is True
     except UserError:  # a column of another job, or a bound relative to a width that nobody knows
         return False
+
+
+def first_rows(records: pa.Table) -> list[dict[str, Any]]:
+    """Give the rows of a run's first batch, one per member."""
+    if records.num_rows == 0 or "batch" not in records.column_names:
+        return []
+    in_first = records["batch"].to_numpy() == records["batch"][0].as_py()
+    return records.filter(pa.array(in_first)).to_pylist()
+
+
+def first_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Give the smallest value of every ranged column among the members' first rows: where the run began."""
+    starts: dict[str, float] = {}
+    for row in rows:
+        for column in RANGED:
+            value = number(row.get(column))
+            if not math.isnan(value):
+                starts[column] = min(value, starts.get(column, math.inf))
+    return starts
 
 
 def worst_of(values: Sequence[float], worst: str) -> float:

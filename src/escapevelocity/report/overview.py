@@ -23,6 +23,8 @@ from escapevelocity.report._shown import (
     RANGED,
     UNDEFINED,
     find_setting,
+    first_rows,
+    first_values,
     is_marked,
     layer_width,
     number,
@@ -75,10 +77,10 @@ def _list_row(listed: Listed, out_dir: Path) -> list[RenderableType]:
     speed = status.steps_done * members / status.wall_time if status.wall_time > 0 else math.nan
     done = status.steps_done / status.steps_total if status.steps_total else 0.0
     try:
-        latest = _latest(run.records())
-        marks = Text(
-            "; ".join(text for column in RANGED if (text := _outside(column, latest, run))), MARK_STYLE
-        )
+        records = run.records()
+        latest, starts = _latest(records), first_values(first_rows(records))
+        outside = (_outside(column, latest, run, starts.get(column)) for column in RANGED)
+        marks = Text("; ".join(text for text in outside if text), MARK_STYLE)
     except UserError as error:
         latest, marks = {}, Text(str(error), MARK_STYLE)
     returns = [
@@ -110,7 +112,7 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
         _heading("provenance"),
         _provenance_part(run),
         _heading("last values"),
-        _values_part(run, _latest(records)),
+        _values_part(run, _latest(records), first_values(first_rows(records))),
         *_faults_part(records),
         _heading("checkpoints"),
         _checkpoints_part(run),
@@ -172,7 +174,9 @@ def _provenance_part(run: Run) -> RenderableType:
     return Text("\n".join(lines) + (f"\nresumed {len(sessions) - 1} times" if len(sessions) > 1 else ""))
 
 
-def _values_part(run: Run, latest: Mapping[int, Mapping[str, Any]]) -> RenderableType:
+def _values_part(
+    run: Run, latest: Mapping[int, Mapping[str, Any]], starts: Mapping[str, float]
+) -> RenderableType:
     if not latest:
         return Text("no records yet")
     seeds = list(latest)[:_SEEDS_SHOWN]
@@ -188,7 +192,7 @@ def _values_part(run: Run, latest: Mapping[int, Mapping[str, Any]]) -> Renderabl
         cells = []
         for seed in seeds:
             value = number(latest[seed].get(column))
-            marked = is_marked(column, value, width)
+            marked = is_marked(column, value, width, starts.get(column))
             cells.append(Text(write_number(value) + ("!" if marked else " "), MARK_STYLE if marked else ""))
         table.add_row(column, *cells, healthy.get(column, UNDEFINED))
     if len(latest) > len(seeds):
@@ -223,10 +227,10 @@ def _latest(records: pa.Table) -> dict[int, dict[str, Any]]:
     return dict(sorted(latest.items()))
 
 
-def _outside(column: str, latest: Mapping[int, Mapping[str, Any]], run: Run) -> str:
+def _outside(column: str, latest: Mapping[int, Mapping[str, Any]], run: Run, start: float | None) -> str:
     width = layer_width(run.spec)
     values = [number(row.get(column)) for row in latest.values()]
-    marked = sorted({value for value in values if is_marked(column, value, width)})
+    marked = sorted({value for value in values if is_marked(column, value, width, start)})
     if not marked:
         return ""
     return f"{column} {write_number(marked[0])}" + (

@@ -10,7 +10,7 @@ from typing import Any
 
 from escapevelocity.report._farewell import farewell, fault_lines
 from escapevelocity.report._progress import Progress
-from escapevelocity.report._shown import SHOWN, is_marked, number, worst_of, write_number, write_time
+from escapevelocity.report._shown import SHOWN, number, worst_of, write_number, write_time
 from escapevelocity.runs import Observer, RunInfo, Status
 
 LINES_PER_RUN = 20
@@ -103,6 +103,6 @@ def _value(progress: Progress, index: int) -> str:
     if progress.members == 1:
         return cell.text + ("!" if cell.marked else "")
     worst = worst_of([number(row.get(shown.column)) for row in progress.latest.values()], shown.worst)
-    if is_marked(shown.column, worst, progress.width):
+    if progress.is_marked(shown.column, worst):
         return f"{cell.text} (worst {write_number(worst)}!)"
     return cell.text

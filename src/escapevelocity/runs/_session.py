@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,14 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import UserError
-from . import checkpoint, records
+from . import checkpoint, faults, records
 from ._arrays import from_arrays, signature, to_arrays
 from ._signals import Signals
-from .atomic import remove, write_arrays, write_json
 from .job import Job, Observer, RunFailed, RunInfo
 from .status import State, Status, this_host, write_status
-
-FAULT = "fault"
 
 
 class Audience:
@@ -98,6 +94,10 @@ class Emission:
         """Save parameters; see `job.Emit`."""
         folder = self._session.run_dir / checkpoint.SNAPSHOTS
         checkpoint.save(folder, index, arrays, step, {"segment": self.segment})
+
+    def fault(self, name: str, reason: str, arrays: Mapping[str, Any]) -> None:
+        """Save a fault that the run survives; see `job.Emit`."""
+        faults.save(self._session.run_dir, name, reason, self.segment, arrays)
 
 
 @dataclasses.dataclass
@@ -223,14 +223,7 @@ class Session:
     def _fail(self, failure: RunFailed, emission: Emission | None) -> Status:
         with self._best_effort():
             self._keep(emission)
-            folder = self.run_dir / FAULT
-            files = {}
-            for name, tree in failure.arrays.items():
-                file = re.sub(r"[^A-Za-z0-9_-]", "_", name) + ".safetensors"
-                files[file] = write_arrays(folder / file, to_arrays(tree))
-            write_json(
-                folder / "fault.json", {"reason": failure.reason, "segment": self.done, "sha256": files}
-            )
+            faults.save(self.run_dir, "fault", failure.reason, self.done, failure.arrays)
         return self._end("failed", _one_line(failure), 1)
 
     def _keep(self, emission: Emission | None) -> None:
@@ -260,7 +253,7 @@ def drop_uncommitted(run_dir: Path, done: int) -> None:
     checkpoint.drop_after(run_dir / checkpoint.CHECKPOINTS, done)
     records.drop_from(run_dir, done)
     checkpoint.drop_snapshots(run_dir / checkpoint.SNAPSHOTS, done)
-    remove(*(run_dir / FAULT).glob("*"))
+    faults.drop_from(run_dir, done)
 
 
 def _one_line(error: BaseException) -> str:

@@ -154,12 +154,13 @@ def _occupied(run_dir: Path) -> Iterator[Signals]:
         try:
             yield signals
         finally:
-            if new and [path.name for path in run_dir.iterdir()] == [LOCK_FILE]:
-                # The lock is still held, so that no other process starts here meanwhile; Windows refuses,
-                # and keeps it.
+            if not (run_dir / SPEC_FILE).exists():
+                # No run came to be. The lock is still held, so that no other process starts here meanwhile;
+                # Windows refuses, and keeps it.
                 with contextlib.suppress(OSError):
                     (run_dir / LOCK_FILE).unlink()
-                    run_dir.rmdir()
+                    if new:
+                        run_dir.rmdir()
             lock.release()
 
 

@@ -33,6 +33,16 @@ class Emit(Protocol):
         """Save parameters only (any pytree), as snapshot `index` taken after `step` environment steps."""
         ...
 
+    def fault(self, name: str, reason: str, arrays: Mapping[str, Any]) -> None:
+        """Save what belongs to a fault that the run survives, such as a frozen member's state and batch.
+
+        Args:
+            name: names the fault's JSON file under `RUN/fault/`.
+            reason: one line.
+            arrays: pytrees by name.
+        """
+        ...
+
 
 @runtime_checkable
 class Job(Protocol[SpecT, StateT]):
