@@ -4,12 +4,16 @@ The device is JAX's choice (`JAX_PLATFORMS`); nothing here depends on it.
 """
 
 import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from threadpoolctl import threadpool_limits
+
+_M_MMAP_THRESHOLD = -3  # from malloc.h
+_MMAP_THRESHOLD = 1 << 20  # bytes
 
 
 def cache_folder() -> Path:
@@ -26,9 +30,13 @@ def trainer_process() -> Iterator[None]:
       hand-over to another thread costs three times as much as the network (measured: 45 µs against 10 µs).
       This only works before JAX is first used in the process; later it is left as it is.
     - Compiled programs are cached on disk, unless the user has chosen a place already.
+    - Arrays of 1 MiB and more go back to the system when they are freed. glibc would keep ever larger ones in the heap
+      of each thread: ten seeds grew from 580 to 980 MiB in 32 batches, and stay at 545 MiB so.
     - BLAS uses one thread: the matrices are small, and the same number of threads gives the same bits everywhere.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    with contextlib.suppress(OSError, AttributeError):  # Only glibc has this call, and this habit.
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
     if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         with contextlib.suppress(OSError):  # Without a writable home there is no cache, and training goes on.
             cache_folder().mkdir(parents=True, exist_ok=True)
