@@ -32,7 +32,7 @@ test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
 lint: $(READY) ## Formatting, lint, types and the rooms' import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 bench: $(READY) ## Speed and memory against Stable-Baselines3 and SBX, printed and written to benchmarks/README.md
