@@ -27,8 +27,8 @@ NETWORK_METRICS = (
         "directions, 0..D",
         _BEFORE,
         None,
-        "the paper ties single digits to the actor's ratios only, and critics that learn well stand at 2 to 5"
-        " of 64 on Hopper (preset mujoco)",
+        "the paper ties single digits to the actor's ratios only, and a critic that learns well can stand there:"
+        " about 2 of 64 in the healthy run of `make demo`",
     ),
     Metric(
         "health/{actor,critic}/effective_rank{,_after}",
