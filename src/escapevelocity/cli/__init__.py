@@ -24,6 +24,7 @@ COMMANDS = {
     "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),
     "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
     "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
+    "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 
 _START = """\

@@ -1,0 +1,1 @@
+"""Figures and pages of the lab's experiments, a file each, drawn from nothing but settings and findings."""
