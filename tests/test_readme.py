@@ -78,6 +78,10 @@ def test_every_command_in_the_readme_parses(command, tmp_path, monkeypatch):
         assert not stop.value.code
     elif name == "train":
         assert cli.main(["train", *arguments, "--dry-run"]) == 0
+    elif name == "lab":
+        with pytest.raises(SystemExit) as stop:  # --help after the options: they are read before it.
+            cli.main(["lab", *arguments, "--help"]) if arguments else sys.exit(cli.main(["lab"]))
+        assert not stop.value.code
     else:
         module = importlib.import_module(f"escapevelocity.cli.{cli.COMMANDS[name].module}")
         classes = [

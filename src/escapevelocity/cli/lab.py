@@ -87,11 +87,12 @@ def main(argv: Sequence[str]) -> int:
     name, arguments = argv[0], list(argv[1:])
     experiment, output = _parse(name, _experiment(name), arguments)
     from escapevelocity.cli._console import console
-    from escapevelocity.report.lab.page import write
+    from escapevelocity.report.lab.page import require_writable, write
     from escapevelocity.report.lab.progress import track
     from escapevelocity.report.lab.table import table
 
     draw = importlib.import_module(f"escapevelocity.report.lab.{_module(name)}").draw
+    require_writable(output.out)  # Told now, not after minutes of work.
     findings = experiment.run(track)
     screen = console()
     screen.print(table(findings.summary, experiment.question))

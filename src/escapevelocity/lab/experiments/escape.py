@@ -36,6 +36,7 @@ from escapevelocity.lab.experiments.experiment import (
     silently,
     stack_rows,
 )
+from escapevelocity.lab.methods import require_positive
 
 FIT_POINTS = 4
 """Slopes are fitted to the four smallest π₁ that escaped: decades 10⁻³…10⁻⁶ for SPG, 10⁻⁵…10⁻⁸ for EPG, where
@@ -86,7 +87,7 @@ class Escape(Experiment):
     """η of every method but GNPG."""
     gnpg_rate: float = 1 / 6
     """η of GNPG, whose steps all have this length (Mei et al. 2021)."""
-    escort_powers: tuple[float, ...] = (1, 1.5, 2, 3, 4, 8)
+    escort_powers: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 8.0)
     """Exponents p ≥ 1 of the escort transform."""
     max_steps: int = 3_000_000
     """Starts that are still trapped then are censored."""
@@ -153,6 +154,8 @@ class Escape(Experiment):
         require_all(self.escort_powers, "escort_powers", lambda p: 1 <= p < math.inf, "finite and ≥ 1")
         require(0 <= self.base_reward <= 1, "base_reward", self.base_reward, "in [0, 1]")
         require(0 < self.gap <= 1 - self.base_reward, "gap", self.gap, f"in (0, {1 - self.base_reward:g}]")
+        for field in ("learning_rate", "gnpg_rate"):
+            require_positive(getattr(self, field), field)
         require(self.max_steps >= 1, "max_steps", self.max_steps, "an integer ≥ 1")
 
     def _predicted(self, contender: Contender) -> np.ndarray:

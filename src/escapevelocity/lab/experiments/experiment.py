@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Findings(NamedTuple):
     answers: Sequence[str]
 
 
+@runtime_checkable
 class Track(Protocol):
     """Goes through the parts of a long experiment and may show how far it is."""
 

@@ -19,7 +19,7 @@ Draw = Callable[[Any, Findings], dict[str, Figure]]
 _CAPTION_COLUMNS_PER_INCH = 17
 
 
-def new_figure(width: float, height: float, caption: str = "") -> Figure:
+def new_figure(width: float | int, height: float | int, caption: str = "") -> Figure:
     """Make an empty figure, in inches, with the caption below and a layout that keeps everything apart."""
     text = textwrap.fill(caption, int(width * _CAPTION_COLUMNS_PER_INCH), break_on_hyphens=False)
     below = 0.13 * (text.count("\n") + 1) + 0.12 if caption else 0.0

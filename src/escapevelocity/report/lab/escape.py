@@ -66,5 +66,6 @@ def _caption(experiment: Escape) -> str:
         f"Bandit with K = {experiment.num_actions}, b = {experiment.base_reward:g}, Δ = {experiment.gap:g}, "
         f"η = {experiment.learning_rate:g} (GNPG {experiment.gnpg_rate:.3g}), exact gradients, from a wrong corner. "
         f"Marks: measured; dashed: the law of the gradient flow; open triangles: still trapped after "
-        f"{experiment.max_steps:,} updates. Slopes are of log T against log π₁ over the four deepest starts that escaped."
+        f"{experiment.max_steps:,} updates. "
+        "Slopes: of log T against log π₁ over the four deepest starts that escaped."
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shlex
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from escapevelocity.errors import require
 from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summary
 from escapevelocity.report import _figure
 from escapevelocity.report.lab.canvas import Draw
@@ -59,8 +61,15 @@ def write(
     return paths
 
 
-def cell(value: str | int | float) -> str:
-    """A cell of the small table: integers as they are, other numbers to four digits, NaN as a dash.
+def require_writable(folder: Path) -> None:
+    """Raise `UserError` unless files can be written to `folder`, or the folder can be made; nothing is made."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    require(writable, "out", str(folder), f"a folder that can be written; {nearest} is not")
+
+
+def cell(value: Any) -> str:
+    """A cell of the small table: text and integers as they are, other numbers to four digits, NaN as a dash.
 
     Example:
         >>> cell(25034), cell(0.123456), cell(float("nan"))

@@ -1,0 +1,45 @@
+"""Every tutorial's code runs from top to bottom and prints what the page says it prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from end_to_end import process_environment
+
+DOCS = Path(__file__).parents[2] / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MARK = "-- end of a block --"
+
+
+def test_there_is_a_tutorial():
+    assert TUTORIALS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_prints_what_it_says(page, tmp_path):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    code = [text for language, text in blocks if language == "python"]
+    promised = [text for language, text in blocks if language == "text"]
+    assert [language for language, _ in blocks] == ["python", "text"] * len(code)
+    done = subprocess.run(
+        [sys.executable, "-c", f"print({MARK!r})\n".join([*code, ""])],
+        env=process_environment(tmp_path / "cache"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(f"{MARK}\n")[:-1] == promised
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_every_picture_and_page_that_a_tutorial_points_to_exists(page):
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert targets
+    assert [target for target in targets if not (page.parent / target).exists()] == []
