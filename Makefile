@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench docs-metrics clean
+.PHONY: help demo test lint bench studies-lab docs-metrics clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ bench: $(READY) ## Speed and memory against Stable-Baselines3 and SBX, printed a
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'torch' && \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.speed
+
+studies-lab: $(READY) ## Run every experiment of the theory lab at full size into studies/lab
+	$(BIN)/ev lab all --out studies/lab
 
 docs-metrics: $(READY) ## Write docs/metrics.md anew from the table in the code
 	$(BIN)/python -m escapevelocity.health.reference > docs/metrics.md

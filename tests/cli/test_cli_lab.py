@@ -105,6 +105,19 @@ def test_a_mistake_is_told_in_one_line(refused, arguments, complaint):
     assert re.search(complaint, refused("lab", *arguments))
 
 
+def test_all_runs_every_experiment_with_the_same_output_options(ev, monkeypatch):
+    from escapevelocity.cli import lab
+
+    ran = []
+    monkeypatch.setattr(lab, "_run", lambda name, arguments: ran.append((name, arguments)))
+    assert ev("lab", "all", "--quick", "--out", "here").code == 0
+    assert ran == [(name, ["--quick", "--out", "here"]) for name in EXPERIMENTS]
+
+
+def test_all_takes_no_setting_of_a_single_experiment(refused):
+    assert re.search(r"unknown option --gap", refused("lab", "all", "--gap", "0.5"))
+
+
 def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_computed(refused, tmp_path):
     (tmp_path / "taken").write_text("mine")
     line = refused("lab", "escape", *SMALL, "--out", "taken")

@@ -57,6 +57,14 @@ class Output:
     """Folder for table, figures, data and page."""
 
 
+@dataclasses.dataclass(frozen=True)
+class All:
+    """Run every experiment of the lab, one after the other, each with its default settings."""
+
+    output: Output = dataclasses.field(default_factory=Output)
+    """Where the results go, and how long it may take."""
+
+
 def usage() -> str:
     """The help text of `ev lab`."""
     lines = [
@@ -70,6 +78,7 @@ def usage() -> str:
         "",
         "questions:",
         *(f"  {name:<15} {entry.summary}" for name, entry in QUESTIONS.items()),
+        "  all             every experiment, one after the other",
         "",
         "Start here:",
         "  ev lab escape --quick        seconds; without --quick minutes",
@@ -85,6 +94,16 @@ def main(argv: Sequence[str]) -> int:
         print(usage())
         return 0
     name, arguments = argv[0], list(argv[1:])
+    if name == "all":
+        parse(All, arguments, "ev lab all")
+        for one in EXPERIMENTS:
+            _run(one, arguments)
+    else:
+        _run(name, arguments)
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> None:
     experiment, output = _parse(name, _experiment(name), arguments)
     from escapevelocity.cli._console import console
     from escapevelocity.report.lab.page import require_writable, write
@@ -98,16 +117,14 @@ def main(argv: Sequence[str]) -> int:
     screen.print(table(findings.summary, experiment.question))
     for answer in findings.answers:
         screen.print(answer, highlight=False, soft_wrap=True)
-    paths = write(name, experiment, findings, draw, output.out, ["ev", "lab", *argv])
-    for path in paths:
+    for path in write(name, experiment, findings, draw, output.out, ["ev", "lab", name, *arguments]):
         print(path)
-    return 0
 
 
 def _experiment(name: str) -> Any:
     if name not in EXPERIMENTS:
-        near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(EXPERIMENTS)}"
+        near = difflib.get_close_matches(name, [*EXPERIMENTS, "all"], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join([*EXPERIMENTS, 'all'])}"
         raise UserError(f"experiment = {name!r}: not an experiment of the lab; {hint}")
     module = importlib.import_module(f"escapevelocity.lab.experiments.{_module(name)}")
     return getattr(module, EXPERIMENTS[name].experiment)
