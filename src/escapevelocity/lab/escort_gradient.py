@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from escapevelocity.errors import require
 from escapevelocity.lab.evaluation import Evaluation
-from escapevelocity.lab.methods import Method, StepSize, checked_rate, optimiser_per_start
+from escapevelocity.lab.methods import Method, StepSize, checked_rate, optimiser_per_start, rate_of_starts
 
 
 class EscortState(NamedTuple):
@@ -22,12 +22,14 @@ class EscortState(NamedTuple):
         direction: u = θ/‖θ‖_p of shape (A, ..., B).
         log_scale: log ‖θ‖_p of shape (1, ..., B).
         flips: how many parameters have changed sign so far, (B,).
+        rate: η of each start (1, ..., B), or None with an optimiser.
         optimiser: the Optax state, or None.
     """
 
     direction: Float[Array, "actions *rest"]
     log_scale: Float[Array, "1 *rest"]
     flips: Array
+    rate: Any
     optimiser: Any
 
 
@@ -51,14 +53,14 @@ def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
     require(in_range, "p", p, "a finite number ≥ 1")
     power = int(p) if float(p).is_integer() else float(p)
     optimiser = step_size if isinstance(step_size, optax.GradientTransformation) else None
-    rate: Any = None if optimiser else checked_rate(step_size, "step_size")
+    rate = None if optimiser else checked_rate(step_size, "step_size")
 
     def init(probs: Array) -> EscortState:
         direction = probs ** (1 / power)
-        state = EscortState(direction, jnp.zeros_like(probs[:1]), jnp.zeros(probs.shape[-1], jnp.int64), None)
-        if optimiser is None:
-            return state
-        return state._replace(optimiser=optimiser_per_start(optimiser)[0](direction))
+        each_rate = None if rate is None else rate_of_starts(rate, probs)
+        each_optimiser = optimiser_per_start(optimiser)[0](direction) if optimiser else None
+        flips = jnp.zeros(probs.shape[-1], jnp.int64)
+        return EscortState(direction, jnp.zeros_like(probs[:1]), flips, each_rate, each_optimiser)
 
     def update(state: EscortState, at: Evaluation) -> EscortState:
         u = state.direction
@@ -68,7 +70,7 @@ def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
             return _through_optimiser(optimiser, state, gradient, power)
         # A step of θ is a step of u divided by ‖θ‖, and the gradient divides by ‖θ‖ once more.
         shrink = 1 / power**2 if scaled else jnp.exp(-2 * state.log_scale)
-        moved = u + rate * (shrink * gradient)
+        moved = u + state.rate * (shrink * gradient)
         return _renormalised(state, moved, power)
 
     name = f"EPG({p:g})" if scaled or optimiser else f"EPG({p:g}), plain rate"
@@ -90,7 +92,9 @@ def _renormalised(state: EscortState, moved: Array, power: float | int) -> Escor
     """Bring u back to ‖u‖_p = 1 and book its length and the signs that changed on the way."""
     norm = jnp.sum(jnp.abs(moved) ** power, axis=0, keepdims=True) ** (1 / power)
     crossed = jnp.sum(moved * state.direction < 0, axis=tuple(range(moved.ndim - 1)), dtype=jnp.int64)
-    return EscortState(moved / norm, state.log_scale + jnp.log(norm), state.flips + crossed, None)
+    return state._replace(
+        direction=moved / norm, log_scale=state.log_scale + jnp.log(norm), flips=state.flips + crossed
+    )
 
 
 def _flips(state: EscortState) -> Array:

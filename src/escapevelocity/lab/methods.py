@@ -48,9 +48,10 @@ class Method(NamedTuple):
 
 
 class AscentState(NamedTuple):
-    """Parameters θ (A, ..., B) and the optimiser's state (None for plain ascent)."""
+    """Parameters θ (A, ..., B), and either η of each start (1, ..., B) or an optimiser's state; else None."""
 
     theta: Float[Array, "actions *rest"]
+    rate: Any
     optimiser: Any
 
 
@@ -101,7 +102,8 @@ def gnpg(step_size: StepSize) -> Method:
 
     def direction(at: Evaluation) -> Array:
         gradient = at.visitation * at.probs * at.advantage
-        return gradient / per_start_norm(gradient)
+        norm = per_start_norm(gradient)
+        return gradient / jnp.where(norm > 0, norm, 1)
 
     return ascent("GNPG", transforms.softmax(), direction, step_size)
 
@@ -129,22 +131,35 @@ def mirror_descent(step_size: StepSize) -> Method:
 def kl_penalised(rate: Any) -> Method:
     """PPO's penalty solved exactly: π' = argmax ⟨π', A⟩ − KL(π‖π')/η (Schulman et al. 2017, eq. 8).
 
-    Stationarity gives π'(a) = π(a)/(λ − η·A(a)), with λ the root of Σ π' = 1. The state is the policy itself.
+    Stationarity gives π'(a) = π(a)/(λ − η·A(a)), with λ the root of Σ π' = 1. The state is the policy and η.
     """
     rate = checked_rate(rate, "rate")
 
-    def update(probs: Array, at: Evaluation) -> Array:
+    def init(probs: Array) -> tuple[Array, Array]:
+        return probs, rate_of_starts(rate, probs)
+
+    def update(state: tuple[Array, Array], at: Evaluation) -> tuple[Array, Array]:
+        probs, each_rate = state
+        scaled = each_rate * at.advantage
+
+        def total(root: Array) -> Array:
+            return jnp.sum(probs / (root - scaled), axis=0, keepdims=True)
+
         # At λ = max(ηA + π) one term of the sum is already 1; at λ = max(ηA) + 1 no denominator is below 1.
-        scaled = rate * at.advantage
         low = jnp.max(scaled + probs, axis=0, keepdims=True)
         high = jnp.max(scaled, axis=0, keepdims=True) + 1
-        root = transforms.bisect(
-            lambda root: jnp.sum(probs / (root - scaled), axis=0, keepdims=True), low, high
-        )
-        new = probs / (root - scaled)
-        return new / jnp.sum(new, axis=0, keepdims=True)
 
-    return Method("KL-penalised", lambda probs: probs, lambda probs: probs, update)
+        def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            above = total(middle) > 1
+            return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+        low, high = jax.lax.fori_loop(0, 60, halve, (low, high))  # to float64's last digit
+        new = probs / ((low + high) / 2 - scaled)
+        return new / jnp.sum(new, axis=0, keepdims=True), each_rate
+
+    return Method("KL-penalised", init, lambda state: state[0], update)
 
 
 def delightful(step_size: StepSize, temperature: float | int = 1.0) -> Method:
@@ -182,7 +197,7 @@ def alternate(step_size: StepSize) -> Method:
 def tsallis(step_size: StepSize, alpha: float | int) -> Method:
     """Policy gradient through the f-softargmax of a Tsallis divergence, uniform π_ref (arXiv 2601.12604).
 
-    ∂(πᵀQ)/∂θ = h·(Q − hᵀQ/Σh) with h(a) = π(a)^{2−α} up to π_ref's constant: see `_transforms.tsallis`.
+    ∂(πᵀQ)/∂θ = h·(Q − hᵀQ/Σh) with h(a) = π(a)^{2−α} up to π_ref's constant: see `policy.FSoftargmax`.
 
     Args:
         step_size: η, η per start (B,), or an Optax optimiser.
@@ -215,21 +230,21 @@ def ascent(
 
         def init(probs: Array) -> AscentState:
             theta = transform.parameters(probs)
-            return AscentState(theta, init_each(theta))
+            return AscentState(theta, None, init_each(theta))
 
         def update(state: AscentState, at: Evaluation) -> AscentState:
             gradient = -jnp.broadcast_to(direction(at), state.theta.shape)
             updates, optimiser_state = update_each(gradient, state.optimiser, state.theta)
-            return AscentState(state.theta + updates, optimiser_state)
+            return AscentState(state.theta + updates, None, optimiser_state)
 
     else:
         rate = checked_rate(step_size, "step_size")
 
         def init(probs: Array) -> AscentState:
-            return AscentState(transform.parameters(probs), None)
+            return AscentState(transform.parameters(probs), rate_of_starts(rate, probs), None)
 
         def update(state: AscentState, at: Evaluation) -> AscentState:
-            return AscentState(state.theta + rate * direction(at), None)
+            return state._replace(theta=state.theta + state.rate * direction(at))
 
     return Method(name, init, lambda state: transform.probs(state.theta), update)
 
@@ -249,34 +264,31 @@ def optimiser_per_start(optimiser: optax.GradientTransformation) -> tuple[Callab
 
 
 def per_start_norm(gradient: Array) -> Array:
-    """‖∇‖₂ over everything but the starts, in broadcastable shape; 1 where the gradient is zero."""
+    """‖∇‖₂ over everything but the starts, (1, ..., 1, B)."""
     axes = tuple(range(gradient.ndim - 1))
     # Scaled first: squares of gradients below 1e-154 would vanish, and deep in a well they are that small.
     scale = jnp.max(jnp.abs(gradient), axis=axes, keepdims=True)
-    scale = jnp.where(scale > 0, scale, 1)
-    norm = scale * jnp.sqrt(jnp.sum((gradient / scale) ** 2, axis=axes, keepdims=True))
-    return jnp.where(norm > 0, norm, 1)
+    shares = gradient / jnp.where(scale > 0, scale, 1)
+    return scale * jnp.sqrt(jnp.sum(shares**2, axis=axes, keepdims=True))
 
 
-def checked_rate(rate: Any, field: str) -> Any:
-    """Return η as a float or a NumPy array (B,) of positive finite numbers, or raise `UserError`."""
+def checked_rate(rate: Any, field: str) -> np.ndarray:
+    """Return η as an array () or (B,) of positive finite numbers, or raise `UserError`."""
     try:
         rates = np.asarray(rate, dtype=np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{field} = {rate!r}: must be a rate > 0 or an Optax optimiser") from None
     valid = rates.ndim <= 1 and rates.size > 0 and bool(np.isfinite(rates).all() and (rates > 0).all())
     require(valid, field, rate, "a finite rate > 0, one such rate per start, or an Optax optimiser")
-    return float(rates) if rates.ndim == 0 else _PerStart(rates)
+    return rates
 
 
-class _PerStart:
-    """Rates (B,), one per start, that multiply arrays of any rank (..., B) without rank promotion."""
-
-    def __init__(self, rates: Any):
-        self.rates = rates
-
-    def __mul__(self, array: Array) -> Array:
-        return jnp.asarray(self.rates, array.dtype).reshape((1,) * (array.ndim - 1) + (-1,)) * array
+def rate_of_starts(rate: np.ndarray, probs: Array) -> Array:
+    """η () or (B,) as the part (1, ..., B) of a state, so that each start takes its own along."""
+    starts = probs.shape[-1]
+    if rate.shape not in ((), (starts,)):
+        raise UserError(f"step_size holds {rate.size} rates: must be one rate, or {starts}, one per start")
+    return jnp.broadcast_to(jnp.asarray(rate, probs.dtype), (*(1,) * (probs.ndim - 1), starts))
 
 
 def require_positive(value: Any, field: str) -> None:

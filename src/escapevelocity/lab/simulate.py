@@ -1,6 +1,6 @@
 """Run a method on a problem from many starts at once: escape times and trajectories.
 
-All starts advance together in one compiled loop, the batch on the last axis.
+Starts advance together in compiled loops, the batch on the last axis; see `_blocks`.
 """
 
 from functools import partial
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.lab._blocks import COMPILER_OPTIONS, over_blocks
 from escapevelocity.lab._float64 import float64_array, in_float64
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method
@@ -25,7 +26,7 @@ class EscapeTimes(NamedTuple):
         steps: first t at which the sub-optimality was below the threshold, (B,), or (S, B) per state;
             `max_steps` where that never happened.
         censored: True where it never happened, so that the true time is more than `max_steps`.
-        sign_flips: parameters that changed sign until the loop ended, (B,); 0 where signs mean nothing.
+        sign_flips: parameters that had changed sign by then, (B,); 0 where signs mean nothing.
     """
 
     steps: np.ndarray
@@ -90,7 +91,8 @@ def escape_time(
         if limit.ndim and limit.shape != states:
             raise UserError(f"threshold has shape {limit.shape}: must be a number or {states}, one per state")
         limit = np.broadcast_to(limit, states)[..., None]
-    return _escape_time(problem, method, probs, jnp.asarray(limit), max_steps, per_state, key)
+    times = _escape_time(problem, method, probs, jnp.asarray(limit), max_steps, per_state, key)
+    return EscapeTimes(*map(np.asarray, times))
 
 
 @in_float64
@@ -166,48 +168,52 @@ def _evaluate(problem: Any, probs: Array) -> Evaluation:
     return problem.evaluate(probs)
 
 
-@partial(jax.jit, static_argnames=("method", "per_state"))
+@partial(jax.jit, static_argnames=("method", "per_state"), compiler_options=COMPILER_OPTIONS)
 def _escape_time(
     problem: Any, method: Method, probs: Array, threshold: Array, max_steps: Any, per_state: bool, key: Array
-) -> EscapeTimes:
-    shape = probs.shape[1:] if per_state else probs.shape[-1:]
+) -> tuple[Array, Array, Array]:
+    def run(state: Any, key: Array) -> tuple[Array, Array, Array]:
+        def trapped(carry: tuple) -> Array:
+            _, step, _, escaped, _ = carry
+            return (step <= max_steps) & ~jnp.all(escaped)
 
-    def trapped(carry: tuple) -> Array:
-        _, step, _, escaped = carry
-        return (step <= max_steps) & ~jnp.all(escaped)
+        def body(carry: tuple) -> tuple:
+            state, step, steps, escaped, flips = carry
+            true, at = evaluate_state(problem, method, state, step)
+            distance = true.state_suboptimality if per_state else true.suboptimality
+            steps = jnp.where(escaped, steps, step)
+            free = jnp.all(escaped, axis=0) if per_state else escaped
+            flips = jnp.where(free, flips, _sign_flips(method, state, flips.shape[-1]))
+            escaped = escaped | (distance < threshold)
+            return advance(method, state, at, step, key), step + 1, steps, escaped, flips
 
-    def body(carry: tuple) -> tuple:
-        state, step, steps, escaped = carry
-        true, at = evaluate_state(problem, method, state, step)
-        distance = true.state_suboptimality if per_state else true.suboptimality
-        now = ~escaped & (distance < threshold)
-        steps = jnp.where(now, step, steps)
-        return advance(method, state, at, step, key), step + 1, steps, escaped | now
+        starts = jax.tree.leaves(state)[0].shape[-1]
+        shape = (*probs.shape[1:-1], starts) if per_state else (starts,)
+        first = (jnp.zeros((), jnp.int64), jnp.zeros(shape, jnp.int64))
+        begin = (state, *first, jnp.zeros(shape, bool), jnp.zeros(starts, jnp.int64))
+        _, _, steps, escaped, flips = jax.lax.while_loop(trapped, body, begin)
+        return steps, ~escaped, flips
 
-    start = (
-        method.init(probs),
-        jnp.zeros((), jnp.int64),
-        jnp.full(shape, max_steps, jnp.int64),
-        jnp.zeros(shape, bool),
-    )
-    state, _, steps, escaped = jax.lax.while_loop(trapped, body, start)
-    return EscapeTimes(steps, ~escaped, _sign_flips(method, state, probs.shape[-1]))  # type: ignore[arg-type]
+    return over_blocks(run, method.init(probs), key)
 
 
-@partial(jax.jit, static_argnames=("method",))
+@partial(jax.jit, static_argnames=("method",), compiler_options=COMPILER_OPTIONS)
 def _trajectory(problem: Any, method: Method, probs: Array, record_at: Array, key: Array) -> tuple:
-    def one_step(step: Array, state: Any) -> Any:
-        _, at = evaluate_state(problem, method, state, step)
-        return advance(method, state, at, step, key)
+    def run(state: Any, key: Array) -> tuple:
+        def one_step(step: Array, state: Any) -> Any:
+            _, at = evaluate_state(problem, method, state, step)
+            return advance(method, state, at, step, key)
 
-    def until(carry: tuple, record: Array) -> tuple:
-        state, step = carry
-        state = jax.lax.fori_loop(step, record, one_step, state)
-        true, _ = evaluate_state(problem, method, state, record)
-        return (state, record), (true.probs, true.suboptimality, _sign_flips(method, state, probs.shape[-1]))
+        def until(carry: tuple, record: Array) -> tuple:
+            state, step = carry
+            state = jax.lax.fori_loop(step, record, one_step, state)
+            true, _ = evaluate_state(problem, method, state, record)
+            flips = _sign_flips(method, state, true.suboptimality.shape[-1])
+            return (state, record), (true.probs, true.suboptimality, flips)
 
-    _, records = jax.lax.scan(until, (method.init(probs), jnp.zeros((), jnp.int64)), record_at)
-    return records
+        return jax.lax.scan(until, (state, jnp.zeros((), jnp.int64)), record_at)[1]
+
+    return over_blocks(run, method.init(probs), key)
 
 
 def _sign_flips(method: Method, state: Any, starts: int) -> Array:
