@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from escapevelocity.errors import UserError
@@ -36,6 +36,7 @@ def policies(seed, shape, starts=200):
 @every_transform
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=416)  # holds a policy so deep in a corner that the squares of its gradient are below 1e-308
 def test_the_inequality_holds_for_bandits_and_its_sides_are_the_formulas(p, seed):
     rewards = np.random.default_rng(seed + 1).random(4)
     probs = policies(seed, (4,))

@@ -21,7 +21,7 @@ from escapevelocity.health.gravity import require_exponent
 from escapevelocity.lab._float64 import in_float64
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.mdp import TabularMDP
-from escapevelocity.lab.methods import require_positive
+from escapevelocity.lab.methods import per_start_norm, require_positive
 from escapevelocity.lab.problems import Bandit, checked_starts
 from escapevelocity.lab.simulate import Trajectory
 
@@ -65,7 +65,8 @@ def lojasiewicz(
         require_exponent(p)
     require_positive(temperature, "temperature")
     best, visitation = _optimum(problem)
-    return _both_sides(problem, policies, jnp.asarray(best), jnp.asarray(visitation), p, temperature)
+    sides = _both_sides(problem, policies, jnp.asarray(best), jnp.asarray(visitation), p, temperature)
+    return Lojasiewicz(*map(np.asarray, sides))
 
 
 def lojasiewicz_along(
@@ -87,18 +88,18 @@ def _both_sides(
     optimal_visitation: Array,
     p: float | int | None,
     temperature: Any,
-) -> Lojasiewicz:
+) -> tuple[Array, Array, Array]:
     at: Evaluation = problem.evaluate(probs)
     slope = probs / temperature if p is None else p * probs ** (1 - 1 / p)
     gradient = at.visitation * slope * at.advantage
-    axes = tuple(range(probs.ndim - 1))
-    norm = jnp.sqrt(jnp.sum(gradient**2, axis=axes))
+    norm = per_start_norm(gradient).reshape(-1)
     steepest = jnp.max(best[..., None] * slope, axis=0, keepdims=True)
     visits = optimal_visitation[None, ..., None] if probs.ndim == 3 else jnp.ones((1, 1), probs.dtype)
     visited = visits > 0
     per_state = jnp.where(visited, steepest * at.visitation / jnp.where(visited, visits, 1), jnp.inf)
     states = probs.shape[1] if probs.ndim == 3 else 1
-    return Lojasiewicz(norm, jnp.min(per_state, axis=axes) / jnp.sqrt(states), at.suboptimality)  # type: ignore[arg-type]
+    coefficient = jnp.min(per_state, axis=tuple(range(probs.ndim - 1))) / jnp.sqrt(states)
+    return norm, coefficient, at.suboptimality
 
 
 def _optimum(problem: Any) -> tuple[np.ndarray, np.ndarray]:
