@@ -4,7 +4,6 @@ With exact gradients the natural and the normalised gradient are the fastest; wi
 commit to a wrong arm for ever (Mei et al. 2021b, arXiv 2110.15572). So measure failures, not only times.
 """
 
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,11 +12,10 @@ import numpy as np
 from jaxtyping import Array
 
 from escapevelocity.errors import require
-from escapevelocity.lab._float64 import in_float64
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method
 from escapevelocity.lab.problems import checked_starts
-from escapevelocity.lab.simulate import advance, evaluate_state, require_count
+from escapevelocity.lab.simulate import evaluate, require_count, trajectory
 
 _Z95 = 1.959963984540054
 
@@ -89,7 +87,6 @@ def sampled(
     return method._replace(name=f"{method.name}, sampled", sample=sample)
 
 
-@in_float64
 def commitment(
     problem: Any,
     method: Method,
@@ -131,9 +128,8 @@ def commitment(
     in_range = isinstance(tolerance, float) and 0 < tolerance < 1
     require(in_range, "tolerance", tolerance, "in (0, 1)")
     one = checked_starts(problem, np.asarray(start, dtype=np.float64)[..., None])
-    probs = jnp.asarray(np.tile(one, (1, runs)))
-    best_prob = np.asarray(_final_best_prob(problem, method, probs, steps, key))
-    wrong = int((best_prob < tolerance).sum())
+    last = trajectory(problem, method, np.tile(one, (1, runs)), [steps], key).probs[0]
+    wrong = int((evaluate(problem, last).best_prob < tolerance).sum())
     return Commitment(wrong, runs, wrong / runs, *wilson_interval(wrong, runs))
 
 
@@ -149,14 +145,3 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = _Z95 / (1 + z2 / trials) * np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
-
-
-@partial(jax.jit, static_argnames=("method",))
-def _final_best_prob(problem: Any, method: Method, probs: Array, steps: Any, key: Array) -> Array:
-    def one_step(step: Array, state: Any) -> Any:
-        _, at = evaluate_state(problem, method, state, step)
-        return advance(method, state, at, step, key)
-
-    state = jax.lax.fori_loop(0, steps, one_step, method.init(probs))
-    true, _ = evaluate_state(problem, method, state, steps)
-    return true.best_prob[0]
