@@ -3,10 +3,23 @@
 Pure functions of arrays (..., N, D): N states, D units, any leading axes (members of a population). Ranks and
 trust are computed in NumPy float64 on the host; neurons and diversity follow the Array API and work on NumPy,
 JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
+
+Beside them the laws of gravity wells: how many updates a policy needs to leave the corner of a wrong action.
 """
 
 from escapevelocity.health._metric import HealthyRange, Metric
 from escapevelocity.health.diversity import FeatureChange, feature_change, policy_variance, value_std
+from escapevelocity.health.gravity import (
+    ESCAPE_ODDS,
+    ESCAPE_PROB,
+    accumulated_gap_needed,
+    escape_time_slope,
+    escort_escape_time,
+    inverse_probability_escape_time,
+    natural_escape_time,
+    normalised_escape_time,
+    softmax_escape_time,
+)
 from escapevelocity.health.measured import Measured, explain, member, merge, undefined_text
 from escapevelocity.health.metrics import METRICS, metric, outside_healthy_range
 from escapevelocity.health.neurons import ACTIVATIONS, dead_neurons, preactivation_norm
@@ -24,26 +37,35 @@ from escapevelocity.health.trust import trust_region
 
 __all__ = [
     "ACTIVATIONS",
+    "ESCAPE_ODDS",
+    "ESCAPE_PROB",
     "METRICS",
     "FeatureChange",
     "HealthyRange",
     "Measured",
     "Metric",
+    "accumulated_gap_needed",
     "dead_neurons",
     "effective_rank",
+    "escape_time_slope",
+    "escort_escape_time",
     "explain",
     "feature_change",
     "feature_rank_lyle",
     "feature_rank_pca",
     "feature_ranks",
+    "inverse_probability_escape_time",
     "member",
     "merge",
     "metric",
+    "natural_escape_time",
+    "normalised_escape_time",
     "numerical_rank",
     "outside_healthy_range",
     "policy_variance",
     "preactivation_norm",
     "singular_values",
+    "softmax_escape_time",
     "srank",
     "stable_rank",
     "trust_region",

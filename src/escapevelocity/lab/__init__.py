@@ -4,6 +4,7 @@ Arrays have the actions on their first axis and independent starts on their last
 """
 
 from escapevelocity.lab.bounds import PREDICTED_METHODS, predicted_escape_time, softmax_lower_bound
+from escapevelocity.lab.damping import DampingCurve, damping_curve, damping_exponent, log_log_slope
 from escapevelocity.lab.escort_gradient import epg
 from escapevelocity.lab.evaluation import Evaluation, Problem
 from escapevelocity.lab.garnet import garnet
@@ -45,14 +46,18 @@ from escapevelocity.lab.simulate import (
     log_spaced,
     trajectory,
 )
+from escapevelocity.lab.toy import PUBLISHED_FEATURE, PUBLISHED_THETA, ToyRun, clipping_toy, random_toys
 
 __all__ = [
     "FOUR_ROOMS",
     "PREDICTED_METHODS",
+    "PUBLISHED_FEATURE",
+    "PUBLISHED_THETA",
     "Bandit",
     "Commitment",
     "Constant",
     "CrossEntropyProblem",
+    "DampingCurve",
     "EscapeTimes",
     "Evaluation",
     "Growing",
@@ -64,13 +69,17 @@ __all__ = [
     "RewardProcess",
     "Rooms",
     "TabularMDP",
+    "ToyRun",
     "Trajectory",
     "VaryingBandit",
     "accumulated_gap_escape_time",
     "alternate",
     "classification",
+    "clipping_toy",
     "commitment",
     "corner_starts",
+    "damping_curve",
+    "damping_exponent",
     "delightful",
     "dense_mdp",
     "entropy_regularised",
@@ -83,6 +92,7 @@ __all__ = [
     "integrated_escape_time",
     "inverse_probability",
     "kl_penalised",
+    "log_log_slope",
     "log_spaced",
     "lojasiewicz",
     "lojasiewicz_along",
@@ -90,6 +100,7 @@ __all__ = [
     "neurd",
     "npg",
     "predicted_escape_time",
+    "random_toys",
     "reward_table",
     "sampled",
     "softmax_lower_bound",
