@@ -137,8 +137,9 @@ def test_curves_are_float64_numpy_whatever_the_process_is_set_to():
         ({"target": -1}, r"target = -1: must be a class in 0, …, 2"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0: must be a finite number above 0"),
         ({"learning_rate": math.inf}, "learning_rate = inf: must be a finite number above 0"),
-        ({"num_steps": 0}, "num_steps = 0: must be an integer of at least 1"),
-        ({"num_points": 0}, "num_points = 0: must be an integer of at least 1"),
+        ({"num_steps": 0}, "num_steps = 0: must be an integer ≥ 1"),
+        ({"num_points": 0}, "num_points = 0: must be an integer ≥ 1"),
+        ({"num_points": True}, "num_points = True: must be an integer ≥ 1"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change, message):

@@ -21,7 +21,7 @@ import numpy as np
 
 from escapevelocity.errors import require
 from escapevelocity.lab._float64 import float64_array, in_float64
-from escapevelocity.lab.simulate import log_spaced
+from escapevelocity.lab.simulate import log_spaced, require_count
 from escapevelocity.policy import CrossEntropy, EscortCrossEntropy
 
 
@@ -78,11 +78,11 @@ def damping_curve(
     require(len(theta) >= 2, "start.shape", theta.shape, "(K,) with K of at least 2")
     is_zero = isinstance(loss, EscortCrossEntropy) and not theta.any()
     require(not is_zero, "start", theta.tolist(), "different from 0 somewhere; the escort transform needs it")
-    require(0 <= target < len(theta), "target", target, f"a class in 0, …, {len(theta) - 1}")
+    require(target in range(len(theta)), "target", target, f"a class in 0, …, {len(theta) - 1}")
     positive = math.isfinite(learning_rate) and learning_rate > 0
     require(positive, "learning_rate", learning_rate, "a finite number above 0")
-    for field, count in (("num_steps", num_steps), ("num_points", num_points)):
-        require(count >= 1, field, count, "an integer of at least 1")
+    require_count(num_steps, "num_steps")
+    require_count(num_points, "num_points")
     steps = log_spaced(num_steps, num_points)
     one_hot = np.eye(len(theta))[target]
     recorded = _descend(loss, jnp.asarray(theta), jnp.asarray(one_hot), learning_rate, np.diff(steps))
