@@ -1,96 +1,155 @@
-"""The lab's speed: bandit starts × steps against vectorised NumPy, scaling with starts, one four-rooms iteration.
+"""How fast the theory lab is: starts × steps against NumPy, scaling with starts, one iteration of the four rooms.
 
-    python -m benchmarks.lab [--steps 2000]
-
-Times are per step and so independent of --steps, but for a fixed start of a few milliseconds. Compilation is left
-out of all times: every program runs once before.
+`python -m benchmarks.lab` runs the full size, 4,096 starts × 100,000 steps, several rounds over, and prints
+tables; `--write` puts them into `benchmarks/README.md`. `--steps` and `--starts` make it smaller.
 """
 
 import argparse
-import statistics
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from escapevelocity.lab import Bandit, corner_starts, four_rooms, spg, trajectory
+from benchmarks import _common as common
+from benchmarks import _lab_peers as peers
+from escapevelocity.lab import four_rooms, trajectory
 
-ACTIONS, RATE = 10, 0.4
-REWARDS = np.linspace(0.2, 0.7, ACTIONS)
-
-
-def numpy_spg(starts: np.ndarray, steps: int) -> np.ndarray:
-    """Softmax policy gradient as one would write it in NumPy, starts first, in place where that is faster."""
-    theta = np.ascontiguousarray(np.log(starts).T)
-    for _ in range(steps):
-        probs = np.exp(theta - theta.max(axis=1, keepdims=True))
-        probs /= probs.sum(axis=1, keepdims=True)
-        probs *= RATE * (REWARDS - (probs @ REWARDS)[:, None])
-        theta += probs
-    probs = np.exp(theta - theta.max(axis=1, keepdims=True))
-    return (probs / probs.sum(axis=1, keepdims=True)).T
+CONTENDERS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "lab": peers.lab,
+    "NumPy, usual": peers.numpy_usual,
+    "NumPy, fastest": peers.numpy_fastest,
+}
+COUNTS = (1, 10, 100, 1_000, 10_000, 100_000)
+AGREEMENT_STEPS = 100
+SCALING_WORK = 40_000_000  # starts × steps: half a second for each number of starts
+ROOMS_STEPS = 500
+TARGETS = {"at least": 3.0, "aim": 5.0}
 
 
-def numpy_spg_batch_last(starts: np.ndarray, steps: int) -> np.ndarray:
-    """The same with starts last and no temporaries: the fastest NumPy that we found."""
-    theta = np.log(starts)
-    probs, rewards = np.empty_like(theta), REWARDS[:, None]
-    for _ in range(steps):
-        np.subtract(theta, theta.max(axis=0), out=probs)
-        np.exp(probs, out=probs)
-        probs /= probs.sum(axis=0)
-        probs *= RATE * (rewards - REWARDS @ probs)
-        theta += probs
-    probs = np.exp(theta - theta.max(axis=0))
-    return probs / probs.sum(axis=0)
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of every round.
+
+    Attributes:
+        contenders: per step, of all starts together.
+        scaling: per start and step.
+        rooms: per iteration.
+        load: the machine's load average before and after.
+    """
+
+    contenders: dict[str, list[float]] = field(default_factory=dict)
+    scaling: dict[int, list[float]] = field(default_factory=dict)
+    rooms: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
 
 
-METHOD = spg(RATE)
-
-
-def lab_spg(starts: np.ndarray, steps: int) -> np.ndarray:
-    """The lab's own loop."""
-    return trajectory(Bandit(REWARDS), METHOD, starts, [steps]).probs[0]
-
-
-def seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    """Median wall time of `call` after one call that is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def starts_of(count: int) -> np.ndarray:
-    """So many starts at one corner, from bad to hopeless."""
-    return corner_starts(ACTIONS, 0, np.geomspace(1e-6, 1e-2, count))
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=2000, help="steps per measurement")
-    steps = parser.parse_args().steps
-    starts = starts_of(4096)
-    results = [run(starts, 100) for run in (lab_spg, numpy_spg, numpy_spg_batch_last)]
-    for other in results[1:]:
-        np.testing.assert_allclose(results[0], other, rtol=1e-9)
-    lab = seconds(lambda: lab_spg(starts, steps)) / steps
-    print(f"4,096 starts × K = {ACTIONS}, float64, µs per step: lab {lab * 1e6:.0f}")
-    for run in (numpy_spg, numpy_spg_batch_last):
-        peer = seconds(lambda run=run: run(starts, steps)) / steps
-        print(f"  {run.__name__}: {peer * 1e6:.0f}, {peer / lab:.1f} × the lab's time")
-    print("starts: ns per (start × step)")
-    for count in (1, 10, 100, 1000, 10_000, 100_000):
-        many, length = starts_of(count), max(20, steps * 100 // max(count, 100))
-        print(f"  {count:7,d}: {seconds(lambda m=many, n=length: lab_spg(m, n)) / length / count * 1e9:.1f}")
+def measure(num_starts: int, steps: int, rounds: int, counts: Sequence[int]) -> Measured:
+    """Time everything in turn, `rounds` times over, so that a slow minute of the machine hits all alike."""
+    starts = peers.starts_of(num_starts)
+    require_agreement(starts)
+    scaling_steps = {count: max(1, min(steps, max(1_000, SCALING_WORK // count))) for count in counts}
+    many = {count: peers.starts_of(count) for count in counts}
     rooms = four_rooms()
-    start = rooms.start_policy[..., None]
-    per_step = seconds(lambda: trajectory(rooms.mdp, METHOD, start, [500])) / 500
-    print(f"four rooms, one exact policy-gradient iteration: {per_step * 1e3:.2f} ms")
+    iterate = partial(trajectory, rooms.mdp, peers.SPG, rooms.start_policy[..., None], [ROOMS_STEPS])
+    for warm_up in (iterate, *(partial(peers.lab, many[count], 1) for count in counts)):
+        warm_up()
+    found = Measured(load=[os.getloadavg()[0]])
+    for _ in range(rounds):
+        for name, run in CONTENDERS.items():
+            found.contenders.setdefault(name, []).append(seconds(partial(run, starts, steps)) / steps)
+        for count, length in scaling_steps.items():
+            wall = seconds(partial(peers.lab, many[count], length))
+            found.scaling.setdefault(count, []).append(wall / (count * length))
+        found.rooms.append(seconds(iterate) / ROOMS_STEPS)
+    found.load.append(os.getloadavg()[0])
+    return found
+
+
+def require_agreement(starts: np.ndarray) -> None:
+    """Raise `AssertionError` unless all contenders compute the same policies; compiles the lab's on the way."""
+    ours = peers.lab(starts, AGREEMENT_STEPS)
+    for run in CONTENDERS.values():
+        np.testing.assert_allclose(run(starts, AGREEMENT_STEPS), ours, rtol=1e-9)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def report(found: Measured, num_starts: int, steps: int) -> str:
+    """The tables; numbers are medians over the rounds, with the lowest and highest in brackets."""
+    lab = found.contenders["lab"]
+    rows = []
+    for name, per_step in found.contenders.items():
+        ratios = [other / ours for other, ours in zip(per_step, lab, strict=True)]
+        rows.append([name, spread(per_step, 1e6, 1), f"{spread(ratios, 1, 2)} ×"])
+    usual = [other / ours for other, ours in zip(found.contenders["NumPy, usual"], lab, strict=True)]
+    per_start = {count: median(costs) for count, costs in found.scaling.items()}
+    flat = [cost for count, cost in per_start.items() if count >= 100]
+    targets = [
+        [
+            f"usual NumPy / lab, {words}",
+            f"≥ {least:g} ×",
+            f"{median(usual):.2f} ×",
+            yes(median(usual) >= least),
+        ]
+        for words, least in TARGETS.items()
+    ]
+    if flat:
+        worst = max(flat) / min(flat)
+        targets.append(
+            ["dearest / cheapest from 100 starts on", "flat: ≤ 2 ×", f"{worst:.2f} ×", yes(worst <= 2)]
+        )
+    rooms = median(found.rooms) * 1e3
+    targets.append(["four rooms, one exact iteration", "< 1 ms", f"{rooms:.2f} ms", yes(rooms < 1)])
+    size = f"{num_starts:,} starts × {steps:,} steps, K = {peers.ACTIONS}, float64"
+    load = " and ".join(f"{load:.1f}" for load in found.load)
+    scaling = [[f"{count:,}", spread(costs, 1e9, 1)] for count, costs in found.scaling.items()]
+    return "\n\n".join(
+        [
+            f"Medians of {len(lab)} interleaved rounds, lowest–highest in brackets; load average before and after: "
+            f"{load}.",
+            f"#### Softmax policy gradient, {size}\n\n"
+            + common.table(["", "µs per step of all starts", "time / lab's"], rows),
+            "#### Cost as starts grow\n\n" + common.table(["starts", "ns per start and step"], scaling),
+            "#### Goals of the lab\n\n" + common.table(["what", "target", "measured", "reached"], targets),
+        ]
+    )
+
+
+def spread(values: Sequence[float], scale: float, digits: int) -> str:
+    """median (lowest–highest), times `scale`."""
+    middle, low, high = (f"{scale * v:,.{digits}f}" for v in (median(values), min(values), max(values)))
+    return f"{middle} ({low}–{high})"
+
+
+def yes(reached: bool) -> str:
+    """The word in the table."""
+    return "yes" if reached else "**no**"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print and, if asked to, write."""
+    parser = argparse.ArgumentParser(description="How fast the theory lab is, against NumPy.")
+    parser.add_argument("--starts", type=common.positive, default=4096)
+    parser.add_argument("--steps", type=common.positive, default=100_000)
+    parser.add_argument("--rounds", type=common.positive, default=3)
+    parser.add_argument("--write", action="store_true", help="put the tables into the README")
+    parser.add_argument("--readme", type=Path, default=common.README, help="the README to write into")
+    arguments = parser.parse_args(argv)
+    found = measure(arguments.starts, arguments.steps, arguments.rounds, COUNTS)
+    text = f"{common.machine_line(common.machine())}\n\n{report(found, arguments.starts, arguments.steps)}"
+    print(text, flush=True)
+    if arguments.write:
+        common.replace_section(arguments.readme, "lab", text)
 
 
 if __name__ == "__main__":
