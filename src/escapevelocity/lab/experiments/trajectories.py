@@ -78,7 +78,7 @@ class Trajectories(Experiment):
     quick: ClassVar[Mapping[str, Any]] = {"max_steps": 20_000, "num_points": 300, "surface_grid": 40}
 
     rewards: tuple[float, float, float] = (1.0, 0.8, 0.1)
-    """r of the three actions, in [0, 1], with a single best one; those of Mei et al. 2020."""
+    """r of the three actions, in [0, 1], with a single best one."""
     learning_rate: float = 0.4
     """η of every method."""
     escort_powers: tuple[float, ...] = (2.0, 4.0)

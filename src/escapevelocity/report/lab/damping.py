@@ -79,5 +79,5 @@ def _caption(experiment: Damping) -> str:
         f"η = {experiment.learning_rate:g}. Solid: measured; dashed: the law of the gradient flow, with its constant; "
         "dashed upright: when the flow of an escort with p < 2 has arrived; after it the parameters jump across 0 at "
         f"every step (jitter). Slopes are fitted over {experiment.num_steps // 10:,} … {experiment.num_steps:,} steps. "
-        "|θ| has a floor, 10⁻¹² of the largest, without a gradient below it: there p = 2 stops."
+        "Below 10⁻¹² of the largest |θ| there is no gradient: p = 2 stops."
     )
