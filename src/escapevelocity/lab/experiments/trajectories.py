@@ -75,7 +75,7 @@ class Trajectories(Experiment):
     question: ClassVar[str] = (
         "Which way do softmax and escort take on the simplex, and where do they stand still?"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"max_steps": 20_000, "num_points": 300, "surface_grid": 40}
+    quick: ClassVar[Mapping[str, Any]] = {"max_steps": 20_000, "surface_grid": 40}
 
     rewards: tuple[float, float, float] = (1.0, 0.8, 0.1)
     """r of the three actions, in [0, 1], with a single best one."""
