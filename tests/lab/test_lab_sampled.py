@@ -185,6 +185,12 @@ def test_the_interval_is_scipys_wilson_interval(successes, trials):
     assert wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+@pytest.mark.parametrize("trials", [1, 37, 300, 4000])
+def test_the_interval_of_none_begins_at_exactly_zero_and_that_of_all_ends_at_one(trials):
+    assert wilson_interval(0, trials)[0] == 0.0
+    assert wilson_interval(trials, trials)[1] == 1.0
+
+
 def test_the_interval_covers_at_nearly_the_stated_rate():
     p, n = 0.3, 200
     covered = sum(
