@@ -137,7 +137,7 @@ STARTS = ("uniform", "wrong")
 """The first policies: 1/K each, or nearly all mass on class 0."""
 
 
-def objectives(escort_powers: Sequence[float], scaled_powers: Sequence[float]) -> list[Objective]:
+def objectives(escort_powers: Sequence[float | int], scaled_powers: Sequence[float | int]) -> list[Objective]:
     """SPG, EPG(p), EPG(p) with the paper's rate, SCE, ECE(p)."""
     require_all(escort_powers, "escort_powers", lambda p: 1 <= p < math.inf, "finite and ≥ 1")
     for i, p in enumerate(scaled_powers):

@@ -43,7 +43,7 @@ class Classify(Experiment):
     quick: ClassVar[Mapping[str, Any]] = {
         "starts": ("wrong",),
         "optimisers": ("SGD",),
-        "escort_powers": (4,),
+        "escort_powers": (4.0,),
         "scaled_powers": (),
         "epochs": 15,
         "selection_seeds": 3,
@@ -60,9 +60,9 @@ class Classify(Experiment):
     """Probability of class 0 at the wrong start; the other classes share the rest."""
     optimisers: tuple[str, ...] = ("SGD", "momentum", "Adam")
     """SGD, momentum (0.9), Adam."""
-    escort_powers: tuple[float, ...] = (2, 4)
+    escort_powers: tuple[float, ...] = (2.0, 4.0)
     """Exponents p ≥ 1 of EPG and ECE."""
-    scaled_powers: tuple[float, ...] = (2,)
+    scaled_powers: tuple[float, ...] = (2.0,)
     """Exponents of EPG with the paper's rate: each example's gradient times ‖θ‖_p²/p²."""
     learning_rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-4, 5))
     """The grid for SGD and momentum, increasing."""
