@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,18 +32,25 @@ ROOMS_STEPS = 500
 TARGETS = {"at least": 3.0, "aim": 5.0}
 
 
+class Seconds(NamedTuple):
+    """How long something took: on the clock, and of all cores together, which other people's work changes little."""
+
+    wall: float
+    cpu: float
+
+
 @dataclass(frozen=True)
 class Measured:
     """Seconds of every round.
 
     Attributes:
         contenders: per step, of all starts together.
-        scaling: per start and step.
-        rooms: per iteration.
+        scaling: CPU time per start and step.
+        rooms: wall time per iteration.
         load: the machine's load average before and after.
     """
 
-    contenders: dict[str, list[float]] = field(default_factory=dict)
+    contenders: dict[str, list[Seconds]] = field(default_factory=dict)
     scaling: dict[int, list[float]] = field(default_factory=dict)
     rooms: list[float] = field(default_factory=list)
     load: list[float] = field(default_factory=list)
@@ -61,11 +69,11 @@ def measure(num_starts: int, steps: int, rounds: int, counts: Sequence[int]) -> 
     found = Measured(load=[os.getloadavg()[0]])
     for _ in range(rounds):
         for name, run in CONTENDERS.items():
-            found.contenders.setdefault(name, []).append(seconds(partial(run, starts, steps)) / steps)
+            found.contenders.setdefault(name, []).append(timed(partial(run, starts, steps), steps))
         for count, length in scaling_steps.items():
-            wall = seconds(partial(peers.lab, many[count], length))
-            found.scaling.setdefault(count, []).append(wall / (count * length))
-        found.rooms.append(seconds(iterate) / ROOMS_STEPS)
+            cost = timed(partial(peers.lab, many[count], length), count * length)
+            found.scaling.setdefault(count, []).append(cost.cpu)
+        found.rooms.append(timed(iterate, ROOMS_STEPS).wall)
     found.load.append(os.getloadavg()[0])
     return found
 
@@ -77,52 +85,59 @@ def require_agreement(starts: np.ndarray) -> None:
         np.testing.assert_allclose(run(starts, AGREEMENT_STEPS), ours, rtol=1e-9)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    begin = time.perf_counter()
+def timed(call: Callable[[], object], parts: int) -> Seconds:
+    """Time of one call, divided by the number of its parts."""
+    wall, cpu = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - begin
+    return Seconds((time.perf_counter() - wall) / parts, (time.process_time() - cpu) / parts)
 
 
 def report(found: Measured, num_starts: int, steps: int) -> str:
     """The tables; numbers are medians over the rounds, with the lowest and highest in brackets."""
-    lab = found.contenders["lab"]
+    rounds = len(found.rooms)
     rows = []
     for name, per_step in found.contenders.items():
-        ratios = [other / ours for other, ours in zip(per_step, lab, strict=True)]
-        rows.append([name, spread(per_step, 1e6, 1), f"{spread(ratios, 1, 2)} ×"])
-    usual = [other / ours for other, ours in zip(found.contenders["NumPy, usual"], lab, strict=True)]
-    per_start = {count: median(costs) for count, costs in found.scaling.items()}
-    flat = [cost for count, cost in per_start.items() if count >= 100]
-    targets = [
-        [
-            f"usual NumPy / lab, {words}",
-            f"≥ {least:g} ×",
-            f"{median(usual):.2f} ×",
-            yes(median(usual) >= least),
-        ]
-        for words, least in TARGETS.items()
-    ]
-    if flat:
-        worst = max(flat) / min(flat)
-        targets.append(
-            ["dearest / cheapest from 100 starts on", "flat: ≤ 2 ×", f"{worst:.2f} ×", yes(worst <= 2)]
-        )
-    rooms = median(found.rooms) * 1e3
-    targets.append(["four rooms, one exact iteration", "< 1 ms", f"{rooms:.2f} ms", yes(rooms < 1)])
+        columns = [[getattr(one, clock) for one in per_step] for clock in Seconds._fields]
+        ratios = [f"{spread(ratios_to_lab(found, name, clock), 1, 2)} ×" for clock in Seconds._fields]
+        rows.append([name, *(spread(column, 1e6, 1) for column in columns), *ratios])
+    header = ["", "wall, µs per step of all starts", "CPU, µs", "wall time / lab's", "CPU time / lab's"]
     size = f"{num_starts:,} starts × {steps:,} steps, K = {peers.ACTIONS}, float64"
     load = " and ".join(f"{load:.1f}" for load in found.load)
     scaling = [[f"{count:,}", spread(costs, 1e9, 1)] for count, costs in found.scaling.items()]
     return "\n\n".join(
         [
-            f"Medians of {len(lab)} interleaved rounds, lowest–highest in brackets; load average before and after: "
-            f"{load}.",
-            f"#### Softmax policy gradient, {size}\n\n"
-            + common.table(["", "µs per step of all starts", "time / lab's"], rows),
-            "#### Cost as starts grow\n\n" + common.table(["starts", "ns per start and step"], scaling),
-            "#### Goals of the lab\n\n" + common.table(["what", "target", "measured", "reached"], targets),
+            f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}, lowest–highest in brackets; load average "
+            f"before and after: {load}.",
+            f"#### Softmax policy gradient, {size}\n\n{common.table(header, rows)}",
+            "#### Cost as starts grow\n\n" + common.table(["starts", "CPU, ns per start and step"], scaling),
+            "#### Goals of the lab\n\n"
+            + common.table(["what", "target", "measured", "reached"], goals(found)),
         ]
     )
+
+
+def goals(found: Measured) -> list[list[str]]:
+    """One row for each target of the issue."""
+    ratio = median(ratios_to_lab(found, "NumPy, usual", "wall"))
+    rows = [
+        [f"usual NumPy / lab, wall time, {words}", f"≥ {least:g} ×", f"{ratio:.2f} ×", yes(ratio >= least)]
+        for words, least in TARGETS.items()
+    ]
+    flat = [median(costs) for count, costs in found.scaling.items() if count >= 100]
+    if flat:
+        worst = max(flat) / min(flat)
+        rows.append(
+            ["dearest / cheapest from 100 starts on", "flat: ≤ 2 ×", f"{worst:.2f} ×", yes(worst <= 2)]
+        )
+    rooms = median(found.rooms) * 1e3
+    rows.append(["four rooms, one exact iteration", "< 1 ms", f"{rooms:.2f} ms", yes(rooms < 1)])
+    return rows
+
+
+def ratios_to_lab(found: Measured, name: str, clock: str) -> list[float]:
+    """A contender's time as a multiple of the lab's in the same round."""
+    pairs = zip(found.contenders[name], found.contenders["lab"], strict=True)
+    return [getattr(other, clock) / getattr(ours, clock) for other, ours in pairs]
 
 
 def spread(values: Sequence[float], scale: float, digits: int) -> str:

@@ -1,8 +1,10 @@
 """The lab's benchmark: its contenders compute the same thing, and its tables say what was measured."""
 
+import time
+
 import numpy as np
 import pytest
-from benchmarks.lab import Measured
+from benchmarks.lab import Measured, Seconds
 
 from benchmarks import _common as common
 from benchmarks import _lab_peers as peers
@@ -49,28 +51,37 @@ def test_contenders_take_turns_with_the_sizes_asked_for(monkeypatch):
 
 def test_the_report_takes_ratios_within_rounds_and_judges_by_the_usual_numpy():
     found = Measured(
-        # 4, 6 and 5 × the lab; the ratio of the medians would be 400/100 = 4.
+        # On the clock 4, 6 and 5 × the lab; the ratio of the medians would be 400/100 = 4.
         contenders={
-            "lab": [100e-6, 50e-6, 200e-6],
-            "NumPy, usual": [400e-6, 300e-6, 1000e-6],
-            "NumPy, fastest": [200e-6, 100e-6, 400e-6],
+            "lab": [Seconds(100e-6, 10e-6), Seconds(50e-6, 10e-6), Seconds(200e-6, 20e-6)],
+            "NumPy, usual": [Seconds(400e-6, 70e-6), Seconds(300e-6, 80e-6), Seconds(1000e-6, 180e-6)],
+            "NumPy, fastest": [Seconds(200e-6, 20e-6), Seconds(100e-6, 20e-6), Seconds(400e-6, 40e-6)],
         },
         scaling={1: [300e-9] * 3, 100: [10e-9] * 3, 1000: [21e-9] * 3},
         rooms=[2e-4, 1e-4, 3e-4],
-        load=[0.5, 1.25],
+        load=[0.5, 1.3],
     )
     lines = lab.report(found, 4096, 100_000).splitlines()
-    assert lines[0].endswith(
-        "3 interleaved rounds, lowest–highest in brackets; load average before and after: 0.5 and 1.2."
+    assert lines[0] == (
+        "Medians of 3 interleaved rounds, lowest–highest in brackets; load average before and after: 0.5 and 1.3."
     )
     assert "#### Softmax policy gradient, 4,096 starts × 100,000 steps, K = 10, float64" in lines
-    assert "| NumPy, usual | 400.0 (300.0–1,000.0) | 5.00 (4.00–6.00) × |" in lines
-    assert "| NumPy, fastest | 200.0 (100.0–400.0) | 2.00 (2.00–2.00) × |" in lines
+    usual = next(line for line in lines if line.startswith("| NumPy, usual |"))
+    cells = ["400.0 (300.0–1,000.0)", "80.0 (70.0–180.0)", "5.00 (4.00–6.00) ×", "8.00 (7.00–9.00) ×"]
+    assert usual == f"| NumPy, usual | {' | '.join(cells)} |"
+    assert any(line.endswith("| 2.00 (2.00–2.00) × | 2.00 (2.00–2.00) × |") for line in lines)
     assert "| 1,000 | 21.0 (21.0–21.0) |" in lines
-    assert "| usual NumPy / lab, at least | ≥ 3 × | 5.00 × | yes |" in lines
-    assert "| usual NumPy / lab, aim | ≥ 5 × | 5.00 × | yes |" in lines
+    assert "| usual NumPy / lab, wall time, at least | ≥ 3 × | 5.00 × | yes |" in lines
+    assert "| usual NumPy / lab, wall time, aim | ≥ 5 × | 5.00 × | yes |" in lines
     assert "| dearest / cheapest from 100 starts on | flat: ≤ 2 × | 2.10 × | **no** |" in lines
     assert "| four rooms, one exact iteration | < 1 ms | 0.20 ms | yes |" in lines
+
+
+def test_a_call_is_timed_on_the_clock_and_by_the_work_of_the_processor():
+    # Sleeping takes time on the clock and none of the processor's.
+    asleep = lab.timed(lambda: time.sleep(0.2), 2)
+    assert asleep.wall >= 0.1
+    assert asleep.cpu < asleep.wall
 
 
 def test_a_tiny_run_prints_its_tables_and_writes_them_only_when_asked(tmp_path, capsys, monkeypatch):
