@@ -154,4 +154,4 @@ def test_settings_out_of_range_are_refused_before_anything_is_computed(changed, 
 
 def test_characters_need_omniglots_files(tmp_path):
     with pytest.raises(UserError, match=f"data_dir = '{tmp_path}': must be a folder with Omniglot"):
-        ManyClasses(data_dir=tmp_path).run(track=never)
+        ManyClasses(data_dir=str(tmp_path)).run(track=never)

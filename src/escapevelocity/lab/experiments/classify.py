@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from escapevelocity.lab.experiments._contest import (
@@ -52,7 +51,7 @@ class Classify(Experiment):
 
     data: str = "digits"
     """digits (bundled), mnist or omniglot (files needed)."""
-    data_dir: Path | None = None
+    data_dir: str | None = None
     """Folder with the files of mnist or omniglot; by default what EV_DATA_DIR says."""
     starts: tuple[str, ...] = ("uniform", "wrong")
     """First policies on every image: uniform, or wrong, with nearly all mass on class 0."""

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,7 +64,7 @@ class ManyClasses(Experiment):
     max_steps: int = 1000
     """Updates of a random bandit; runs that have not got rid of 90 % of their sub-optimality by then count as ten
     times as long when the rate is chosen."""
-    data_dir: Path | None = None
+    data_dir: str | None = None
     """Folder with Omniglot's zip files; by default this part is skipped."""
     optimisers: tuple[str, ...] = ("SGD", "Adam")
     """Optimisers of the characters' classifiers."""
@@ -73,7 +72,7 @@ class ManyClasses(Experiment):
     """Exponents p of the classifiers' EPG and ECE."""
     class_rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-2, 6))
     """The classifiers' grid for SGD and momentum, increasing."""
-    adam_rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-7, 0))
+    adam_rates: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-8, 1))
     """The classifiers' grid for Adam, increasing."""
     epochs: int = 30
     """Passes over the characters."""
