@@ -7,7 +7,7 @@ from matplotlib.ticker import NullFormatter, PercentFormatter, ScalarFormatter
 
 from escapevelocity.lab.experiments.experiment import Columns, Findings
 from escapevelocity.lab.experiments.uniform_starts import UniformStarts
-from escapevelocity.report.lab.canvas import color, distinct, new_figure, panels, select
+from escapevelocity.report.lab.canvas import color, distinct, legend_beside, new_figure, panels, select
 
 
 def draw(experiment: UniformStarts, findings: Findings) -> dict[str, Figure]:
@@ -29,7 +29,7 @@ def _solved(experiment: UniformStarts, runs: Columns) -> Figure:
         f"uniform in [0, 1], and starts from the uniform policy. Curves that end below 100 %: the others were given up "
         f"after {experiment.horizon:g}/η updates."
     )
-    figure = new_figure(2.7 * len(sizes) + 0.4, 2.2 * len(situations) + 0.3, caption)
+    figure = new_figure(2.6 * len(sizes) + 1.3, 2.2 * len(situations) + 0.3, caption)
     grid = panels(figure, len(situations), len(sizes), sharey=True, sharex="row")
     for i, (gradients, rate) in enumerate(situations):
         for j, size in enumerate(sizes):
@@ -44,7 +44,7 @@ def _solved(experiment: UniformStarts, runs: Columns) -> Figure:
                 axes.set_xlabel("updates")
             if j == 0:
                 axes.set_ylabel("runs solved")
-    grid[0].legend(loc="upper left", frameon=False)
+    legend_beside(grid[len(sizes) - 1])
     return figure
 
 
@@ -65,7 +65,7 @@ def _trapped(experiment: UniformStarts, data: Columns) -> Figure:
         "Share of runs in which one wrong action held more than 0.9 of the policy for more than half of the updates "
         f"until the run was solved, or given up after {experiment.horizon:g}/η updates. Bars: 95 % Wilson intervals."
     )
-    figure = new_figure(3.4 * len(situations) + 0.4, 2.7, caption)
+    figure = new_figure(3.0 * len(situations) + 1.3, 2.7, caption)
     grid = panels(figure, 1, len(situations), sharey=True)
     for axes, (gradients, rate) in zip(grid, situations, strict=True):
         for index, method in enumerate(experiment.methods):
@@ -84,5 +84,5 @@ def _trapped(experiment: UniformStarts, data: Columns) -> Figure:
         axes.set_title(f"{gradients}, η = {rate:g}")
         axes.set_xlabel("number of actions K")
     grid[0].set_ylabel("runs trapped")
-    grid[0].legend(loc="upper left", frameon=False)
+    legend_beside(grid[-1])
     return figure
