@@ -105,6 +105,14 @@ def test_a_mistake_is_told_in_one_line(refused, arguments, complaint):
     assert re.search(complaint, refused("lab", *arguments))
 
 
+def test_an_answer_keeps_its_brackets(ev, monkeypatch):
+    from escapevelocity.lab.experiments.escape import Escape
+
+    monkeypatch.setattr(Escape, "_answers", lambda self, rows: ["1.1 [none, 3.0] and [bold]so[/bold]"])
+    answer = ev("lab", "escape", *SMALL)
+    assert "\n1.1 [none, 3.0] and [bold]so[/bold]\n" in answer.out
+
+
 def test_all_runs_every_experiment_with_the_same_output_options(ev, monkeypatch):
     from escapevelocity.cli import lab
 

@@ -105,6 +105,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(name: str, arguments: list[str]) -> None:
     experiment, output = _parse(name, _experiment(name), arguments)
+    from rich.text import Text
+
     from escapevelocity.cli._console import console
     from escapevelocity.report.lab.page import require_writable, write
     from escapevelocity.report.lab.progress import track
@@ -116,7 +118,7 @@ def _run(name: str, arguments: list[str]) -> None:
     screen = console()
     screen.print(table(findings.summary, experiment.question))
     for answer in findings.answers:
-        screen.print(answer, highlight=False, soft_wrap=True)
+        screen.print(Text(answer), soft_wrap=True)
     for path in write(name, experiment, findings, draw, output.out, ["ev", "lab", name, *arguments]):
         print(path)
 
