@@ -71,7 +71,6 @@ def _caption(experiment: Classify, data: str) -> str:
     )
     return (
         f"{data} {units[0].upper()}{units[1:]}, minibatches of {experiment.batch_size}; mean (of losses geometric) "
-        f"and 95 % t-interval over "
-        f"{experiment.report_seeds} seeds, each method at the best learning rate of the grid for "
+        f"and 95\u00a0% t-interval over {experiment.report_seeds} seeds, each method at the best learning rate of the grid for "
         f"{experiment.selection_seeds} other seeds.{wrong} Scaled: each gradient times ‖θ‖_p²/p²."
     )

@@ -80,8 +80,8 @@ def _caption(experiment: ManyClasses) -> str:
         f"Above: rewards (b + Δ, b, …, b), b = {experiment.base_reward:g}, Δ = {experiment.gap:g}, η = "
         f"{experiment.learning_rate:g}, exact gradients; marks: measured, dashed: the gradient flow's law. From "
         f"uniform, until π(a*) > 1/2. Below: rewards uniform in [0, 1], starts uniform on the simplex; the η that is "
-        f"best for half of {experiment.bandits} bandits per K, and with it the other half's updates until 90 % of the "
-        f"sub-optimality is gone for good (geometric mean, 95 % t-interval). Open marks: best η at the grid's edge."
+        f"best for half of {experiment.bandits} bandits per K, and with it the other half's updates until 90\u00a0% of "
+        "the sub-optimality is gone for good (geometric mean, 95\u00a0% t-interval). Open marks: best η at the edge."
     )
 
 
@@ -90,7 +90,7 @@ def _characters_caption(experiment: ManyClasses) -> str:
         f"one hidden layer of {experiment.hidden} ReLU units" if experiment.hidden else "linear classifiers"
     )
     return (
-        f"Omniglot's characters as classes, {units}; mean (of losses geometric) and 95 % t-interval over "
+        f"Omniglot's characters as classes, {units}; mean (of losses geometric) and 95\u00a0% t-interval over "
         f"{experiment.report_seeds} seeds, each method at the best learning rate for {experiment.selection_seeds} "
         "others."
     )
