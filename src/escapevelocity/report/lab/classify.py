@@ -69,8 +69,9 @@ def _caption(experiment: Classify, data: str) -> str:
         if "wrong" in experiment.starts
         else ""
     )
+    scaled = " Scaled: each gradient times ‖θ‖_p²/p²." if experiment.scaled_powers else ""
     return (
         f"{data} {units[0].upper()}{units[1:]}, minibatches of {experiment.batch_size}; mean (of losses geometric) "
-        f"and 95\u00a0% t-interval over {experiment.report_seeds} seeds, each method at the best learning rate of the grid for "
-        f"{experiment.selection_seeds} other seeds.{wrong} Scaled: each gradient times ‖θ‖_p²/p²."
+        f"and 95\u00a0% t-interval over {experiment.report_seeds} seeds, each method at the learning rate of the grid "
+        f"that is best for {experiment.selection_seeds} other seeds.{wrong}{scaled}"
     )
