@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from escapevelocity.errors import UserError
 from escapevelocity.lab import Bandit
 from escapevelocity.lab.experiments._p_study_parts import SOFTMAX, random_bandits, sampled_rows
-from escapevelocity.lab.experiments._which_p import Situation, all_round, largest_stable_rate
+from escapevelocity.lab.experiments._which_p import Situation, all_round, largest_stable_rate, stable_rates
 from escapevelocity.lab.experiments.p_study import PStudy
 
 EXPERIMENT = PStudy(
@@ -111,6 +111,7 @@ def test_corner_times_are_the_reference_numbers_and_large_p_follows_the_flow_to_
     # "softmax within 5 %" is what the answer says of p = 4096.
     ratio = picked(data, p=4096.0)["steps"] / picked(data, p=SOFTMAX)["steps"]
     np.testing.assert_allclose(ratio, 1, atol=0.01)
+    assert "EPG(p) tends to softmax" in findings.answers[1]
     assert "within 5 % from p = 4096" in findings.answers[1]
 
 
@@ -161,6 +162,8 @@ def test_a_situation_names_the_best_and_what_cannot_be_told_from_it():
     assert (times.best, times.equals(), times.as_good()) == (2.0, [1.0, 2.0], "1 … 2")
     rates = Situation("b", "stable η", exactly(p1=0.1, p2=3.0, p4=1.0, pinf=3.0), larger_is_better=True)
     assert (rates.best, rates.as_good()) == (2.0, "2, softmax")
+    flips = Situation("d", "flips per step", exactly(p1=0.0, p2=0.0, p3=1.0, p4=0.0, pinf=0.0))
+    assert flips.as_good() == "1 … 2, 4 … softmax"
     assert Situation("c", "steps", exactly(p1=1.0, p2=2.0)).as_good() == "–"
     assert times.number(2.0) == 4
     assert math.isnan(times.number(3.0))
@@ -176,6 +179,9 @@ def test_the_largest_stable_rate_is_the_last_at_which_95_percent_settle():
     assert largest_stable_rate(rows[:3], 2.0, "uniform")["at_edge"]
     none = largest_stable_rate([rows[0], rows[3]], 2.0, "uniform")
     assert (none["rate"], none["settled"]) == (0.0, 0.9)
+    edge = largest_stable_rate(rows[:3], 2.0, "uniform")
+    sentence = stable_rates([edge, none | {"p": SOFTMAX}, found | {"start": "anywhere"}], "uniform")
+    assert "2: 10, the largest tried (99% [0%, 100%]); softmax: none (at best 90% [0%, 100%])." in sentence
 
 
 def test_the_advice_for_all_situations_is_the_p_never_far_from_the_best_among_the_quiet_and_safe():

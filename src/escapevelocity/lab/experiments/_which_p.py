@@ -46,14 +46,18 @@ class Situation(NamedTuple):
         return int(value) if value.is_integer() else value
 
     def as_good(self) -> str:
-        """Exponents as good as the best, as a range where they are neighbours."""
-        tried, equal = sorted(self.values), sorted(self.equals())
-        if equal == [self.best]:
+        """Exponents as good as the best, neighbours as a range."""
+        equal = set(self.equals())
+        if equal == {self.best}:
             return "–"
-        first, last = tried.index(equal[0]), tried.index(equal[-1])
-        if tried[first : last + 1] == equal:
-            return f"{name_of(equal[0])} … {name_of(equal[-1])}"
-        return ", ".join(map(name_of, equal))
+        runs: list[list[float]] = [[]]
+        for p in sorted(self.values):
+            if p in equal:
+                runs[-1].append(p)
+            elif runs[-1]:
+                runs.append([])
+        ends = ((run[0], run[-1]) for run in runs if run)
+        return ", ".join(name_of(a) if a == b else f"{name_of(a)} … {name_of(b)}" for a, b in ends)
 
     def rows(self) -> list[Row]:
         """In long form."""
@@ -114,6 +118,21 @@ def largest_stable_rate(by_rate: Iterable[Row], p: float, start: str) -> Row:
         shown = {"rate": best["rate"], "at_edge": best["rate"] == max(row["rate"] for row in rows)}
     shares = {name: best[name] for name in ("settled", "settled_low", "settled_high")}
     return {"p": p, "start": start} | shown | shares
+
+
+def stable_rates(stable: Sequence[Row], start: str) -> str:
+    """The largest stable η of every p from one kind of start, with the share that settled and its interval."""
+    parts = []
+    for row in stable:
+        if row["start"] == start:
+            share = f"{row['settled']:.0%} [{row['settled_low']:.0%}, {row['settled_high']:.0%}]"
+            edge = ", the largest tried" if row["at_edge"] else ""
+            found = f"{row['rate']:g}{edge} ({share})" if row["rate"] else f"none (at best {share})"
+            parts.append(f"{name_of(row['p'])}: {found}")
+    return (
+        f"Largest η of the grid at which at least {STABLE_SHARE:.0%} of the runs settle, start {start}, by p: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def all_round(found: Sequence[Situation]) -> str:

@@ -206,8 +206,8 @@ class Optimisers(Experiment):
             f"the worst is {worst['method']} with {worst['optimiser']} from {worst['start']}: "
             f"{worst['settled']:.0%} [{worst['settled_low']:.0%}, {worst['settled_high']:.0%}]. "
             f"In {len(edges)} cases the best rate is at the grid's edge (↑, ↓), so that a better one may exist.",
-            "Gradients are exact here: large steps cost nothing that sampling noise would make them cost "
-            "(`ev lab adaptive-rates`, `ev lab p-study`).",
+            "Gradients are exact here. What large steps cost with sampled actions: `ev lab adaptive-rates` and "
+            "`ev lab p-study`.",
         ]
 
     def _verdicts(self, ratios: Sequence[Row], rates: str, words: str) -> str:

@@ -24,6 +24,7 @@ from escapevelocity.lab.experiments._which_p import (
     largest_stable_rate,
     name_of,
     situations,
+    stable_rates,
 )
 from escapevelocity.lab.experiments.experiment import (
     Experiment,
@@ -120,8 +121,9 @@ class PStudy(Experiment):
         answers = [
             all_round(found),
             *self._limit_answers(corners, limit, plain),
-            "At the same η exact gradients let small p leave fastest; what they pay is in the rows on steadiness and "
-            "sampled actions. Rows marked 'own best η' choose η on one half of the bandits and count on the other.",
+            *(stable_rates(stable, kind) for kind in starts),
+            "Rows marked 'own best η' choose η on one half of the bandits and count on the other. 'As good' are "
+            "exponents whose 95 % intervals overlap the best one's.",
         ]
         return Findings({name: stack_rows(rows) for name, rows in tables.items()}, _summary(found), answers)
 
@@ -165,14 +167,15 @@ class PStudy(Experiment):
                 f"π₁ = {best_prob:g}: {largest['steps'] / softmax[best_prob]:.3f} at p = {largest['p']:g}, "
                 f"within 5 % {reached} (2 ln 1/π₁ = {2 * math.log(1 / best_prob):.1f})"
             )
-        one = plain[0]
-        plain_share = one["steps"] / softmax[one["best_prob"]]
+        one, last = plain[0], max(self.limit_powers)
+        ratios = [row["steps"] / softmax[row["best_prob"]] for row in limit if row["p"] == last]
+        arrives = all(abs(ratio - 1) <= 0.05 for ratio in ratios)
         return [
-            "p → ∞ tends to softmax with the same η when the rate of EPG(p) is η‖θ‖²/p². Its escape time over "
-            f"softmax's: {'; '.join(parts)}. The well looks like softmax's only for p well above 2 ln(1/π₁), where "
-            "π₁^(1−2/p) is no longer much larger than π₁.",
-            f"With a constant rate η/p² instead, p = {one['p']:g} from π₁ = {one['best_prob']:g} takes "
-            f"{plain_share:.3f} of softmax's time: ‖θ‖ hardly grows there, so the factor 1/p² is what matters.",
+            f"With the rate η‖θ‖²/p² EPG(p) {'tends' if arrives else 'has not yet come'} to softmax at the same η as "
+            f"p → ∞. Its escape time over softmax's: {'; '.join(parts)}. By the flow, d ln(π₁/π_c)/dt = "
+            "ηΔ(π₁^(1−2/p) + π₁): softmax's well returns for p well above 2 ln(1/π₁), where both terms are alike.",
+            f"With a constant rate η/p² p = {one['p']:g} takes {one['steps'] / softmax[one['best_prob']]:.3f} of "
+            f"softmax's time from π₁ = {one['best_prob']:g}.",
         ]
 
 

@@ -238,8 +238,8 @@ class FourRooms(Experiment):
             f"The start is worth V(μ) = {best - gap:.4f}, the optimum {best:.4f}. "
             f"Iterations until nine tenths of the gap are closed, each at its own best rate: {times}.{edge}",
             *self._at_the_same_rate(curves),
-            "Gradients are exact and the grid contains rates at which an update nearly replaces the policy: for NPG "
-            "that is policy iteration. With sampled actions such steps fail (`ev lab adaptive-rates`).",
+            "Gradients are exact, and the grid contains rates at which an update nearly replaces the policy: for NPG "
+            "that is policy iteration. What such steps cost with sampled actions: `ev lab adaptive-rates`.",
         ]
 
     def _at_the_same_rate(self, curves: Sequence[Row]) -> list[str]:
