@@ -97,9 +97,8 @@ def _maps(experiment: FourRooms, data: Columns) -> Figure:
     )
     axes = panels(figure, len(methods), len(steps) + 1)
     values = np.asarray(data["value"])
-    scale = Normalize(
-        float(values[values > 1e-9].min()), float(values.max())
-    )  # ends, worth 0, are covered by letters
+    low, high = float(values[values > 1e-9].min()), float(values.max())  # the ends are worth 0
+    scale = Normalize(low - 0.4 * (high - low), high)  # no colour so dark that the arrows vanish in it
     optimum = select(data, method="optimum")
     image = None
     for i, method in enumerate(methods):
@@ -154,6 +153,8 @@ def _draw_map(axes: Axes, rows: dict[str, np.ndarray], name: str, scale: Normali
     lines = FOUR_ROOMS.splitlines()
     grid = np.full((len(lines), len(lines[0])), np.nan)
     grid[rows["row"].astype(int), rows["column"].astype(int)] = rows[name]
+    for end in (_GOAL, *_SUBGOALS):
+        grid[end] = np.nan
     walls = np.array([[1.0 if mark == "#" else np.nan for mark in line] for line in lines])
     image = axes.imshow(grid, cmap="viridis", norm=scale)
     axes.imshow(walls, cmap="gray", vmin=0.7, vmax=2)
