@@ -106,14 +106,6 @@ def test_the_summary_and_the_answers_repeat_the_tables(findings):
     assert f"NPG {int(rows['solved_at'][0])} (η" in findings.answers[0]
 
 
-def test_a_method_alone_gives_the_same_tables_again(findings):
-    alone = FourRooms(methods=("NPG",), **SETTINGS).run()
-    for part, columns in alone.tables.items():
-        before = picked(findings.tables[part], method="NPG")
-        for name, column in picked(columns, method="NPG").items():
-            np.testing.assert_array_equal(column, before[name])
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
