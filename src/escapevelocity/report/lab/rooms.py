@@ -136,7 +136,7 @@ def _cells(experiment: FourRooms, data: Columns) -> Figure:
         shown["escaped_at"] = np.maximum(shown["escaped_at"], 1)
         image = _draw_map(cell, shown, "escaped_at", scale)
         for row, column in zip(rows["row"][never], rows["column"][never], strict=True):
-            cell.add_patch(_hatched(column, row))
+            cell.add_patch(_hatched(int(column), int(row)))
         cell.set_title(f"{method}, η = {rows['rate'][0]:g}")
     if image is not None:
         figure.colorbar(image, ax=axes, label="iterations", aspect=15)
