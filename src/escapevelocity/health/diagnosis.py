@@ -75,6 +75,11 @@ class RunDiagnosis:
     members: tuple[Diagnosis, ...]
 
     @property
+    def remedies(self) -> tuple[str, ...]:
+        """Names of what to try."""
+        return next(member.remedies for member in self.members if member.verdict is self.verdict)
+
+    @property
     def confidence_word(self) -> str:
         """low, medium or high."""
         return confidence_word(self.confidence)
@@ -135,7 +140,7 @@ def diagnose(
         onsets=tuple(onsets),
         evidence=evidence(onsets, judgement, escape),
         refuted_by=cause.refuted_by if cause else _REFUTED_BY.get(judgement.verdict, ()),
-        remedies=cause.remedies if cause else (),
+        remedies=cause.remedies if cause else _REMEDIES.get(judgement.verdict, ()),
         not_measured=unmeasured(rows, measured, context),
         steps=watch.last_step(seed),
         batches=len(rows),
@@ -170,6 +175,8 @@ _REFUTED_BY = {
     Verdict.HEALTHY: ("a loss of capacity, where that was not measured", "a later fall of the return"),
     Verdict.LEARNING: ("a loss of capacity, where that was not measured", "a later fall of the return"),
 }
+
+_REMEDIES = {Verdict.NOT_MEASURED: ("measure-health",)}
 
 _USED = (*COLUMNS, "env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate")
 

@@ -29,7 +29,7 @@ class Sign(StrEnum):
 class Instrument(StrEnum):
     """What measures: signs of one instrument are not independent of each other and count once."""
 
-    NUMBERS = "numbers"
+    NUMBERS = "finite numbers"
     KL = "KL and clipping"
     RATIOS = "ratios"
     NORM = "pre-activation norm"
