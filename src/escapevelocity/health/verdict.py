@@ -128,6 +128,9 @@ CAUSES: dict[Verdict, Cause] = {
 }
 """In the order in which they are tried: the first whose pattern is there is the verdict."""
 
+MEDIUM, HIGH = 0.4, 0.7
+"""Confidence from which it is called so: one instrument that nothing contradicts, three of them."""
+
 _HEALTHY_NEEDS = (
     Instrument.NUMBERS,
     Instrument.FEATURES,
@@ -212,4 +215,4 @@ def confidence_word(confidence: float) -> str:
         >>> confidence_word(0.5)
         'medium'
     """
-    return "low" if confidence < 0.4 else "medium" if confidence < 0.7 else "high"
+    return "low" if confidence < MEDIUM else "medium" if confidence < HIGH else "high"
