@@ -22,9 +22,9 @@ COMMANDS = {
     "resume": Command("resume", "go on with an interrupted, killed or failed run"),
     "list": Command("list_runs", "list runs with their state, progress and last return"),
     "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),
-    "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
     "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
     "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
+    "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 

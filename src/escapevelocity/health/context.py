@@ -28,16 +28,16 @@ class Context:
     """
 
     width: int | None = None
-    clip_epsilon: float = 0.2
+    clip_epsilon: float | int = 0.2
     continuous: bool | None = None
     action_size: int | None = None
     total_steps: int | None = None
     epochs: int | None = None
-    learning_rate: float | None = None
+    learning_rate: float | int | None = None
     activation: str | None = None
     tabular: bool = False
     update_rule: UpdateRule = "softmax"
-    escort_p: float | None = None
+    escort_p: float | int | None = None
 
     def __post_init__(self) -> None:
         for name in ("width", "action_size", "total_steps", "epochs"):

@@ -32,8 +32,8 @@ def _end_of_range(column: str, end: str) -> tuple[float, str, str]:
     return float(getattr(line.healthy, end)), line.unit, f"healthy range of {column}, docs/metrics.md"
 
 
-def _ours(value: float, unit: str, reason: str = "") -> tuple[float, str, str]:
-    return value, unit, f"{PROVISIONAL}; {reason}" if reason else PROVISIONAL
+def _ours(value: float | int, unit: str, reason: str = "") -> tuple[float, str, str]:
+    return float(value), unit, f"{PROVISIONAL}; {reason}" if reason else PROVISIONAL
 
 
 _RANK = "health/actor/feature_rank_pca"
@@ -132,7 +132,7 @@ class Thresholds:
     rising_share: Threshold = Threshold(*_ours(0.2, "share of the run so far"))
     """The return still rises if its last improvement is no older."""
 
-    def with_values(self, values: Mapping[str, float], source: str) -> "Thresholds":
+    def with_values(self, values: Mapping[str, float | int], source: str) -> "Thresholds":
         """Replace thresholds by what a study has found; the others stay.
 
         Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ from escapevelocity.runs import Run
 _WELL = (Verdict.HEALTHY, Verdict.LEARNING, Verdict.NOT_MEASURED)
 
 
-def run_context(spec: Any, total_steps: int | None = None) -> Context:
+def run_context(spec: Any, total_steps: int | None = None, action_size: int | None = None) -> Context:
     """Give the settings that change what a run's numbers mean.
 
     Args:
         spec: any job's spec, as its dataclass or as JSON values.
         total_steps: environment steps of the whole run.
+        action_size: number of actions, or of action dimensions.
     """
     head = find_setting(spec, "network", "head")
     epsilon = find_setting(spec, "objective", "clip_epsilon")
@@ -29,7 +29,7 @@ def run_context(spec: Any, total_steps: int | None = None) -> Context:
         width=layer_width(spec),
         clip_epsilon=Context.clip_epsilon if epsilon is None else epsilon,
         continuous=None if head is None else head != "softmax",
-        action_size=_action_size(spec),
+        action_size=action_size,
         total_steps=total_steps or None,
         epochs=find_setting(spec, "optimizer", "epochs"),
         learning_rate=find_setting(spec, "optimizer", "learning_rate"),
@@ -51,7 +51,7 @@ def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:
     if records.num_rows == 0 or "env_steps" not in records.column_names:
         raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
     columns = records.to_pydict()
-    context = run_context(run.spec, run.status.steps_total)
+    context = run_context(run.spec, run.status.steps_total, _action_size(run))
     return combine([diagnose(columns, context, seed) for seed in seeds or seeds_of(columns)])
 
 
@@ -118,17 +118,19 @@ def _sure(found: Diagnosis | RunDiagnosis) -> str:
     return f", confidence {found.confidence_word} ({found.confidence:.2f})"
 
 
-def _action_size(spec: Any) -> int | None:
-    """Number of actions or of their dimensions; None where the task is unknown here."""
-    task = find_setting(spec, "task")
-    # Gymnasium imports MODULE for a task named MODULE:id, and a file must not decide what is imported.
-    module, colon, _ = str(task or "").partition(":")
-    if not task or (colon and module not in sys.modules):
-        return None
-    from escapevelocity.envs import DiscreteActions, describe_task
+def _action_size(run: Run) -> int | None:
+    """Number of actions or of their dimensions, read off the actor's last layer; None where there is none to read.
 
+    Asking the task instead would import its environments.
+    """
+    checkpoints = run.checkpoints()
     try:
-        actions = describe_task(task, find_setting(spec, "environment", "backend") or "auto").actions
-    except UserError:
+        arrays = run.arrays(checkpoints[-1].number) if checkpoints else {}
+    except UserError:  # Damaged: `ev resume` says so.
         return None
-    return actions.size if isinstance(actions, DiscreteActions) else len(actions.low)
+    biases = {name: array for name, array in arrays.items() if ".agent.actor.mlp.biases[" in name}
+    if not biases:
+        return None
+    outputs = biases[max(biases, key=lambda name: int(name[name.rindex("[") + 1 : -1]))].shape[-1]
+    with_std = find_setting(run.spec, "network", "head") in ("tanh_normal", "normal")
+    return outputs // 2 if with_std else outputs

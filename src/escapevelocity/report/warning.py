@@ -45,7 +45,8 @@ class EarlyWarning(Observer):
 
     def on_start(self, info: RunInfo) -> None:
         """Learn the run's settings, and from a run that goes on what it was like before."""
-        self._watch = Watch(self._thresholds, run_context(info.spec, info.steps_total))
+        context = run_context(info.spec, info.steps_total, _action_size(info.spec))
+        self._watch = Watch(self._thresholds, context)
         self._signs = dict.fromkeys(find_setting(info.spec, "seeds") or (), frozenset())
         self._ended = {}
         if info.segments_done == 0:
@@ -107,3 +108,14 @@ class EarlyWarning(Observer):
 
 def _those(ended: Mapping[int, str], kind: str) -> str:
     return " ".join(str(seed) for seed in sorted(ended) if ended[seed] == kind)
+
+
+def _action_size(spec: Any) -> int | None:
+    """Number of actions or of their dimensions of a run that is about to train, whose environments are there."""
+    from escapevelocity.envs import DiscreteActions, describe_task
+
+    task = find_setting(spec, "task")
+    if task is None:
+        return None
+    actions = describe_task(task, find_setting(spec, "environment", "backend") or "auto").actions
+    return actions.size if isinstance(actions, DiscreteActions) else len(actions.low)
