@@ -26,21 +26,21 @@ FORMS = {"jax": jnp.asarray, "torch": torch.from_numpy}
 
 @pytest.fixture
 def matrices(rng):
-    """Features of rank 6 with two dead units, small ones, and ones with an enormous direction; float32."""
+    """Features of rank 6 with two dead units, and ones of a steep spectrum; float32."""
     low_rank = np.maximum(rng.normal(size=(200, 6)) @ rng.normal(size=(6, 16)), 0)
     low_rank[:, :2] = 0
-    wide = np.tanh(rng.normal(size=(5, 16)))
     steep = rng.normal(size=(200, 16)) * np.logspace(0, -5, 16)
-    return [x.astype(np.float32) for x in (low_rank, wide, steep)]
+    return [x.astype(np.float32) for x in (low_rank, steep)]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_same_features_give_the_same_numbers_as_numpy_jax_and_torch(matrices, form):
     convert = FORMS[form]
     for phi, other in zip(matrices, [x[::-1].copy() for x in matrices], strict=True):
-        assert health.feature_ranks(convert(phi)).values == pytest.approx(
-            health.feature_ranks(phi).values, rel=1e-6
-        )
+        for rows in (200, 5):  # also fewer states than units
+            assert health.feature_ranks(convert(phi[:rows])).values == pytest.approx(
+                health.feature_ranks(phi[:rows]).values, rel=1e-6
+            )
         for activation in health.ACTIVATIONS:
             assert float(health.dead_neurons(convert(phi), activation)) == float(
                 health.dead_neurons(phi, activation)

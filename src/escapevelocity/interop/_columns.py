@@ -10,7 +10,8 @@ from jaxtyping import Float
 from escapevelocity import health
 from escapevelocity.errors import UserError
 
-Matrix = Float[np.ndarray, "states _"]
+Matrix = Float[np.ndarray, "_ _"]
+"""(states, units)."""
 
 
 class Trace(NamedTuple):

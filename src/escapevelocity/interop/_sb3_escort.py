@@ -34,7 +34,7 @@ class EscortPolicy(ActorCriticPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         *args: Any,
-        p: float = 2.0,
+        p: float | int = 2.0,
         **kwargs: Any,
     ) -> None:
         """Make the policy.

@@ -65,7 +65,7 @@ class HealthCallback(BaseCallback):
         stop_when: Callable[[Row], str | None] | None = None,
         *,
         every: int | None = None,
-        clip_epsilon: float | None = None,
+        clip_epsilon: float | int | None = None,
         verbose: int = 0,
     ) -> None:
         """Say how often to measure and when to stop.
@@ -82,8 +82,7 @@ class HealthCallback(BaseCallback):
             UserError: if a number is out of range.
         """
         super().__init__(verbose)
-        is_count = every is None or (isinstance(every, int) and every >= 1)
-        require(is_count, "every", every, "None or an integer of at least 1")
+        require(every is None or every >= 1, "every", every, "None or an integer of at least 1")
         in_range = clip_epsilon is None or bool(0 < clip_epsilon < np.inf)
         require(in_range, "clip_epsilon", clip_epsilon, "None or a finite number > 0")
         self.rows: list[Row] = []

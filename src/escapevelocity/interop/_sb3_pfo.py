@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class PFOPPO(PPO):
     """
 
     def __init__(
-        self, *args: Any, pfo_coef: float = 1.0, pfo_layers: Literal["last", "all"] = "last", **kwargs: Any
+        self, *args: Any, pfo_coef: float | int = 1.0, pfo_layers: str = "last", **kwargs: Any
     ) -> None:
         """Make the algorithm.
 
@@ -49,8 +49,7 @@ class PFOPPO(PPO):
         Raises:
             UserError: if either is out of range.
         """
-        is_number = isinstance(pfo_coef, int | float) and bool(0 <= pfo_coef < np.inf)
-        require(is_number, "pfo_coef", pfo_coef, "a finite number ≥ 0")
+        require(bool(0 <= pfo_coef < np.inf), "pfo_coef", pfo_coef, "a finite number ≥ 0")
         require(pfo_layers in ("last", "all"), "pfo_layers", pfo_layers, "'last' or 'all'")
         self.pfo_coef = pfo_coef
         self.pfo_layers = pfo_layers

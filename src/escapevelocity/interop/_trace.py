@@ -63,7 +63,7 @@ def read_trace(
     head = _find_head(field, calls, graph)
     own = [call for call in calls if call.name == head]
     hidden = any(node.function in LAYERS for call in own for node in graph.ancestors(call.features))
-    if not hidden and len({call.name for call in calls}) == 1:
+    if not hidden and {id(call.features) for call in calls} == {id(call.features) for call in own}:
         raise UserError(
             f"{field}: nothing to measure, it has no hidden layer; looked for a linear, convolutional or"
             f" recurrent layer before its head {_label(head, _possible_heads(network)[head])};"
@@ -85,7 +85,8 @@ def _find_head(field: str, calls: Sequence[Call], graph: Graph) -> str:
         nodes = [graph.node(output) for output in call.outputs]
         if not any(id(node) in used for node in nodes if node is not None):
             ends.setdefault(call.name, set()).add(id(call.features))
-    if not ends:  # A recurrent head feeds itself.
+    # A recurrent head feeds itself; of features from unknown code nothing more can be told.
+    if not ends or graph.node(calls[-1].features) is None:
         return calls[-1].name
     if any(features != next(iter(ends.values())) for features in ends.values()):
         raise UserError(

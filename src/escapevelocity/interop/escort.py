@@ -40,7 +40,7 @@ class EscortCategorical(Distribution):
     arg_constraints = {"theta": constraints.independent(constraints.real, 1)}  # noqa: RUF012 # pyright: ignore
     has_enumerate_support = True
 
-    def __init__(self, theta: Tensor, p: float, validate_args: bool | None = None) -> None:
+    def __init__(self, theta: Tensor, p: float | int, validate_args: bool | None = None) -> None:
         """Make the distribution.
 
         Args:
@@ -147,6 +147,6 @@ def scaled_magnitudes(theta: Tensor) -> tuple[Tensor, Tensor]:
     return theta.abs() / torch.where(largest > 0, largest, 1), largest
 
 
-def require_power(p: float) -> None:
+def require_power(p: float | int) -> None:
     """Raise `UserError` unless p is a finite number of at least 1."""
     require(math.isfinite(p) and p >= 1, "p", p, "a finite number of at least 1")

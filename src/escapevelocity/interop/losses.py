@@ -1,7 +1,7 @@
 """Losses for PyTorch: the feature penalty PFO, and cross-entropy for classifiers with an escort output."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ __all__ = ["EscortCrossEntropyLoss", "pfo_loss"]
 
 
 def pfo_loss(
-    new: Tensor | Sequence[Tensor], old: Tensor | Sequence[Tensor], reduction: Literal["mean", "sum"] = "mean"
+    new: Tensor | Sequence[Tensor], old: Tensor | Sequence[Tensor], reduction: str = "mean"
 ) -> Tensor:
     """Return the penalty of PFO on pre-activations that moved: Proximal Feature Optimization.
 
@@ -68,12 +68,12 @@ class EscortCrossEntropyLoss(nn.Module):
         tensor([[-1., -1.,  0.]])
     """
 
-    def __init__(self, p: float, reduction: Literal["mean", "sum", "none"] = "mean") -> None:
+    def __init__(self, p: float | int, reduction: str = "mean") -> None:
         """Make the loss.
 
         Args:
             p: the power; finite and at least 1.
-            reduction: over the samples.
+            reduction: over the samples: "mean", "sum" or "none".
 
         Raises:
             UserError: if either is out of range.

@@ -63,11 +63,8 @@ class TorchMonitor:
                 one of its methods. By default the actor and the critic are called in turn.
 
         Raises:
-            UserError: if a network is no module, or `activation` is unknown.
+            UserError: if `activation` is unknown.
         """
-        for field, module in (("actor", actor), ("critic", critic)):
-            is_module = isinstance(module, nn.Module) or (field == "critic" and module is None)
-            require(is_module, field, type(module).__name__, "a torch.nn.Module")
         accepted = f"None or one of {', '.join(health.ACTIVATIONS)}"
         require(activation is None or activation in health.ACTIVATIONS, "activation", activation, accepted)
         self._networks = {"actor": actor} if critic is None else {"actor": actor, "critic": critic}
