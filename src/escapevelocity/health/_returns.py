@@ -8,8 +8,6 @@ from escapevelocity.health.thresholds import Thresholds
 _NOISE_WEIGHT = 0.1
 _TO_STD = math.sqrt(math.pi) / 2
 """|x − y| of two normal values has the mean 2·std/√π."""
-_STEP_UP = 0.5
-"""A median of five has about half a batch's noise: less than that is no improvement."""
 
 
 class Returns:
@@ -71,7 +69,7 @@ class Returns:
             self.start = self._mark = value
             self.improved_at = self.began
         self.best = max(self.best, value)
-        if value > self._mark + _STEP_UP * self.noise:
+        if value > self._mark + self._thresholds.return_step.value * self.noise:
             self._mark, self.improved_at = value, step
 
     def has_fallen(self) -> bool:
@@ -90,7 +88,7 @@ class Returns:
 
     def has_learned(self) -> bool:
         """Say whether the best is above the start by more than noise."""
-        return self.gained > self._thresholds.return_noise.value * self.noise
+        return self.gained > self._thresholds.return_gain.value * self.noise
 
     def is_flat(self) -> bool:
         """Say whether it has not improved for long, though it could."""

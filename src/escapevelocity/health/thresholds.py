@@ -121,6 +121,18 @@ class Thresholds:
     """The return has lost this much of best − start …"""
     return_noise: Threshold = Threshold(*_ours(5, "standard deviations of a batch's mean return"))
     """… and so many of these."""
+    return_gain: Threshold = Threshold(
+        *_ours(3, "standard deviations of a batch's mean return", "medians of noise alone range over about 2")
+    )
+    """The run has learned something if its best is so far above its start."""
+    return_step: Threshold = Threshold(
+        *_ours(
+            1,
+            "standard deviations of a batch's mean return",
+            "on 60 batches of noise 9 of 10 are called flat",
+        )
+    )
+    """A return is an improvement on the last one if it is so much higher."""
     plateau_share: Threshold = Threshold(*_ours(0.5, "share of the run so far"))
     """The return has not improved for so long …"""
     plateau_batches: Threshold = Threshold(*_ours(20, "batches with a return"))

@@ -171,6 +171,10 @@ def judge(active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: boo
         tabular: whether the policy is a table, without features and ratios.
     """
     seen = {SIGNS[sign].instrument for sign in measured}
+    if tabular and Sign.TRAPPED in measured - active:
+        active = active & {
+            Sign.NON_FINITE
+        }  # The best action is likely: little entropy and no progress are right.
     missing = [x for x in (_TABULAR_NEEDS if tabular else _HEALTHY_NEEDS) if x not in seen]
     for verdict, cause in CAUSES.items():
         if not any(pattern <= active for pattern in cause.patterns):
@@ -184,9 +188,11 @@ def judge(active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: boo
     if Sign.PERFORMANCE_COLLAPSE in active:
         reason = "the return has fallen and no sign that was measured explains it"
         return Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
-    if not returns.has_learned() and not returns.is_long():
-        reason = f"the return has not improved in {returns.count} batches: too few to tell"
-        return Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
+    if not returns.has_learned() and not (tabular or returns.is_rising()):
+        reason = f"in {returns.count} batches the return has not risen above its noise"
+        if returns.is_long():
+            return _weighed(Verdict.PLATEAU, reason, {Instrument.RETURN}, set())
+        return Judgement(Verdict.NOT_MEASURED, 1.0, f"{reason}: too few to tell", (), ())
     calm = seen - {SIGNS[sign].instrument for sign in active}
     verdict = Verdict.LEARNING if returns.is_rising() else Verdict.HEALTHY
     reason = "no sign of illness, and the return still rises" if returns.is_rising() else "no sign of illness"
