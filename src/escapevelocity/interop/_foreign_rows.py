@@ -41,7 +41,7 @@ def columns_of(log: Log, continuous: bool | None) -> Columns:
     if not chosen:
         return {}
     series = _on_env_steps(series)
-    grid = _grid(series, chosen)
+    grid = _grid(series)
     columns: Columns = {"env_steps": np.rint(grid).astype(np.int64)}
     for tag, line in chosen.items():
         if line.column:
@@ -92,10 +92,11 @@ def _on_env_steps(series: Mapping[str, tuple[Vector, Vector]]) -> dict[str, tupl
     return {tag: (np.interp(steps, at, env_steps), values) for tag, (steps, values) in series.items()}
 
 
-def _grid(series: Mapping[str, tuple[Vector, Vector]], chosen: Mapping[str, Tag]) -> Vector:
+def _grid(series: Mapping[str, tuple[Vector, Vector]]) -> Vector:
     """Steps of the updates, and of the end of the episodes after the last one; without updates, of every few."""
-    episodes = np.unique(_joined([series[tag][0] for tag, line in chosen.items() if line.per_episode]))
-    updates = np.unique(_joined([series[tag][0] for tag, line in chosen.items() if not line.per_episode]))
+    known = {tag: match[1] for tag in series if (match := find_tag(tag)) is not None}
+    episodes = np.unique(_joined([series[tag][0] for tag, line in known.items() if line.per_episode]))
+    updates = np.unique(_joined([series[tag][0] for tag, line in known.items() if not line.per_episode]))
     if len(updates):
         last = episodes[-1:][episodes[-1:] > updates[-1]]
         return np.concatenate([updates, last])

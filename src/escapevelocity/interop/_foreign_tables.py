@@ -111,18 +111,21 @@ def _fill(log: Log, rows: Sequence[Mapping[str, object]], tags: Mapping[str, str
             known = ", ".join(STEP_TAGS)
             raise UserError(f"{log.path}: no column counts environment steps; it must be one of {known}")
         return log
-    points, without = Points(), 0
+    points, without, last = Points(), 0, None
     for row in rows:
         step = _number(row.get(of_tag[found[0]]))
         if step is None or not np.isfinite(step):
-            without += 1
+            # As SB3's CSV has it where something is logged outside of its own `dump_logs`.
+            step, without = last, without + 1
+        if step is None:
             continue
+        last = step
         for tag, column in of_tag.items():
             value = _number(row.get(column))
             if value is not None:
                 points.add(tag, step, value)
     if without:
-        log.notes.append(f"{without} rows have no {found[0]}; they are left out")
+        log.notes.append(f"{without} rows have no {found[0]}: they count as of the row before")
     if found[0] in _OTHER_STEPS:
         log.notes.append(f"steps are those of {found[0]}: environment steps are not in the log")
     log.series = points.series()
