@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import open_run, read_records
@@ -40,10 +40,10 @@ class BestKeeper:
     def __init__(self, path: Path, seeds: Sequence[int]) -> None:
         self._path, self._seeds = path, tuple(seeds)
         self._returns: dict[int, deque[float]] = {seed: deque(maxlen=WINDOW) for seed in seeds}
-        self._agents: list[PyTree[Array]] = []
+        self._agents: list[PyTree] = []
         self._best: Best | None = None
 
-    def restore(self, like: PyTree[Array]) -> None:
+    def restore(self, like: PyTree) -> None:
         """Pick up what was known when the committed segments were done; start anew, with a warning, after damage.
 
         Args:
@@ -61,7 +61,7 @@ class BestKeeper:
                 self._add(row)
         self._best = best
 
-    def before_update(self, agents: Sequence[PyTree[Array]]) -> None:
+    def before_update(self, agents: Sequence[PyTree]) -> None:
         """Remember the parameters with which the batch is collected: of each group, members first."""
         self._agents = list(agents)
 
@@ -88,7 +88,7 @@ class BestKeeper:
     def _is_better(self, row: Mapping[str, Any], smoothed: float) -> bool:
         if self._best is None:
             return not math.isnan(smoothed)
-        return smoothed > self._best["return"][self._seeds.index(row["seed"])]  # False for NaN.
+        return bool(smoothed > self._best["return"][self._seeds.index(row["seed"])])  # False for NaN.
 
     def _add(self, row: Mapping[str, Any]) -> float:
         """Take in a row; give the smoothed return, NaN where no episode ended or too few batches had one."""
@@ -99,7 +99,7 @@ class BestKeeper:
         return float(np.mean(recent)) if len(recent) == WINDOW else math.nan
 
 
-def load_best_agents(path: Path, like: PyTree[Array], members: int) -> Best:
+def load_best_agents(path: Path, like: PyTree, members: int) -> Best:
     """Load the best parameters of a run.
 
     Args:
@@ -113,7 +113,7 @@ def load_best_agents(path: Path, like: PyTree[Array], members: int) -> Best:
     return load_best(path, _empty(like, members))
 
 
-def _empty(like: PyTree[Array], members: int) -> Best:
+def _empty(like: PyTree, members: int) -> Best:
     return {
         "agent": jax.tree.map(lambda leaf: np.array(leaf), like),
         "return": np.full(members, -np.inf),

@@ -41,11 +41,13 @@ def onset_marks(diagnosis: RunDiagnosis) -> list[Mark]:
 
 
 def panel_marks(marks: Sequence[Mark], panels: Sequence[Panel]) -> list[list[Mark]]:
-    """Give every panel its marks: a sign goes where its column is drawn, to the ratios, or else to the first panel."""
+    """Give every panel its marks: a sign goes where the first of its columns that is drawn is, KL to the ratios, and
+    what has no panel to the first.
+    """
     found: list[list[Mark]] = [[] for _ in panels]
     for mark in marks:
         columns, instrument = SIGNS[mark.sign].columns, SIGNS[mark.sign].instrument
-        own = [i for i, panel in enumerate(panels) if set(columns) & set(panel.columns)]
+        own = [i for column in columns for i, panel in enumerate(panels) if column in panel.columns]
         if not own and instrument is Instrument.KL:
             own = [i for i, panel in enumerate(panels) if panel.ratios]
         found[own[0] if own else 0].append(mark)

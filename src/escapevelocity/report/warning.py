@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
@@ -30,7 +30,7 @@ class EarlyWarning(Observer):
     def __init__(
         self,
         tell: Callable[[str], None],
-        stop_on: Literal["collapse"] | None = None,
+        stop_on: str | None = None,
         thresholds: Thresholds | None = None,
         leads: Mapping[Sign, float] | None = None,
     ) -> None:
