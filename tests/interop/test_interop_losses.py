@@ -53,7 +53,9 @@ def batch(rng, dtype):
     theta[2] = 0.0
     labels = rng.integers(5, size=8)
     labels[:2] = [3, 0]
-    return theta, labels, rng.dirichlet(np.ones(5), size=8).astype(dtype)
+    soft = rng.dirichlet(np.ones(5), size=8).astype(dtype)
+    soft[3] *= 0.5  # A weighted sample: its row does not sum to one.
+    return theta, labels, soft
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)])

@@ -151,6 +151,7 @@ def test_training_with_the_callback_is_training_without_it_to_the_bit(algorithm,
     for callback in (None, HealthCallback(every=1)):
         model = small(algorithm, Noise(actions=BOX), **settings)
         runs.append(parameters(model.learn(96, callback=callback)))
+        assert model.policy.training  # as `train` left it
     for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
 
