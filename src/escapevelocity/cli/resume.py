@@ -24,7 +24,7 @@ class Resume:
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also write the records for these trackers."""
     stop_on: Literal["collapse"] | None = None
-    """Stop the run once every seed has collapsed: its representation is lost, or its return has fallen from its best."""
+    """Stop the run once every seed has collapsed: its features are lost, or its return has fallen from its best."""
     keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
     """Keep each seed's best parameters from here on; a run that was started with it does so anyway."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()

@@ -3,9 +3,13 @@
 Pure functions of arrays (..., N, D): N states, D units, any leading axes (members of a population). Ranks and
 trust are computed in NumPy float64 on the host; neurons and diversity follow the Array API and work on NumPy,
 JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
+
+What a whole run's records say: `diagnose` afterwards, `Watch` while it goes on, by the same rules and thresholds.
 """
 
 from escapevelocity.health._metric import HealthyRange, Metric
+from escapevelocity.health.context import Context
+from escapevelocity.health.diagnosis import Diagnosis, RunDiagnosis, combine, diagnose
 from escapevelocity.health.diversity import FeatureChange, feature_change, policy_variance, value_std
 from escapevelocity.health.measured import Measured, explain, member, merge, undefined_text
 from escapevelocity.health.metrics import METRICS, metric, outside_healthy_range
@@ -20,16 +24,33 @@ from escapevelocity.health.rank import (
     srank,
     stable_rank,
 )
+from escapevelocity.health.signs import SIGNS, Sign
+from escapevelocity.health.thresholds import Threshold, Thresholds
 from escapevelocity.health.trust import trust_region
+from escapevelocity.health.verdict import CAUSES, Verdict
+from escapevelocity.health.watch import Onset, Watch
 
 __all__ = [
     "ACTIVATIONS",
+    "CAUSES",
     "METRICS",
+    "SIGNS",
+    "Context",
+    "Diagnosis",
     "FeatureChange",
     "HealthyRange",
     "Measured",
     "Metric",
+    "Onset",
+    "RunDiagnosis",
+    "Sign",
+    "Threshold",
+    "Thresholds",
+    "Verdict",
+    "Watch",
+    "combine",
     "dead_neurons",
+    "diagnose",
     "effective_rank",
     "explain",
     "feature_change",
