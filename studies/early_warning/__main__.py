@@ -17,8 +17,9 @@ from studies.early_warning.plan import PLAN, quick_plan
 from studies.early_warning.table import (
     choose_on,
     chosen_thresholds,
-    halves_of,
+    columns_of,
     leads_of_signs,
+    parts_of,
     to_table,
     unused_signs,
 )
@@ -34,9 +35,9 @@ def main() -> None:
     out = options.out or Path("runs") / ("early-warning-quick" if options.quick else "early-warning")
     runs = train_plan(plan, out, options.jobs)
     cases = [case for setting, run in zip(plan, runs, strict=True) for case in cases_of(setting, run)]
-    halves = halves_of(cases)
-    choice = choose_on(cases, halves)
-    table = to_table(cases, halves, choice)
+    parts = parts_of(cases)
+    choice = choose_on(cases, parts)
+    table = to_table(cases, parts, choice)
     chosen = _describe(choice, table)
     if options.quick:
         print(page(table, chosen))
@@ -55,6 +56,7 @@ def _describe(choice: Choice, table: pa.Table) -> dict[str, Any]:
         "source": "studies/early_warning",
         "agreeing": choice.agreeing,
         "thresholds": chosen_thresholds(choice),
+        "signs": list(columns_of(table, "sign")),
         "unused_signs": [str(sign) for sign in unused_signs(choice)],
         "median_lead": leads_of_signs(table),
     }

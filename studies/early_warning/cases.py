@@ -9,9 +9,9 @@ from escapevelocity.runs import Run
 from studies.early_warning.grid import first_warnings
 from studies.early_warning.plan import Setting
 from studies.early_warning.readout import readable_shares
-from studies.early_warning.truth import Truth, representation_onset, return_onset
+from studies.early_warning.truth import Truth, readable_last, representation_onset, return_onset
 
-STRICT_LEFT = 0.5
+LOOSE_LEFT = 2 / 3
 """Another bound on what can be read, to see how much hangs on it."""
 
 
@@ -24,8 +24,7 @@ class Case:
         seed: the member.
         steps: environment steps of the whole run.
         truth: what became of it.
-        strict: what became of it if the representation counts as lost only below `STRICT_LEFT`.
-        readable_last: share of what could be read at the start that can be read at the end.
+        loose_onset: where the representation is lost already if it counts as lost below `LOOSE_LEFT`.
         return_last: mean return of the last tenth of the batches.
         firsts: (paces, signs, levels), see `grid.first_warnings`.
     """
@@ -34,8 +33,7 @@ class Case:
     seed: int
     steps: int
     truth: Truth
-    strict: Truth
-    readable_last: float
+    loose_onset: int | None
     return_last: float
     firsts: np.ndarray
 
@@ -50,18 +48,18 @@ def cases_of(setting: Setting, run: Run) -> list[Case]:
         own = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["env_steps"])
         steps = np.array([row["env_steps"] for row in own])
         returns = np.array([row["perf/return_mean"] for row in own], np.float64)
-        fault = next((row["env_steps"] for row in own if row["fault"]), None)
-        lost_return = return_onset(steps, returns)
         cases.append(
             Case(
                 setting=setting,
                 seed=seed,
                 steps=run.status.steps_total,
-                truth=Truth(lost_return, representation_onset(snapshots, shares[member]), fault),
-                strict=Truth(
-                    lost_return, representation_onset(snapshots, shares[member], STRICT_LEFT), fault
+                truth=Truth(
+                    return_onset(steps, returns),
+                    representation_onset(snapshots, shares[member]),
+                    next((row["env_steps"] for row in own if row["fault"]), None),
+                    readable_last(shares[member]),
                 ),
-                readable_last=float(shares[member, -1] / shares[member, 0]),
+                loose_onset=representation_onset(snapshots, shares[member], LOOSE_LEFT),
                 return_last=float(np.nanmean(returns[-max(3, len(returns) // 10) :])),
                 firsts=first_warnings(own, context),
             )

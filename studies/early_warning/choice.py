@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from studies.early_warning.grid import INSTRUMENTS
+from escapevelocity.health.signs import Sign
+from studies.early_warning.grid import INSTRUMENTS, LEVELS, LIBRARY_PACE, PRIOR, SIGNS_ASKED
 
 MOST_FALSE_ALARMS = 0.1
-"""Share of the runs without a collapse that may be warned about."""
+"""Share of the sound runs that may be warned about."""
 MOST_INSTRUMENTS = 3
 
 
@@ -45,34 +46,56 @@ def split(settings: np.ndarray, seed: int) -> np.ndarray:
     return choosing
 
 
-def choose(firsts: np.ndarray, onsets: np.ndarray, totals: np.ndarray) -> Choice:
-    """Find the rule that detects most at no more than `MOST_FALSE_ALARMS`.
+def choose(
+    firsts: np.ndarray, onsets: np.ndarray, sound: np.ndarray, steps: np.ndarray, pace: int = LIBRARY_PACE
+) -> Choice:
+    """Find the rule that warns of most collapses in time, at no more than `MOST_FALSE_ALARMS`.
 
-    For every pace, each sign first gets the level with the largest Youden index (detected share − false-alarm share);
-    a sign whose index is not above 0 is not used. Then the number of agreeing instruments and the pace are chosen by
-    detected share, and among equals by median lead. If no rule keeps to `MOST_FALSE_ALARMS`, the largest Youden index
-    decides.
+    First each sign gets its level, then the number of agreeing instruments is chosen by the share warned of in time,
+    and among equals by median lead. If no number keeps to `MOST_FALSE_ALARMS`, the fewest false alarms decide.
 
     Args:
         firsts: (runs, paces, signs, levels) step at which each sign is first told, inf if never.
         onsets: (runs,) step of the collapse, NaN where there was none.
-        totals: (runs,) steps of the whole run.
+        sound: (runs,) whether the run stayed sound; damaged runs are neither, and have no say.
+        steps: (runs,) of the whole run.
+        pace: index into `grid.PACES`.
     """
+    levels = tuple(_level(firsts[:, pace, s], onsets, sound, sign) for s, sign in enumerate(SIGNS_ASKED))
     rules = []
-    for pace in range(firsts.shape[1]):
-        indices = np.array(
-            [[_youden(column, onsets) for column in sign.T] for sign in np.moveaxis(firsts[:, pace], 1, 0)]
-        )
-        levels = tuple(int(np.argmax(row)) if row.max() > 0 else -1 for row in indices)
-        for agreeing in range(1, MOST_INSTRUMENTS + 1):
-            choice = Choice(pace, levels, agreeing)
-            warned = warning_steps(firsts, choice)
-            detected, alarmed = rates(warned, onsets)
-            leads = (onsets - warned)[warned < onsets] / totals[warned < onsets]
-            lead = float(np.median(leads)) if len(leads) else 0.0
-            allowed = alarmed <= MOST_FALSE_ALARMS
-            rules.append((allowed, detected if allowed else detected - alarmed, lead, choice))
-    return max(rules, key=lambda rule: rule[:3])[-1]
+    for agreeing in range(1, MOST_INSTRUMENTS + 1):
+        choice = Choice(pace, levels, agreeing)
+        warned = warning_steps(firsts, choice)
+        detected, alarmed = rates(warned, onsets, sound)
+        leads = (onsets - warned)[warned < onsets] / steps[warned < onsets]
+        excess = max(0.0, alarmed - MOST_FALSE_ALARMS)
+        rules.append(((-excess, detected, np.median(leads) if len(leads) else 0.0), choice))
+    return max(rules, key=lambda rule: rule[0])[1]
+
+
+def _level(firsts: np.ndarray, onsets: np.ndarray, sound: np.ndarray, sign: Sign) -> int:
+    """Choose a sign's level: of those that keep to `MOST_FALSE_ALARMS`, the one with the largest Youden index (share
+    warned of in time − share of false alarms). The library's own stays if it is worse by no more than one run; a sign
+    without a level whose index is above 0 is not used: -1.
+
+    Args:
+        firsts: (runs, levels) step at which the sign is first told.
+        onsets: (runs,) as for `choose`.
+        sound: (runs,) as for `choose`.
+        sign: which.
+    """
+    index = np.full(len(LEVELS[sign]), -np.inf)
+    for level in range(len(index)):
+        detected, alarmed = rates(firsts[:, level], onsets, sound)
+        if alarmed <= MOST_FALSE_ALARMS:
+            index[level] = detected - alarmed
+    best = int(np.argmax(index))
+    if index[best] <= 0:
+        return -1
+    one_run = 1 / max(1, min(np.isfinite(onsets).sum(), sound.sum()))
+    prior = PRIOR[sign]
+    # The last term: 1/12 must count as one run of twelve, whatever the rounding.
+    return prior if index[prior] > 0 and index[prior] >= index[best] - one_run - 1e-9 else best
 
 
 def warning_steps(firsts: np.ndarray, choice: Choice) -> np.ndarray:
@@ -98,16 +121,9 @@ def agreed_steps(by_sign: np.ndarray, instruments: np.ndarray, agreeing: int) ->
     return np.sort(np.stack(by_instrument, axis=1), axis=1)[:, agreeing - 1]
 
 
-def rates(warned: np.ndarray, onsets: np.ndarray) -> tuple[float, float]:
-    """Give the share of collapses that were warned of in time, and of other runs that were warned of at all."""
-    collapsed = np.isfinite(onsets)
-    detected = (warned < onsets)[collapsed]
-    alarmed = np.isfinite(warned)[~collapsed]
+def rates(warned: np.ndarray, onsets: np.ndarray, sound: np.ndarray) -> tuple[float, float]:
+    """Give the share of collapses that were warned of in time, and of sound runs that were warned of at all."""
+    detected, alarmed = (warned < onsets)[np.isfinite(onsets)], np.isfinite(warned)[sound]
     return (float(detected.mean()) if len(detected) else 0.0), (
         float(alarmed.mean()) if len(alarmed) else 0.0
     )
-
-
-def _youden(warned: np.ndarray, onsets: np.ndarray) -> float:
-    detected, alarmed = rates(warned, onsets)
-    return detected - alarmed

@@ -19,6 +19,9 @@ PACES: tuple[dict[str, float], ...] = (
 )
 """How much a sign is smoothed and how long it must hold, the same for all signs; from the fastest to the surest."""
 
+LIBRARY_PACE = 3
+"""The library's. It is not chosen here: the signs of the return, which have no say, go by it too."""
+
 LEVELS: dict[Sign, tuple[dict[str, float], ...]] = {
     Sign.TRUST_REGION_LEFT: (
         {"kl_high": 0.3, "clip_fraction_high": 0.4},
@@ -62,6 +65,20 @@ LEVELS: dict[Sign, tuple[dict[str, float], ...]] = {
 }
 """Thresholds of each sign, from the most to the least sensitive. Signs of the return are left out: the return is part
 of the truth. Capacity and the best action's probability are not in these records."""
+
+PRIOR: dict[Sign, int] = {
+    Sign.TRUST_REGION_LEFT: 1,
+    Sign.LOW_RATIOS: 1,
+    Sign.KL_UP_CLIP_DOWN: 1,
+    Sign.PREACTIVATION_GROWTH: 3,
+    Sign.DEAD_NEURONS: 2,
+    Sign.RANK_DECLINE: 1,
+    Sign.DEGENERATE_POLICY: 1,
+    Sign.ENTROPY_COLLAPSE: 2,
+    Sign.VALUE_FAILURE: 1,
+    Sign.VANISHING_GRADIENT: 1,
+}
+"""Levels that the library had before the study, most of them healthy ranges of docs/metrics.md."""
 
 SIGNS_ASKED = tuple(LEVELS)
 NUM_LEVELS = max(map(len, LEVELS.values()))

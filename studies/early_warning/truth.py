@@ -1,27 +1,29 @@
-"""Which runs collapsed, and when: by what the agent can do, not by any sign that warns.
+"""What became of a run: by what the agent can do, not by any sign that warns.
 
-A run has collapsed when, in every one of its last measurements, either of these is lost:
+A run has *collapsed* when less than half is left, throughout the last tenth of its training, of either
 
-- its return: of what had been gained since the first batch, less than half is left, and the fall is no noise;
-- its representation: from the actor's features a linear readout recovers clearly less of the observation than it
-  did at the start (`readout.py`).
+- the return: of what had been gained since the first batch, and the fall is no noise; or
+- the representation: of what a linear readout of the actor's features recovered of the observation at the start
+  (`readout.py`).
 
 The onset is the first step from which the loss lasts to the end. A run whose numbers stopped being finite has
-collapsed there. No warning sign reads the return or the readout, and the study gives the signs that do no say.
+collapsed there. A run that has not collapsed is *sound* if at its end next to nothing is lost of the representation,
+and *damaged* otherwise. No sign that warns reads the readout, and those that read the return have no say here.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 WINDOW = 0.1
 """Share of the batches that a return is averaged over; and a loss counts only if it lasts for so much of the run."""
-RETURN_LEFT = 0.5
-"""Less than this share of best − initial is left."""
+LEFT = 0.5
+"""Less than this share is left of the return gained, or of what could be read at the start."""
+SOUND_LEFT = 0.95
+"""A sound run can read at least this share of what it could at the start. No run ends just below or above it."""
 STANDARD_ERRORS = 3.0
-"""The fall must be larger than so many standard errors of the difference."""
-READABLE_LEFT = 2 / 3
-"""Less than this share of what could be read at the start can be read: a third is lost."""
+"""A fall of the return must be larger than so many standard errors of the difference."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,26 @@ class Truth:
         return_onset: since when the return is lost.
         representation_onset: since when the representation is lost.
         fault: where the numbers stopped being finite.
+        readable_last: of what could be read at the start, the share that can be read at the end.
     """
 
     return_onset: int | None
     representation_onset: int | None
     fault: int | None
+    readable_last: float = 1.0
 
     @property
     def onset(self) -> int | None:
         """The first of them; None if the run did not collapse."""
         known = (self.return_onset, self.representation_onset, self.fault)
         return min((step for step in known if step is not None), default=None)
+
+    @property
+    def outcome(self) -> Literal["collapsed", "damaged", "sound"]:
+        """What became of the run."""
+        if self.onset is not None:
+            return "collapsed"
+        return "sound" if self.readable_last >= SOUND_LEFT else "damaged"
 
     @property
     def kind(self) -> str:
@@ -69,13 +80,11 @@ def return_onset(steps: np.ndarray, returns: np.ndarray) -> int | None:
     batch_std = np.sqrt(0.5 * np.mean(np.diff(returns) ** 2))
     # Between two windows, or between the first batch alone and a window.
     error = batch_std * np.sqrt(np.where(best > returns[0], 2 / width, 1 + 1 / width))
-    lost = (smooth < returns[0] + RETURN_LEFT * (best - returns[0])) & (
-        best - smooth > STANDARD_ERRORS * error
-    )
+    lost = (smooth < returns[0] + LEFT * (best - returns[0])) & (best - smooth > STANDARD_ERRORS * error)
     return _lasting_onset(steps, lost)
 
 
-def representation_onset(steps: np.ndarray, shares: np.ndarray, left: float = READABLE_LEFT) -> int | None:
+def representation_onset(steps: np.ndarray, shares: np.ndarray, left: float = LEFT) -> int | None:
     """Find the step since which the representation is lost.
 
     Args:
@@ -87,6 +96,11 @@ def representation_onset(steps: np.ndarray, shares: np.ndarray, left: float = RE
     padded = np.concatenate([shares[:1], shares, shares[-1:]])
     smooth = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
     return _lasting_onset(steps, smooth < left * shares[0])
+
+
+def readable_last(shares: np.ndarray) -> float:
+    """Give the median share over the last tenth of the snapshots, as a share of the first."""
+    return float(np.median(shares[-max(1, round(WINDOW * len(shares))) :]) / shares[0])
 
 
 def _lasting_onset(steps: np.ndarray, lost: np.ndarray) -> int | None:
