@@ -137,7 +137,7 @@ def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
         assert meanings[field.name].removesuffix(".") in text
     options = {flag for flag in described(answer.out) if not flag.startswith("--no-")}
     fields = {f"--{f.name.removesuffix('_modules').replace('_', '-')}" for f in dataclasses.fields(command)}
-    positional = {"--run", "--runs"} | ({"--out"} if name == "list" else set())
+    positional = {"--run", "--runs", "--model"} | ({"--out"} if name == "list" else set())
     assert options == fields - positional
 
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),
     "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
     "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
+    "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
+    "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 

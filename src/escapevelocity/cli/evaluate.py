@@ -25,6 +25,8 @@ class Evaluate:
     """Episodes per member and kind of action."""
     checkpoint: int | None = None
     """Number of segments done, as `ev show RUN` lists them; by default the last whole one."""
+    best: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take each member's parameters of its best batches, which `ev train --keep-best` leaves."""
     evaluation_seed: int = 0
     """Seed of the start states and samples."""
     video: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -52,12 +54,13 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs import open_run
 
     checkpoint = command.checkpoint
-    if checkpoint is None:
+    if checkpoint is None and not command.best:
         checkpoint, damaged = open_run(command.run).latest_checkpoint()
         for text in damaged:
             print(f"ev: {text}", file=sys.stderr)
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
-    agents = [load(command.run, seed, checkpoint) for seed in command.seeds or saved_spec(command.run).seeds]
+    seeds = command.seeds or saved_spec(command.run).seeds
+    agents = [load(command.run, seed, checkpoint, command.best) for seed in seeds]
     table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
     for agent in agents:
         for mode in (False, True):

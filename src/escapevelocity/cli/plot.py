@@ -22,6 +22,8 @@ class Plot:
     """Draw these columns of the records instead, a panel each (docs/metrics.md lists them)."""
     name: str | None = None
     """The files' name without ending; by default health, or columns with --columns."""
+    marks: bool = True
+    """Mark the onsets of the diagnosis (`ev diagnose`) with thin lines, where a single run is drawn and is ill."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         name = command.name or "columns"
         paths = [plot_columns(runs, command.columns, out / f"{name}.{kind}") for kind in ("png", "pdf")]
     else:
-        paths = plot_run(runs, out, name=command.name or "health")
+        paths = plot_run(runs, out, name=command.name or "health", marks=command.marks)
     for path in paths:
         print(path)
     return 0

@@ -23,6 +23,10 @@ class Resume:
     """The run's folder."""
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also write the records for these trackers."""
+    stop_on: Literal["collapse"] | None = None
+    """Stop the run once every seed has collapsed: its features are lost, or its return has fallen from its best."""
+    keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep each seed's best parameters from here on; a run that was started with it does so anyway."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules to import first: those that register your own environments, from the current folder or installed."""
 
@@ -34,6 +38,9 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.ppo.training import resume_training
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
+    from escapevelocity.report.warning import EarlyWarning
 
-    observers = [*make_trackers(command.track, command.run), terminal_observer()]
-    return resume_training(command.run, observers).status.exit_code
+    screen = terminal_observer()
+    warning = EarlyWarning(screen.on_message, command.stop_on)
+    observers = [*make_trackers(command.track, command.run), screen, warning]
+    return resume_training(command.run, observers, command.keep_best).status.exit_code

@@ -41,6 +41,11 @@ class Train:
     """Also write the records for these trackers (pip install 'escapevelocity[track]'); wandb works offline."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules to import first: those that register your own environments, from the current folder or installed."""
+    stop_on: Literal["collapse"] | None = None
+    """Stop the run once every seed has collapsed: its representation is lost, or its return has fallen from its best.
+    It then counts as interrupted, with the reason in its status and exit code 0."""
+    keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Keep each seed's parameters of its best five batches: RUN/snapshots/best.safetensors, `ev evaluate --best`."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved settings and the planned segments, and stop."""
 
@@ -62,10 +67,13 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.cli._note import StartNote
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
+    from escapevelocity.report.warning import EarlyWarning
 
     # What can fail to start comes first: a table would already say that the run has begun.
-    observers = [*make_trackers(command.track, path), StartNote(_rounding(spec)), terminal_observer()]
-    return train(spec, command.out, command.name, observers).status.exit_code
+    screen = terminal_observer()
+    warning = EarlyWarning(screen.on_message, command.stop_on)
+    observers = [*make_trackers(command.track, path), StartNote(_rounding(spec)), screen, warning]
+    return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
 
 
 def expand_ranges(argv: Sequence[str]) -> list[str]:

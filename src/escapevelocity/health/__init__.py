@@ -5,9 +5,12 @@ trust are computed in NumPy float64 on the host; neurons and diversity follow th
 JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
 
 Beside them the laws of gravity wells: how many updates a policy needs to leave the corner of a wrong action.
+What a whole run's records say: `diagnose` afterwards, `Watch` while it goes on, by the same rules and thresholds.
 """
 
 from escapevelocity.health._metric import HealthyRange, Metric
+from escapevelocity.health.context import Context
+from escapevelocity.health.diagnosis import Diagnosis, RunDiagnosis, combine, diagnose
 from escapevelocity.health.diversity import FeatureChange, feature_change, policy_variance, value_std
 from escapevelocity.health.gravity import (
     ESCAPE_ODDS,
@@ -33,19 +36,36 @@ from escapevelocity.health.rank import (
     srank,
     stable_rank,
 )
+from escapevelocity.health.signs import SIGNS, Sign
+from escapevelocity.health.thresholds import Threshold, Thresholds
 from escapevelocity.health.trust import trust_region
+from escapevelocity.health.verdict import CAUSES, Verdict
+from escapevelocity.health.watch import Onset, Watch
 
 __all__ = [
     "ACTIVATIONS",
+    "CAUSES",
     "ESCAPE_ODDS",
     "ESCAPE_PROB",
     "METRICS",
+    "SIGNS",
+    "Context",
+    "Diagnosis",
     "FeatureChange",
     "HealthyRange",
     "Measured",
     "Metric",
+    "Onset",
+    "RunDiagnosis",
+    "Sign",
+    "Threshold",
+    "Thresholds",
+    "Verdict",
+    "Watch",
     "accumulated_gap_needed",
+    "combine",
     "dead_neurons",
+    "diagnose",
     "effective_rank",
     "escape_time_slope",
     "escort_escape_time",

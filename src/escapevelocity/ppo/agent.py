@@ -13,6 +13,7 @@ import numpy as np
 from escapevelocity.envs import ObservationStatistics, Observer, Task
 from escapevelocity.errors import require
 from escapevelocity.policy import ActionDistribution
+from escapevelocity.ppo.best import WINDOW, load_best_agents
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, TrainingState, state_template, task_of
 from escapevelocity.ppo.networks import Actor
@@ -106,7 +107,10 @@ def _choose(
 
 
 def load(
-    path: str | os.PathLike[str], seed: int | None = None, checkpoint: int | None = None
+    path: str | os.PathLike[str],
+    seed: int | None = None,
+    checkpoint: int | None = None,
+    best: bool = False,
 ) -> TrainedAgent:
     """Load a trained agent from a run directory. Nothing in the run is executed.
 
@@ -115,13 +119,15 @@ def load(
         seed: which member of the population; by default the first.
         checkpoint: number of segments done (`ev show RUN` lists them); by default the last whole one, with a warning
             for each damaged one after it.
+        best: take the parameters of the member's best batches instead, which training with `keep_best` leaves.
 
     Raises:
-        UserError: not a PPO run, no such seed or checkpoint, or a damaged one.
+        UserError: not a PPO run, no such seed or checkpoint, or a damaged one; both a checkpoint and the best.
     """
     run, spec = open_run(path), saved_spec(path)
     seed = spec.seeds[0] if seed is None else seed
     require(seed in spec.seeds, "seed", seed, f"one of the run's seeds: {' '.join(map(str, spec.seeds))}")
+    require(checkpoint is None or not best, "checkpoint", checkpoint, "left out when the best is wanted")
     number = checkpoint
     if number is None:
         number, damaged = run.latest_checkpoint()
@@ -132,13 +138,18 @@ def load(
         number in known, "checkpoint", number, f"one of the run's checkpoints: {' '.join(map(str, known))}"
     )
     state: TrainingState = run.load_checkpoint(number, state_template(spec))
-    index = spec.seeds.index(seed)
+    index, agent, steps = spec.seeds.index(seed), state.learner.agent, PPOJob().step(spec, number)
+    if best:
+        kept = load_best_agents(run.path, agent, len(spec.seeds))
+        has_one = bool(kept["return"][index] > -np.inf)
+        require(has_one, "seed", seed, f"a seed with returns of {WINDOW} batches, to have a best")
+        agent, steps = kept["agent"], int(kept["step"][index])
     return TrainedAgent(
         spec=spec,
         task=task_of(spec),
         seed=seed,
-        env_steps=PPOJob().step(spec, number),
-        actor=jax.tree.map(lambda x: jnp.asarray(x[index]), state.learner.agent.actor),
+        env_steps=steps,
+        actor=jax.tree.map(lambda x: jnp.asarray(x[index]), agent.actor),
         statistics=ObservationStatistics(
             *(np.asarray(x[index : index + 1], np.float64) for x in (state.mean, state.std))
         ),

@@ -19,6 +19,7 @@ from escapevelocity.envs import (
     measure_observations,
 )
 from escapevelocity.errors import UserError
+from escapevelocity.ppo.best import BestKeeper
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.group import Group, MemberRow
 from escapevelocity.ppo.programs import build_programs, input_size
@@ -68,9 +69,16 @@ def task_of(spec: PPOSpec) -> Task:
 
 
 class PPOJob:
-    """Proximal policy optimisation with its health measured (Schulman et al. 2017; Moalla et al. 2024)."""
+    """Proximal policy optimisation with its health measured (Schulman et al. 2017; Moalla et al. 2024).
+
+    Args:
+        keeper: keeps the best parameters beside the run; it changes nothing that is computed.
+    """
 
     name = "ppo"
+
+    def __init__(self, keeper: BestKeeper | None = None) -> None:
+        self._keeper = keeper
 
     def segments(self, spec: PPOSpec) -> int:
         """Number of segments."""
@@ -104,6 +112,8 @@ class PPOJob:
                 if k == 0:
                     self._snapshot(spec, groups, 0, emit)
                 for batch in range(first, last):
+                    if self._keeper is not None:
+                        self._keeper.before_update([group.learner.agent for group in groups])
                     for group in groups:
                         group.begin(batch)
                     parameters = _actors(groups)
@@ -116,6 +126,8 @@ class PPOJob:
                     done = side_by_side(Group.learn, groups, repeat(batch), repeat(boundary))
                     rows = [row for group_rows in done for row in group_rows]
                     answers = [emit(row.columns) for row in rows]
+                    if self._keeper is not None:
+                        self._keeper.offer(row.columns for row in rows)
                     if not all(answers):
                         break
                     _keep_faults(rows, groups, emit)
@@ -123,6 +135,8 @@ class PPOJob:
         finally:
             for lane in lanes:
                 lane.close()
+            if self._keeper is not None:
+                self._keeper.save()
         return _join([group.state() for group in groups], state)
 
     def _snapshot(self, spec: PPOSpec, groups: list[Group], done: int, emit: Emit) -> None:

@@ -7,8 +7,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from escapevelocity.ppo.best import BestKeeper
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.ppo.job import PPOJob, task_of
+from escapevelocity.ppo.job import PPOJob, state_template, task_of
 from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.ppo.process import trainer_process
 from escapevelocity.ppo.saved import saved_spec
@@ -23,6 +24,7 @@ from escapevelocity.runs import (
     spec_hash,
     start,
 )
+from escapevelocity.runs.best import has_best
 
 
 def default_spec(task: str, preset: str | None = None, seeds: Sequence[int] = (1,)) -> PPOSpec:
@@ -52,6 +54,7 @@ def train(
     out: str | os.PathLike[str] = "runs",
     name: str | None = None,
     observers: Sequence[Observer] = (),
+    keep_best: bool = False,
 ) -> Run:
     """Train a population and write its run directory.
 
@@ -60,6 +63,7 @@ def train(
         out: folder that holds runs.
         name: the run's name; by default the task and the spec's hash.
         observers: told about every record as it happens (a live table, a tracker, a rule that stops the run).
+        keep_best: keep each member's parameters of its best batches, which `load(path, best=True)` gives.
 
     Returns:
         The run; its `status` says whether it finished, failed or was interrupted, and why.
@@ -72,22 +76,27 @@ def train(
     task_of(spec)
     path = run_path(spec, out, name)
     with trainer_process():
-        status = start(PPOJob(), spec, path, observers)
+        status = start(PPOJob(BestKeeper(path, spec.seeds) if keep_best else None), spec, path, observers)
     _pass_signal_on(status)
     # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
     settings = json.loads(canonical_json(spec, PPOJob.name))["spec"]
     return Run(path, PPOJob.name, settings, status)
 
 
-def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] = ()) -> Run:
-    """Go on with an unfinished run from its last committed segment.
+def resume_training(
+    path: str | os.PathLike[str], observers: Sequence[Observer] = (), keep_best: bool = False
+) -> Run:
+    """Go on with an unfinished run from its last committed segment; a best that was kept before is kept on.
 
     Raises:
         UserError: not a PPO run, or one that is finished or being trained.
     """
     spec = saved_spec(path)
     with trainer_process():
-        status = resume(PPOJob(), spec, path, observers)
+        keeper = BestKeeper(Path(path), spec.seeds) if keep_best or has_best(Path(path)) else None
+        if keeper is not None:
+            keeper.restore(state_template(spec).learner.agent)
+        status = resume(PPOJob(keeper), spec, path, observers)
     _pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
 

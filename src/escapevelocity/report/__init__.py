@@ -4,9 +4,11 @@ from escapevelocity.report.plain import PlainLines
 from escapevelocity.report.plots import plot_columns, plot_run
 from escapevelocity.report.table import LiveTable, terminal_observer
 from escapevelocity.report.trackers import TRACKERS, TensorBoardTracker, WandbTracker, make_trackers
+from escapevelocity.report.warning import EarlyWarning
 
 __all__ = [
     "TRACKERS",
+    "EarlyWarning",
     "LiveTable",
     "PlainLines",
     "TensorBoardTracker",

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from escapevelocity.report._curves import Curve
+from escapevelocity.report._marks import Mark, draw_marks, panel_marks
 from escapevelocity.report._panels import Panel, Series
 
 # Okabe & Ito (2008), told apart by people with any kind of colour blindness; black and yellow come last.
@@ -50,8 +51,10 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def draw(panels: Sequence[Panel], series: Sequence[Series], caption: str) -> Figure:
-    """Draw the panels, four a row, with every run in each; call it inside `paper_style`."""
+def draw(
+    panels: Sequence[Panel], series: Sequence[Series], caption: str, marks: Sequence[Mark] = ()
+) -> Figure:
+    """Draw the panels, four a row, with every run and its marks in each; call it inside `paper_style`."""
     across = min(_PANELS_PER_ROW, len(panels))
     down = math.ceil(len(panels) / across)
     width = 2.35 * across if across > 1 else 4.0
@@ -64,8 +67,10 @@ def draw(panels: Sequence[Panel], series: Sequence[Series], caption: str) -> Fig
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(rect=inside, wspace=0.04))
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(down, across, squeeze=False).flatten()
+    marked = panel_marks(marks, panels)
     for index, (axes, panel) in enumerate(zip(all_axes, panels, strict=False)):
         _draw_panel(axes, panel, series)
+        draw_marks(axes, marked[index], first_row=1 if panel.ratios else 0)
         if index + across >= len(panels):  # nothing below it
             axes.set_xlabel("environment steps")
     for axes in all_axes[len(panels) :]:

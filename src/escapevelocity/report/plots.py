@@ -26,19 +26,22 @@ def plot_run(
     out_dir: str | os.PathLike[str],
     fmt: Sequence[str] = ("png", "pdf"),
     name: str = "health",
+    marks: bool = True,
 ) -> list[Path]:
     """Draw the paper-style figure of one or several runs.
 
     Return, feature ranks of actor and critic (PCA), pre-activation norm, dead neurons, the ratios outside
     1 ± ε, entropy and policy variance (Moalla et al. 2024, Figs. 1–3). Smoothed as there: thinned to 0.1 % of
     the run, then an exponential moving average (α = 0.05 per 0.1 % of the run, not bias-adjusted) on each of
-    mean, minimum and maximum over seeds. A panel whose columns were not recorded says "not measured".
+    mean, minimum and maximum over seeds. A panel whose columns were not recorded says "not measured". In the
+    figure of a single run that is ill, a thin line marks the onset of each sign of its diagnosis.
 
     Args:
         run: a run or its folder, or several, each then in a colour of its own.
         out_dir: where the files go; it is made.
         fmt: kinds of files: png, pdf, svg.
         name: the files' name, without the ending.
+        marks: whether onsets are marked.
 
     Returns:
         The files' paths, in the order of `fmt`.
@@ -51,7 +54,7 @@ def plot_run(
         [PosixPath('runs/demo/plots/health.png'), PosixPath('runs/demo/plots/health.pdf')]
     """
     paths = [Path(out_dir) / f"{name}.{kind}" for kind in fmt]
-    return _write(run, PANELS, paths, _NOTE)
+    return _write(run, PANELS, paths, _NOTE, marks)
 
 
 def plot_columns(
@@ -90,7 +93,11 @@ def default_folder(run: RunLike | Sequence[RunLike]) -> Path:
 
 
 def _write(
-    run: RunLike | Sequence[RunLike], panels: Sequence[Panel], paths: Sequence[Path], note: str
+    run: RunLike | Sequence[RunLike],
+    panels: Sequence[Panel],
+    paths: Sequence[Path],
+    note: str,
+    marks: bool = False,
 ) -> list[Path]:
     from escapevelocity.report import _figure
     from escapevelocity.runs.atomic import make_folder, write_bytes
@@ -100,30 +107,40 @@ def _write(
         if kind not in FORMATS:
             raise UserError(f"format = {kind!r}: must be one of {', '.join(FORMATS)}")
     with _figure.paper_style():
-        figure = compose(run, panels, note)
+        figure = compose(run, panels, note, marks)
         for path in paths:
             make_folder(path.parent)
             write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
     return list(paths)
 
 
-def compose(run: RunLike | Sequence[RunLike], panels: Sequence[Panel], note: str = "") -> Figure:
+def compose(
+    run: RunLike | Sequence[RunLike], panels: Sequence[Panel], note: str = "", marks: bool = False
+) -> Figure:
     """Draw the panels without writing a file.
 
     Args:
         run: a run or its folder, or several.
         panels: what to draw.
         note: a sentence for the caption.
+        marks: whether the onsets of a single run's diagnosis are marked.
 
     Raises:
         UserError: for a folder that is not a run, or a run without records.
     """
     from escapevelocity.report import _figure
+    from escapevelocity.report._marks import onset_marks
+    from escapevelocity.report.diagnosis import diagnose_run
 
     runs = _open(run)
     series = [_series(one, panels, label) for one, label in zip(runs, _labels(runs), strict=True)]
     ended = any(curve.ends for one in series for curve in one.curves.values())
-    return _figure.draw(panels, series, _caption(runs, note, ended))
+    # Lines of several runs in one panel could not be told apart.
+    diagnosis = diagnose_run(runs[0]) if marks and len(runs) == 1 else None
+    found = onset_marks(diagnosis) if diagnosis else []
+    if diagnosis and found:
+        note += f"Vertical lines: onsets of the signs of {diagnosis.verdict} (ev diagnose). "
+    return _figure.draw(panels, series, _caption(runs, note, ended), found)
 
 
 def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:

@@ -143,7 +143,7 @@ def drop_after(folder: Path, number: int) -> None:
 
 def drop_uncommitted(folder: Path) -> None:
     """Remove arrays whose JSON never landed."""
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.glob("[0-9]*.safetensors")):  # Not best.safetensors, which needs no JSON.
         if not path.with_suffix(".json").exists():
             remove(path)
 

@@ -1,0 +1,261 @@
+"""One rule per sign: does it hold in this row, or was it not measured?"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from escapevelocity.health._memory import Memory, number
+from escapevelocity.health._returns import Returns
+from escapevelocity.health.context import Context
+from escapevelocity.health.signs import SIGNS, Sign
+from escapevelocity.health.thresholds import Thresholds
+
+
+class Reading(NamedTuple):
+    """What a rule found.
+
+    Attributes:
+        holds: whether the sign is there.
+        column: the column that was read.
+        value: what was compared.
+        bound: with what.
+        start: the column's value at the start.
+        since: where it began, in environment steps, if the rule knows; else the newest values tell.
+    """
+
+    holds: bool
+    column: str
+    value: float
+    bound: float
+    start: float = math.nan
+    since: int | None = None
+
+
+class Patient(NamedTuple):
+    """All that a rule may look at."""
+
+    row: Mapping[str, Any]
+    memory: Memory
+    returns: Returns
+    thresholds: Thresholds
+    context: Context
+
+
+Rule = Callable[[Patient], Reading | None]
+"""None: not measured in this row."""
+
+
+def non_finite(patient: Patient) -> Reading | None:
+    """A fault, a skipped minibatch, or an infinite loss or gradient; a NaN alone only says "undefined"."""
+    fault, skipped, *numbers = (patient.row.get(column) for column in SIGNS[Sign.NON_FINITE].columns)
+    infinite = any(math.isinf(number(value)) for value in numbers)
+    holds = bool(fault) and isinstance(fault, str)
+    known = [value for value in (fault, skipped) if value is not None]
+    if not known and all(math.isnan(number(value)) for value in numbers):
+        return None
+    return Reading(holds or number(skipped) > 0 or infinite, "fault", math.nan, 0.0)
+
+
+def trust_region_left(patient: Patient) -> Reading | None:
+    """KL or the clip fraction is beyond its healthy range."""
+    t = patient.thresholds
+    return _first_that_holds(
+        _above(patient, "trust/kl", t.kl_high.value),
+        _above(patient, "trust/clip_fraction", t.clip_fraction_high.value),
+    )
+
+
+def low_ratios(patient: Patient) -> Reading | None:
+    """The mean ratio below 1 − ε, or the excess ratio, is far outside."""
+    t, epsilon = patient.thresholds, patient.context.clip_epsilon
+    readings = [
+        _below(patient, "trust/ratio_below_mean", t.ratio_below.value * (1 - epsilon)),
+        _above(patient, "trust/excess_ratio", t.excess_ratio.value * (1 + epsilon) / (1 - epsilon)),
+    ]
+    if number(patient.row.get("trust/ratio_below_count")) == 0:
+        # No ratio is below 1 − ε: its mean is undefined, and nothing is the matter.
+        readings.append(Reading(False, "trust/ratio_below_count", 0.0, 0.0))
+    return _first_that_holds(*readings)
+
+
+def kl_up_clip_down(patient: Patient) -> Reading | None:
+    """KL has grown while the clip fraction has fallen."""
+    t = patient.thresholds
+    kl, clipped = patient.memory.fresh("trust/kl"), patient.memory.fresh("trust/clip_fraction")
+    if kl is None or clipped is None:
+        return None
+    bound = max(t.kl_growth.value * kl.start, t.kl_floor.value)
+    holds = kl.value > bound and clipped.value < t.clip_fall.value * clipped.start
+    return Reading(holds, "trust/kl", kl.value, bound, kl.start)
+
+
+def preactivation_growth(patient: Patient) -> Reading | None:
+    """The norm is many times what it was, or large in itself."""
+    t, column = patient.thresholds, "health/actor/preactivation_norm"
+    series = patient.memory.fresh(column)
+    if series is None:
+        return None
+    grown = t.norm_growth.value * series.start
+    return _above(patient, column, min(t.norm_high.value, grown) if grown > 0 else t.norm_high.value)
+
+
+def dead_neurons(patient: Patient) -> Reading | None:
+    """More than a share of the layer is dead."""
+    width = patient.context.width
+    if width is None:
+        return None
+    return _above(patient, "health/actor/dead_neurons", patient.thresholds.dead_share.value * width)
+
+
+def rank_decline(patient: Patient) -> Reading | None:
+    """The rank is low, also for a layer of this width and a task of this rank at the start."""
+    t, column, width = patient.thresholds, "health/actor/feature_rank_pca", patient.context.width
+    series = patient.memory.fresh(column)
+    if series is None:
+        return None
+    bounds = [t.rank_low.value, t.rank_start_share.value * series.start]
+    if width is not None:
+        bounds.append(t.rank_width_share.value * width)
+    return _below(patient, column, min(bounds))
+
+
+def capacity_loss(patient: Patient) -> Reading | None:
+    """A probe network is fitted worse than at the start."""
+    readings = []
+    for column in SIGNS[Sign.CAPACITY_LOSS].columns:
+        series = patient.memory.fresh(column)
+        if series is not None:
+            bound = patient.thresholds.capacity_growth.value * series.start
+            readings.append(_above(patient, column, bound))
+    return _first_that_holds(*readings)
+
+
+def degenerate_policy(patient: Patient) -> Reading | None:
+    """The variance over states is gone, while the entropy is as high as an untrained policy's."""
+    t, context = patient.thresholds, patient.context
+    variance = patient.memory.fresh("policy/variance")
+    entropy = patient.memory.fresh("policy/entropy_base" if context.continuous else "policy/entropy")
+    if variance is None or entropy is None:
+        return None
+    bound = t.variance_low.value
+    most = entropy.start
+    if context.continuous is False and context.action_size is not None:
+        most = math.log(context.action_size)
+    # A differential entropy has no zero: a share of it means nothing.
+    enough = most if context.continuous else t.entropy_high.value * most
+    varied = variance.high >= t.variance_fall.value * bound
+    holds = variance.value < bound and varied and entropy.value >= enough
+    return Reading(holds, "policy/variance", variance.value, bound, variance.start)
+
+
+def entropy_collapse(patient: Patient) -> Reading | None:
+    """Hardly any entropy is left."""
+    t, context = patient.thresholds, patient.context
+    if context.continuous is None or (context.continuous and context.action_size is None):
+        return None
+    column = "policy/entropy_base" if context.continuous else "policy/entropy"
+    series = patient.memory.fresh(column)
+    if series is None:
+        return None
+    if context.continuous:
+        return _below(patient, column, series.start - t.entropy_drop.value * (context.action_size or 1))
+    return _below(patient, column, t.entropy_low.value * series.start)
+
+
+def value_failure(patient: Patient) -> Reading | None:
+    """The critic's squared error is many times the variance of its values; no unit of reward is left in it."""
+    loss, spread = patient.memory.fresh("loss/value"), patient.memory.fresh("value/std")
+    if loss is None or spread is None:
+        return None
+    variance = spread.value**2
+    unexplained = loss.value / variance if variance > 0 else (math.inf if loss.value > 0 else 0.0)
+    bound = patient.thresholds.value_unexplained.value
+    return Reading(unexplained > bound, "loss/value ÷ value/std²", unexplained, bound)
+
+
+def vanishing_gradient(patient: Patient) -> Reading | None:
+    """The actor's gradient is a small share of the largest it has been."""
+    series = patient.memory.fresh("norm/actor_gradient")
+    if series is None:
+        return None
+    return _below(patient, "norm/actor_gradient", patient.thresholds.gradient_share.value * series.high)
+
+
+def trapped(patient: Patient) -> Reading | None:
+    """The best action is unlikely."""
+    return _below(patient, "gravity/best_prob", patient.thresholds.trapped.value)
+
+
+def performance_collapse(patient: Patient) -> Reading | None:
+    """The return has fallen from its best."""
+    returns = _fresh_returns(patient)
+    if returns is None:
+        return None
+    # Its bound is the best return, which most values lie below: here it begins where it first holds.
+    step = patient.memory.step
+    return Reading(returns.has_fallen(), "perf/return_mean", returns.value, returns.best, returns.start, step)
+
+
+def plateau(patient: Patient) -> Reading | None:
+    """The return has not improved for long, and is not at its ceiling."""
+    returns = _fresh_returns(patient)
+    if returns is None:
+        return None
+    share, since = returns.flat_share(), returns.improved_at
+    return Reading(returns.is_flat(), "perf/return_mean", returns.value, share, returns.start, since)
+
+
+RULES: dict[Sign, Rule] = {
+    Sign.NON_FINITE: non_finite,
+    Sign.TRUST_REGION_LEFT: trust_region_left,
+    Sign.LOW_RATIOS: low_ratios,
+    Sign.KL_UP_CLIP_DOWN: kl_up_clip_down,
+    Sign.PREACTIVATION_GROWTH: preactivation_growth,
+    Sign.DEAD_NEURONS: dead_neurons,
+    Sign.RANK_DECLINE: rank_decline,
+    Sign.CAPACITY_LOSS: capacity_loss,
+    Sign.DEGENERATE_POLICY: degenerate_policy,
+    Sign.ENTROPY_COLLAPSE: entropy_collapse,
+    Sign.VALUE_FAILURE: value_failure,
+    Sign.VANISHING_GRADIENT: vanishing_gradient,
+    Sign.TRAPPED: trapped,
+    Sign.PERFORMANCE_COLLAPSE: performance_collapse,
+    Sign.PLATEAU: plateau,
+}
+"""Every sign has one."""
+
+
+def began_at(reading: Reading, memory: Memory) -> int:
+    """Give the step of the first value, among those that the median was taken of, that is beyond the bound."""
+    if reading.since is not None:
+        return reading.since
+    series, step = memory.get(reading.column), memory.step
+    if series is None:
+        return step
+    low = reading.value < reading.bound
+    beyond = (at for at, value in series.recent if (value < reading.bound if low else value > reading.bound))
+    return next(beyond, step)
+
+
+def _fresh_returns(patient: Patient) -> Returns | None:
+    returns = patient.returns
+    return returns if returns.step == patient.memory.step and returns.value == returns.value else None
+
+
+def _above(patient: Patient, column: str, bound: float) -> Reading | None:
+    series = patient.memory.fresh(column)
+    return (
+        None if series is None else Reading(series.value > bound, column, series.value, bound, series.start)
+    )
+
+
+def _below(patient: Patient, column: str, bound: float) -> Reading | None:
+    series = patient.memory.fresh(column)
+    return (
+        None if series is None else Reading(series.value < bound, column, series.value, bound, series.start)
+    )
+
+
+def _first_that_holds(*readings: Reading | None) -> Reading | None:
+    measured = [reading for reading in readings if reading is not None]
+    return next((reading for reading in measured if reading.holds), measured[0] if measured else None)

@@ -1,0 +1,222 @@
+"""From a run's records to a verdict: what happened, when it began, how sure we are and what to try."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from escapevelocity.errors import UserError
+from escapevelocity.health._evidence import Escape, evidence, predicted_escape, unmeasured
+from escapevelocity.health._memory import number
+from escapevelocity.health.context import Context
+from escapevelocity.health.thresholds import Thresholds
+from escapevelocity.health.verdict import CAUSES, Judgement, Verdict, confidence_word, judge
+from escapevelocity.health.watch import COLUMNS, Onset, Watch
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is the matter with one seed.
+
+    Attributes:
+        seed: the member.
+        verdict: what is the matter.
+        confidence: in [0, 1); see `Judgement`. 1 where nothing was inferred.
+        reason: why, where the onsets do not say it.
+        onsets: every sign that appeared, in the order of onset; those that went away again have `ended`.
+        evidence: sentences for and against.
+        refuted_by: what would show that the verdict is wrong.
+        remedies: names of what to try.
+        not_measured: signs that could not have been seen, with the reason.
+        steps: environment steps of the newest row.
+        batches: rows.
+        escape: of a gravity well whose records hold π(a*), Δ and η; else None.
+    """
+
+    seed: int
+    verdict: Verdict
+    confidence: float
+    reason: str
+    onsets: tuple[Onset, ...]
+    evidence: tuple[str, ...]
+    refuted_by: tuple[str, ...]
+    remedies: tuple[str, ...]
+    not_measured: tuple[str, ...]
+    steps: int
+    batches: int
+    escape: Escape | None = None
+
+    @property
+    def confidence_word(self) -> str:
+        """low, medium or high."""
+        return confidence_word(self.confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything as JSON values."""
+        return {**asdict(self), "confidence_word": self.confidence_word}
+
+
+@dataclass(frozen=True)
+class RunDiagnosis:
+    """What is the matter with a run of several seeds.
+
+    Attributes:
+        verdict: that of most seeds; of equally many, the gravest.
+        seeds: seeds with this verdict.
+        confidence: the median of theirs.
+        members: every seed's diagnosis.
+    """
+
+    verdict: Verdict
+    seeds: tuple[int, ...]
+    confidence: float
+    members: tuple[Diagnosis, ...]
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """Names of what to try."""
+        return next(member.remedies for member in self.members if member.verdict is self.verdict)
+
+    @property
+    def confidence_word(self) -> str:
+        """low, medium or high."""
+        return confidence_word(self.confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything as JSON values."""
+        return {
+            "verdict": self.verdict,
+            "seeds": list(self.seeds),
+            "confidence": self.confidence,
+            "confidence_word": self.confidence_word,
+            "members": [member.to_json() for member in self.members],
+        }
+
+
+def diagnose(
+    records: Mapping[str, Sequence[Any] | np.ndarray],
+    context: Context | None = None,
+    seed: int | None = None,
+    thresholds: Thresholds | None = None,
+) -> Diagnosis:
+    """Name the cause of what one seed's records show.
+
+    Args:
+        records: column -> values of equal length, such as `table.to_pydict()` of a run's records. `env_steps` is
+            needed, in any order; every other column is used where it is there. Null and NaN: not measured.
+        context: the run's settings; what depends on one that is unknown is not measured.
+        seed: which member; needed when the records hold several.
+        thresholds: what to judge by.
+
+    Raises:
+        UserError: no rows, no `env_steps`, columns of different lengths, or an unclear seed.
+
+    Example:
+        >>> steps = range(1, 31)
+        >>> records = {"env_steps": steps, "health/actor/dead_neurons": [60.0] * 30, "perf/return_mean": [1.0] * 30}
+        >>> diagnose(records, Context(width=64)).verdict.value
+        'representation collapse'
+    """
+    rows, seed = _rows_of(records, seed)
+    context = context or Context()
+    watch = Watch(thresholds, context)
+    for row in rows:
+        watch.update({**row, "seed": seed})
+    onsets, active, measured = watch.onsets(seed), watch.active(seed), watch.measured(seed)
+    needed = int(watch.thresholds.persistence.value) + 2  # A median of three, then so many of them.
+    judgement = judge(active, measured, watch.returns(seed), context.tabular)
+    if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
+        reason = f"{len(rows)} logged batches; a sign needs {needed}"
+        judgement = Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
+    cause = CAUSES.get(judgement.verdict)
+    escape = predicted_escape(rows, context) if judgement.verdict is Verdict.GRAVITY_WELL else None
+    return Diagnosis(
+        seed=seed,
+        verdict=judgement.verdict,
+        confidence=_confidence(judgement, escape),
+        reason=judgement.reason,
+        onsets=tuple(onsets),
+        evidence=evidence(onsets, judgement, escape),
+        refuted_by=cause.refuted_by if cause else _REFUTED_BY.get(judgement.verdict, ()),
+        remedies=cause.remedies if cause else _REMEDIES.get(judgement.verdict, ()),
+        not_measured=unmeasured(rows, measured, context),
+        steps=watch.last_step(seed),
+        batches=len(rows),
+        escape=escape,
+    )
+
+
+def _confidence(judgement: Judgement, escape: Escape | None) -> float:
+    """Count the law as one more instrument, where it could be held against the records."""
+    if escape is None or escape.clock is None:
+        return judgement.confidence
+    agree, disagree = len(judgement.agreeing), len(judgement.disagreeing)
+    return (agree + escape.law_holds) / (agree + disagree + 2)
+
+
+def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
+    """Put the seeds of one run together: the verdict that most of them have.
+
+    Raises:
+        UserError: when there are none.
+    """
+    if not diagnoses:
+        raise UserError("diagnoses = (): must be one or more")
+    counts = Counter(diagnosis.verdict for diagnosis in diagnoses)
+    verdict = max(counts, key=lambda v: (counts[v], -list(Verdict).index(v)))
+    own = [diagnosis for diagnosis in diagnoses if diagnosis.verdict is verdict]
+    confidence = float(np.median([diagnosis.confidence for diagnosis in own]))
+    return RunDiagnosis(verdict, tuple(d.seed for d in own), confidence, tuple(diagnoses))
+
+
+_REFUTED_BY = {
+    Verdict.HEALTHY: ("a loss of capacity, where that was not measured", "a later fall of the return"),
+    Verdict.LEARNING: ("a loss of capacity, where that was not measured", "a later fall of the return"),
+}
+
+_REMEDIES = {Verdict.NOT_MEASURED: ("measure-health",)}
+
+_USED = (*COLUMNS, "env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate")
+
+
+def seeds_of(records: Mapping[str, Sequence[Any] | np.ndarray]) -> list[int]:
+    """List the seeds in the records; [0] when they have no such column.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    if not records or not len(next(iter(records.values()))):
+        raise UserError("records: empty; there is nothing to diagnose before the first logged batch")
+    if "seed" not in records:
+        return [0]
+    return sorted({int(seed) for seed in records["seed"]})
+
+
+def _rows_of(
+    records: Mapping[str, Sequence[Any] | np.ndarray], seed: int | None
+) -> tuple[list[dict[str, Any]], int]:
+    """Give one seed's rows, in the order of their steps, and the seed."""
+    seeds = seeds_of(records)
+    if seed is None and len(seeds) > 1:
+        raise UserError(f"seed = None: must be one of the records' seeds: {' '.join(map(str, seeds))}")
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise UserError(f"seed = {seed}: must be one of the records' seeds: {' '.join(map(str, seeds))}")
+    if "env_steps" not in records:
+        raise UserError("records: the column env_steps is missing; without it nothing has an onset")
+    lengths = {column: len(values) for column, values in records.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"records: columns of different lengths, {lengths}; must be one value per row")
+    steps = np.array([number(step) for step in records["env_steps"]])
+    if np.isnan(steps).any():
+        raise UserError("env_steps: must be a number in every row")
+    own = (
+        np.flatnonzero([int(s) == seed for s in records["seed"]])
+        if "seed" in records
+        else np.arange(len(steps))
+    )
+    order = own[np.argsort(steps[own], kind="stable")]
+    columns = {column: records[column] for column in _USED if column in records}
+    return [{column: values[i] for column, values in columns.items()} for i in order], seed

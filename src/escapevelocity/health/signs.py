@@ -1,0 +1,198 @@
+"""The signs of illness: what each means, which columns it is read off, and which instrument it belongs to."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+_MOALLA = "Moalla et al. 2024 (arXiv 2405.00662)"
+
+
+class Sign(StrEnum):
+    """What can be seen in a run's records, in the order in which simultaneous ones are told."""
+
+    NON_FINITE = "non-finite numbers"
+    TRUST_REGION_LEFT = "trust region left"
+    LOW_RATIOS = "low ratios"
+    KL_UP_CLIP_DOWN = "KL up, clip fraction down"
+    PREACTIVATION_GROWTH = "pre-activation growth"
+    DEAD_NEURONS = "dead neurons"
+    RANK_DECLINE = "rank decline"
+    CAPACITY_LOSS = "capacity loss"
+    DEGENERATE_POLICY = "high entropy, no variance"
+    ENTROPY_COLLAPSE = "entropy collapse"
+    VALUE_FAILURE = "value failure"
+    VANISHING_GRADIENT = "vanishing gradient"
+    TRAPPED = "best action unlikely"
+    PERFORMANCE_COLLAPSE = "performance collapse"
+    PLATEAU = "plateau"
+
+
+class Instrument(StrEnum):
+    """What measures: signs of one instrument are not independent of each other and count once."""
+
+    NUMBERS = "finite numbers"
+    KL = "KL and clipping"
+    RATIOS = "ratios"
+    NORM = "pre-activation norm"
+    FEATURES = "actor's features"
+    CAPACITY = "capacity"
+    POLICY = "action distribution"
+    CRITIC = "critic"
+    GRADIENT = "actor's gradient"
+    GRAVITY = "probability of the best action"
+    RETURN = "return"
+
+
+@dataclass(frozen=True)
+class SignInfo:
+    """One line of the table of signs.
+
+    Attributes:
+        instrument: what measures it.
+        columns: columns of the records it is read off.
+        alternatives: whether any one of the columns is enough; else all are needed.
+        meaning: what it says about the run.
+        source: where the sign is described.
+        text: how it is told, with the fields value, bound, start and width.
+        label: a few letters for plots.
+        immediate: whether a single row is enough.
+    """
+
+    instrument: Instrument
+    columns: tuple[str, ...]
+    meaning: str
+    source: str
+    text: str
+    label: str
+    alternatives: bool = False
+    immediate: bool = False
+
+
+SIGNS: dict[Sign, SignInfo] = {
+    Sign.NON_FINITE: SignInfo(
+        Instrument.NUMBERS,
+        ("fault", "loss/skipped_minibatches", "loss/value", "norm/actor_gradient", "norm/critic_gradient"),
+        "a loss, gradient, parameter, observation or reward was NaN or infinite",
+        "stable-baselines3 #1593, prime-rl #2972",
+        "numbers that are not finite",
+        "NaN",
+        alternatives=True,
+        immediate=True,
+    ),
+    Sign.TRUST_REGION_LEFT: SignInfo(
+        Instrument.KL,
+        ("trust/kl", "trust/clip_fraction"),
+        "one update moves the policy further than clipping is meant to allow",
+        "docs/metrics.md, trust/kl and trust/clip_fraction",
+        "{name} {value:.3g}, above {bound:.3g}",
+        "KL",
+        alternatives=True,
+    ),
+    Sign.LOW_RATIOS: SignInfo(
+        Instrument.RATIOS,
+        ("trust/ratio_below_mean", "trust/excess_ratio"),
+        "ratios pass far beyond 1 ± ε: clipping no longer holds them",
+        _MOALLA + ", Figs. 3, 4 and 6",
+        "{name} {value:.3g}, beyond {bound:.3g}",
+        "ratios",
+        alternatives=True,
+    ),
+    Sign.KL_UP_CLIP_DOWN: SignInfo(
+        Instrument.KL,
+        ("trust/kl", "trust/clip_fraction"),
+        "the policy moves further while fewer samples are clipped: what moves it is not what clipping sees",
+        "openai/baselines #456",
+        "KL {value:.3g} of {start:.3g} at the start, while the clip fraction fell",
+        "KL↑ clip↓",
+    ),
+    Sign.PREACTIVATION_GROWTH: SignInfo(
+        Instrument.NORM,
+        ("health/actor/preactivation_norm",),
+        "the weights before the last layer grow without limit",
+        _MOALLA + ", Fig. 1",
+        "pre-activation norm {value:.3g}, {start:.3g} at the start",
+        "norm",
+    ),
+    Sign.DEAD_NEURONS: SignInfo(
+        Instrument.FEATURES,
+        ("health/actor/dead_neurons",),
+        "most units of the actor's last hidden layer no longer respond to anything",
+        _MOALLA + ", Fig. 2",
+        "{value:.3g} of {width} neurons dead, {start:.3g} at the start",
+        "dead",
+    ),
+    Sign.RANK_DECLINE: SignInfo(
+        Instrument.FEATURES,
+        ("health/actor/feature_rank_pca",),
+        "the actor's features span few directions: it can tell few states apart",
+        _MOALLA + ", Figs. 1 and 4",
+        "rank {value:.3g} of {width}, {start:.3g} at the start",
+        "rank",
+    ),
+    Sign.CAPACITY_LOSS: SignInfo(
+        Instrument.CAPACITY,
+        ("capacity/actor", "capacity/critic"),
+        "the network fits new targets worse than it did at the start: it loses plasticity",
+        _MOALLA + ", Fig. 1",
+        "{name} {value:.3g}, {start:.3g} at the start",
+        "capacity",
+        alternatives=True,
+    ),
+    Sign.DEGENERATE_POLICY: SignInfo(
+        Instrument.POLICY,
+        ("policy/variance", "policy/entropy"),
+        "the policy does the same in every state, and nearly at random",
+        _MOALLA + ", Fig. 2",
+        "policy variance across states {value:.2g}, while the entropy is high",
+        "variance",
+    ),
+    Sign.ENTROPY_COLLAPSE: SignInfo(
+        Instrument.POLICY,
+        ("policy/entropy", "policy/entropy_base"),
+        "the policy no longer explores",
+        "trl #3571",
+        "entropy {value:.3g} nats, {start:.3g} at the start",
+        "entropy",
+        alternatives=True,
+    ),
+    Sign.VALUE_FAILURE: SignInfo(
+        Instrument.CRITIC,
+        ("loss/value", "value/std"),
+        "the critic's error is far larger than anything that it tells apart: advantages are noise",
+        "explained variance, as in stable-baselines3",
+        "squared error of the critic {value:.3g} × the variance of its values",
+        "critic",
+    ),
+    Sign.VANISHING_GRADIENT: SignInfo(
+        Instrument.GRADIENT,
+        ("norm/actor_gradient",),
+        "the policy is saturated: its gradient has all but vanished",
+        "Mei et al. 2020, Escaping the Gravitational Pull of Softmax",
+        "gradient of the actor {value:.2g}, below {bound:.2g}, a hundredth of its largest",
+        "gradient",
+    ),
+    Sign.TRAPPED: SignInfo(
+        Instrument.GRAVITY,
+        ("gravity/best_prob",),
+        "the policy sits near a suboptimal corner, where softmax's gradient is proportional to π(a*)",
+        "Mei et al. 2020, Escaping the Gravitational Pull of Softmax",
+        "best action has probability {value:.2g}, below {bound:.2g}",
+        "well",
+    ),
+    Sign.PERFORMANCE_COLLAPSE: SignInfo(
+        Instrument.RETURN,
+        ("perf/return_mean",),
+        "the return has fallen from its best",
+        _MOALLA + ", Fig. 1",
+        "return {value:.4g}, after a best of {best:.4g}",
+        "return↓",
+    ),
+    Sign.PLATEAU: SignInfo(
+        Instrument.RETURN,
+        ("perf/return_mean",),
+        "the return has not improved for a long time",
+        "arXiv 2603.06009 on plateaus of PPO",
+        "return {value:.4g}, no better for {bound:.0%} of the run so far",
+        "plateau",
+    ),
+}
+"""Every sign; thresholds are in `health.thresholds`."""

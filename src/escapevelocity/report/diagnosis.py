@@ -1,0 +1,136 @@
+"""The diagnosis of a run on disk, and how a person reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from escapevelocity.errors import UserError
+from escapevelocity.health.context import Context
+from escapevelocity.health.diagnosis import Diagnosis, RunDiagnosis, combine, diagnose, seeds_of
+from escapevelocity.health.verdict import Verdict
+from escapevelocity.report._shown import find_setting, layer_width
+from escapevelocity.runs import Run
+
+_WELL = (Verdict.HEALTHY, Verdict.LEARNING, Verdict.NOT_MEASURED)
+
+
+def run_context(spec: Any, total_steps: int | None = None, action_size: int | None = None) -> Context:
+    """Give the settings that change what a run's numbers mean.
+
+    Args:
+        spec: any job's spec, as its dataclass or as JSON values.
+        total_steps: environment steps of the whole run.
+        action_size: number of actions, or of action dimensions.
+    """
+    head = find_setting(spec, "network", "head")
+    epsilon = find_setting(spec, "objective", "clip_epsilon")
+    return Context(
+        width=layer_width(spec),
+        clip_epsilon=Context.clip_epsilon if epsilon is None else epsilon,
+        continuous=None if head is None else head != "softmax",
+        action_size=action_size,
+        total_steps=total_steps or None,
+        epochs=find_setting(spec, "optimizer", "epochs"),
+        learning_rate=find_setting(spec, "optimizer", "learning_rate"),
+        activation=find_setting(spec, "network", "activation"),
+    )
+
+
+def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:
+    """Name the cause of what a run's records show, finished or not.
+
+    Args:
+        run: the run.
+        seeds: which members; by default all.
+
+    Raises:
+        UserError: a run without records, or a seed that it does not have.
+    """
+    records = run.records()
+    if records.num_rows == 0 or "env_steps" not in records.column_names:
+        raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
+    columns = records.to_pydict()
+    context = run_context(run.spec, run.status.steps_total, _action_size(run))
+    return combine([diagnose(columns, context, seed) for seed in seeds or seeds_of(columns)])
+
+
+def is_ill(verdict: Verdict) -> bool:
+    """Say whether a verdict names something that is the matter."""
+    return verdict not in _WELL
+
+
+def diagnosis_text(run: Run, diagnosis: RunDiagnosis, commands: Sequence[str]) -> str:
+    """Write a diagnosis for a person: the verdict first, then onsets, evidence, and what to try.
+
+    Args:
+        run: the run.
+        diagnosis: its diagnosis.
+        commands: what to try, as lines.
+    """
+    members, verdict = diagnosis.members, diagnosis.verdict
+    count = f" in {len(diagnosis.seeds)} of {len(members)} seeds" if len(members) > 1 else ""
+    lines = [f"{run.path}: {verdict.upper()}{count}{_sure(diagnosis)}"]
+    if run.status.state != "finished":
+        why = f" ({run.status.why})" if run.status.why else ""
+        lines.append(f"The run is {run.status.state}{why}: what follows is about the part that was recorded.")
+    told = next(member for member in members if member.verdict is verdict)
+    lines += ["", *_member(told, run, len(members) > 1)]
+    others = [member for member in members if member is not told]
+    if others:
+        lines += ["", "other seeds (--seed N tells more)"]
+        lines += [f"  {member.seed:>6}  {_short(member)}" for member in others]
+    if told.refuted_by:
+        lines += ["", "what would refute it", *(f"  {text}" for text in told.refuted_by)]
+    if commands:
+        lines += ["", "what to try", *(f"  {command}" for command in commands)]
+    if told.not_measured:
+        lines += ["", "not measured", *(f"  {text}" for text in told.not_measured)]
+    return "\n".join(lines)
+
+
+def _member(member: Diagnosis, run: Run, named: bool) -> list[str]:
+    title = f"seed {member.seed}: " if named else ""
+    lines = [f"{title}{member.batches:,} logged batches, to step {member.steps:,}"]
+    if member.reason:
+        lines.append(f"  {member.reason}")
+    width = len(f"{member.steps:,}")
+    total = max(run.status.steps_total, member.steps, 1)
+    for onset in member.onsets:
+        gone = f" (gone again since step {onset.ended:,})" if onset.ended is not None else ""
+        lines.append(
+            f"  step {onset.step:>{width},}  {onset.step / total:4.0%}  {onset.sign}: {onset.text}{gone}"
+        )
+    return lines + [f"  {sentence}" for sentence in member.evidence]
+
+
+def _short(member: Diagnosis) -> str:
+    first = next((onset for onset in member.onsets if onset.ended is None), None)
+    begun = f", first sign at step {first.step:,} ({first.sign})" if first and is_ill(member.verdict) else ""
+    reason = f": {member.reason}" if member.reason else ""
+    return f"{member.verdict}{_sure(member)}{begun}{reason}"
+
+
+def _sure(found: Diagnosis | RunDiagnosis) -> str:
+    """Nothing was inferred where nothing was measured."""
+    if found.verdict is Verdict.NOT_MEASURED:
+        return ""
+    return f", confidence {found.confidence_word} ({found.confidence:.2f})"
+
+
+def _action_size(run: Run) -> int | None:
+    """Number of actions or of their dimensions, read off the actor's last layer; None where there is none to read.
+
+    Asking the task instead would import its environments.
+    """
+    checkpoints = run.checkpoints()
+    try:
+        arrays = run.arrays(checkpoints[-1].number) if checkpoints else {}
+    except UserError:  # Damaged: `ev resume` says so.
+        return None
+    biases = {name: array for name, array in arrays.items() if ".agent.actor.mlp.biases[" in name}
+    if not biases:
+        return None
+    outputs = biases[max(biases, key=lambda name: int(name[name.rindex("[") + 1 : -1]))].shape[-1]
+    with_std = find_setting(run.spec, "network", "head") in ("tanh_normal", "normal")
+    return outputs // 2 if with_std else outputs

@@ -1,0 +1,1 @@
+"""Studies: results of real runs, kept as small tables, figures and a page of what was found."""

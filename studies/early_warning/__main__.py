@@ -1,0 +1,78 @@
+"""Run the study: train what is missing, choose, report. `python -m studies.early_warning --help`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from benchmarks._common import positive, replace_section
+
+from studies.early_warning.cases import cases_of
+from studies.early_warning.choice import Choice
+from studies.early_warning.figure import draw_leads
+from studies.early_warning.page import page
+from studies.early_warning.plan import PLAN, quick_plan
+from studies.early_warning.table import (
+    choose_on,
+    chosen_thresholds,
+    columns_of,
+    leads_of_signs,
+    parts_of,
+    to_table,
+    unused_signs,
+)
+from studies.early_warning.training import train_plan
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Train, choose, write the kept files; with --quick only print what they would say."""
+    options = _parse()
+    plan = quick_plan() if options.quick else PLAN
+    out = options.out or Path("runs") / ("early-warning-quick" if options.quick else "early-warning")
+    runs = train_plan(plan, out, options.jobs)
+    cases = [case for setting, run in zip(plan, runs, strict=True) for case in cases_of(setting, run)]
+    parts = parts_of(cases)
+    choice = choose_on(cases, parts)
+    table = to_table(cases, parts, choice)
+    chosen = _describe(choice, table)
+    if options.quick:
+        print(page(table, chosen))
+        return
+    pq.write_table(table, HERE / "runs.parquet")
+    (HERE / "chosen.json").write_text(
+        json.dumps(chosen, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    replace_section(HERE / "README.md", "numbers", page(table, chosen))
+    draw_leads(table, HERE / "leads.png")
+
+
+def _describe(choice: Choice, table: pa.Table) -> dict[str, Any]:
+    """What the library takes from the study."""
+    return {
+        "source": "studies/early_warning",
+        "agreeing": choice.agreeing,
+        "thresholds": chosen_thresholds(choice),
+        "signs": list(columns_of(table, "sign")),
+        "unused_signs": [str(sign) for sign in unused_signs(choice)],
+        "median_lead": leads_of_signs(table),
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m studies.early_warning", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="short runs of two settings per task, printed and not kept"
+    )
+    parser.add_argument("--jobs", type=positive, default=1, help="programs trained at a time (default: 1)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the runs (default: runs/early-warning); finished ones are kept"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

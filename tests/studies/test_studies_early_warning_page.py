@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import studies.early_warning
+from studies.early_warning.choice import agreed_steps, split
+from studies.early_warning.grid import INSTRUMENTS, SIGNS_ASKED
+from studies.early_warning.page import page
+from studies.early_warning.plan import PLAN, SEEDS, UNSEEN_TASK, quick_plan, spec_of
+from studies.early_warning.table import CHOOSING, SPLIT_SEED, UNSEEN, floats, score_rows, sign_columns
+
+from escapevelocity.health.signs import Sign
+from escapevelocity.health.thresholds import Thresholds
+
+HERE = Path(studies.early_warning.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pq.read_table(HERE / "runs.parquet")
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    return json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_says_what_the_kept_table_says(table, chosen):
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    kept = text.split("<!-- numbers:start -->")[1].split("<!-- numbers:end -->")[0]
+    assert kept.strip() == page(table, chosen).strip()
+
+
+def test_the_kept_table_holds_the_plans_runs_and_enough_of_both_kinds(table):
+    rows = set(zip(table["setting"].to_pylist(), table["seed"].to_pylist(), strict=True))
+    assert rows == {(setting.name, seed) for setting in PLAN for seed in SEEDS}
+    assert table.num_rows == len(rows)
+    collapsed = np.array(table["collapsed"].to_pylist())
+    assert collapsed.sum() >= 30
+    assert (~collapsed).sum() >= 30
+
+
+def test_the_halves_are_those_of_the_stated_seed_and_the_unseen_task_is_in_neither(table):
+    half, tasks = np.array(table["half"].to_pylist()), np.array(table["task"].to_pylist())
+    choosing = split(np.array(table["setting"].to_pylist()), SPLIT_SEED)
+    assert ((tasks == UNSEEN_TASK) == (half == UNSEEN)).all()
+    assert ((half == CHOOSING) == (choosing & (tasks != UNSEEN_TASK))).all()
+
+
+def test_the_kept_warnings_follow_from_the_kept_signs(table, chosen):
+    names = [name.removeprefix("sign/") for name in sign_columns(table)]
+    by_sign = np.stack([np.nan_to_num(floats(table, f"sign/{name}"), nan=np.inf) for name in names], axis=1)
+    instruments = INSTRUMENTS[[SIGNS_ASKED.index(Sign(name)) for name in names]]
+    warned = agreed_steps(by_sign, instruments, chosen["agreeing"])
+    np.testing.assert_array_equal(np.nan_to_num(floats(table, "warning"), nan=np.inf), warned)
+
+
+def test_a_collapse_begins_where_its_first_loss_does(table):
+    parts = np.stack([floats(table, "return_onset"), floats(table, "representation_onset")])
+    onsets = floats(table, "onset")
+    lost = np.isfinite(parts).any(axis=0)
+    np.testing.assert_array_equal(np.fmin(*parts)[lost], onsets[lost])
+    assert np.isfinite(onsets).tolist() == table["collapsed"].to_pylist()
+
+
+def test_the_scores_agree_with_a_count_by_hand(table):
+    rows = np.array(table["half"].to_pylist()) == UNSEEN
+    own = [row for row in table.to_pylist() if row["task"] == UNSEEN_TASK]
+    found = score_rows(table, rows)
+    in_time = [
+        r for r in own if r["onset"] is not None and r["warning"] is not None and r["warning"] < r["onset"]
+    ]
+    assert found.detected == len(in_time)
+    assert found.collapsed == sum(r["collapsed"] for r in own)
+    assert found.alarmed == sum(r["warning"] is not None for r in own if not r["collapsed"])
+    leads = [(r["onset"] - r["warning"]) / r["steps"] for r in in_time]
+    np.testing.assert_allclose(found.lead[0], np.median(leads) if leads else np.nan)
+
+
+def test_the_library_judges_by_what_the_study_chose(chosen):
+    own = Thresholds().to_json()
+    for name, value in chosen["thresholds"].items():
+        assert own[name]["value"] == value, name
+        assert "studies/early_warning" in own[name]["source"], name
+
+
+def test_the_plan_expects_enough_runs_of_both_kinds_and_its_settings_reach_the_trainer():
+    expected = [setting.expected for setting in PLAN for _ in SEEDS]
+    assert sum(expected) >= 35
+    assert len(expected) - sum(expected) >= 35
+    assert len({setting.name for setting in PLAN}) == len(PLAN)
+    setting = quick_plan()[1]
+    spec = spec_of(setting)
+    reached = (
+        spec.task,
+        spec.optimizer.learning_rate,
+        spec.optimizer.epochs,
+        spec.network.activation,
+        spec.steps,
+    )
+    assert reached == (setting.task, setting.learning_rate, setting.epochs, setting.activation, setting.steps)
+    assert (spec.optimizer.anneal, spec.network.initialization, spec.seeds) == ("none", "torch", SEEDS)
