@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from escapevelocity.report.diagnosis import run_context
+from escapevelocity.report.diagnosis import diagnose_run, run_context
 from escapevelocity.runs import Run
 from studies.early_warning.grid import first_warnings
 from studies.early_warning.plan import Setting
@@ -27,6 +27,7 @@ class Case:
         loose_onset: where the representation is lost already if it counts as lost below `LOOSE_LEFT`.
         return_last: mean return of the last tenth of the batches.
         firsts: (paces, signs, levels), see `grid.first_warnings`.
+        verdict: of the library's diagnosis, on the whole run.
     """
 
     setting: Setting
@@ -36,6 +37,7 @@ class Case:
     loose_onset: int | None
     return_last: float
     firsts: np.ndarray
+    verdict: str
 
 
 def cases_of(setting: Setting, run: Run) -> list[Case]:
@@ -43,6 +45,7 @@ def cases_of(setting: Setting, run: Run) -> list[Case]:
     rows = run.records().to_pylist()
     context = run_context(run.spec, run.status.steps_total)
     snapshots, shares = readable_shares(run)
+    verdicts = {member.seed: member.verdict for member in diagnose_run(run).members}
     cases = []
     for member, seed in enumerate(run.spec["seeds"]):
         own = sorted((row for row in rows if row["seed"] == seed), key=lambda row: row["env_steps"])
@@ -62,6 +65,7 @@ def cases_of(setting: Setting, run: Run) -> list[Case]:
                 loose_onset=representation_onset(snapshots, shares[member], LOOSE_LEFT),
                 return_last=float(np.nanmean(returns[-max(3, len(returns) // 10) :])),
                 firsts=first_warnings(own, context),
+                verdict=str(verdicts[seed]),
             )
         )
     return cases

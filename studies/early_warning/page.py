@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from benchmarks._common import table as markdown
 
+from escapevelocity.health.verdict import Verdict
 from studies.early_warning.grid import LIBRARY_PACE
 from studies.early_warning.plan import LAST_TASK
 from studies.early_warning.statistics import wilson
@@ -35,9 +36,10 @@ def page(table: pa.Table, chosen: Mapping[str, Any]) -> str:
         "### What became of the runs\n\n" + _outcomes(table),
         "### What was chosen\n\n" + _chosen(chosen),
         "### How it does\n\n" + _scores(table),
-        f"### Single signs\n\n{rest}\n\n" + _signs(table),
+        f"### Single signs\n\n{rest} Those not used are at the library's own level.\n\n" + _signs(table),
         f"### Faster and slower\n\n{rest} Every pace has its own choice of levels.\n\n" + _paces(table),
         f"### Other ways to count\n\n{rest} Same warnings, other truths.\n\n" + _truths(table),
+        "### What `ev diagnose` says of the whole run\n\nOn all runs.\n\n" + _verdicts(table),
     ]
     return "\n\n".join(parts)
 
@@ -105,9 +107,10 @@ def _scores(table: pa.Table) -> str:
 
 def _signs(table: pa.Table) -> str:
     rows = had_no_say(table)
-    return _table(
-        "sign", {sign: score_rows(table, rows, name) for sign, name in columns_of(table, "sign").items()}
-    )
+    found = {sign: score_rows(table, rows, column) for sign, column in columns_of(table, "sign").items()}
+    for sign, column in columns_of(table, "unused").items():
+        found[f"{sign} (not used)"] = score_rows(table, rows, column)
+    return _table("sign", found)
 
 
 def _paces(table: pa.Table) -> str:
@@ -133,6 +136,17 @@ def _truths(table: pa.Table) -> str:
         "only the return counts, and all others as sound": score(warned, returns, np.isnan(returns), steps),
     }
     return _table("truth", found)
+
+
+def _verdicts(table: pa.Table) -> str:
+    pairs = list(zip(table["outcome"].to_pylist(), table["verdict"].to_pylist(), strict=True))
+    outcomes = ("collapsed", "damaged", "sound")
+    rows = [
+        [verdict, *(str(pairs.count((outcome, verdict))) for outcome in outcomes)]
+        for verdict in Verdict
+        if any(verdict == found for _, found in pairs)
+    ]
+    return markdown(["verdict", *outcomes], rows)
 
 
 def _table(first: str, scores: Mapping[str, Score]) -> str:

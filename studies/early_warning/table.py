@@ -9,7 +9,7 @@ import pyarrow as pa
 from escapevelocity.health.signs import Sign
 from studies.early_warning.cases import Case
 from studies.early_warning.choice import Choice, choose, split, warning_steps
-from studies.early_warning.grid import LEVELS, LIBRARY_PACE, PACES, SIGNS_ASKED
+from studies.early_warning.grid import LEVELS, LIBRARY_PACE, PACES, PRIOR, SIGNS_ASKED
 from studies.early_warning.plan import LAST_TASK, UNSEEN_TASK
 from studies.early_warning.statistics import bootstrap_median
 
@@ -107,11 +107,12 @@ def to_table(cases: Sequence[Case], parts: np.ndarray, choice: Choice) -> pa.Tab
         "loose_onset": [case.loose_onset for case in cases],
         "readable_last": [case.truth.readable_last for case in cases],
         "return_last": [case.return_last for case in cases],
+        "verdict": [case.verdict for case in cases],
         "warning": _steps(warning_steps(firsts, choice)),
     }
     for s, sign in enumerate(SIGNS_ASKED):
-        if choice.levels[s] >= 0:
-            columns[f"sign/{sign}"] = _steps(firsts[:, choice.pace, s, choice.levels[s]])
+        level, group = (choice.levels[s], "sign") if choice.levels[s] >= 0 else (PRIOR[sign], "unused")
+        columns[f"{group}/{sign}"] = _steps(firsts[:, choice.pace, s, level])
     for pace, name in enumerate(PACE_NAMES):
         columns[f"pace/{name}"] = _steps(warning_steps(firsts, choose_on(cases, parts, pace)))
     return pa.table(columns)
@@ -139,7 +140,7 @@ def had_no_say(table: pa.Table) -> np.ndarray:
 
 
 def columns_of(table: pa.Table, group: str) -> dict[str, str]:
-    """Give the columns of a group, such as "sign" or "pace", by the name that follows it."""
+    """Give the columns of a group ("sign", "unused" or "pace") by the name that follows it."""
     return {
         name.removeprefix(f"{group}/"): name for name in table.column_names if name.startswith(f"{group}/")
     }

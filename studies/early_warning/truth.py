@@ -21,7 +21,7 @@ WINDOW = 0.1
 LEFT = 0.5
 """Less than this share is left of the return gained, or of what could be read at the start."""
 SOUND_LEFT = 0.95
-"""A sound run can read at least this share of what it could at the start. No run ends just below or above it."""
+"""A sound run can read at least this share of what it could at the start. No run ended between 0.90 and 0.96."""
 STANDARD_ERRORS = 3.0
 """A fall of the return must be larger than so many standard errors of the difference."""
 

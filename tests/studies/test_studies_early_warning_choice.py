@@ -5,10 +5,19 @@ import pytest
 from scipy.stats import binom, binomtest
 from studies.early_warning.cases import Case
 from studies.early_warning.choice import Choice, agreed_steps, choose, rates, split, warning_steps
-from studies.early_warning.grid import INSTRUMENTS, LEVELS, NUM_LEVELS, PACES, SIGNS_ASKED, first_warnings
+from studies.early_warning.grid import (
+    INSTRUMENTS,
+    LEVELS,
+    LIBRARY_PACE,
+    NUM_LEVELS,
+    PACES,
+    PRIOR,
+    SIGNS_ASKED,
+    first_warnings,
+)
 from studies.early_warning.plan import PLAN
 from studies.early_warning.statistics import bootstrap_median, wilson
-from studies.early_warning.table import CHOOSING, choose_on, halves_of, score
+from studies.early_warning.table import CHOOSING, choose_on, parts_of, score
 from studies.early_warning.truth import Truth
 
 from escapevelocity.health.context import Context
@@ -72,44 +81,78 @@ def test_instruments_are_told_apart_as_in_the_librarys_table():
 
 
 def test_a_score_is_counted_by_hand():
-    warned = np.array([10_000.0, 50_000.0, np.nan, np.inf, 30_000.0, np.nan])
-    onsets = np.array([40_000.0, 50_000.0, 20_000.0, np.nan, np.nan, np.nan])
-    found = score(warned, onsets, np.full(6, TOTAL))
-    # In time by 30 % of training; exactly at the onset is late; never; then two quiet runs and a false alarm.
-    assert (found.collapsed, found.detected, found.late, found.sound, found.alarmed) == (3, 1, 1, 3, 1)
+    warned = np.array([10_000.0, 50_000.0, np.nan, np.inf, 30_000.0, 20_000.0, np.nan])
+    onsets = np.array([40_000.0, 50_000.0, 20_000.0, np.nan, np.nan, np.nan, np.nan])
+    sound = np.array([False, False, False, True, True, False, False])
+    found = score(warned, onsets, sound, np.full(7, TOTAL))
+    # In time by 30 % of training; exactly at the onset is late; never. A quiet sound run and a false alarm. Two damaged
+    # runs, one of them told.
+    assert (found.collapsed, found.detected, found.late) == (3, 1, 1)
+    assert (found.sound, found.alarmed, found.damaged, found.told) == (2, 1, 2, 1)
     assert found.lead == (0.3, 0.3, 0.3)
-    assert found.detection == wilson(1, 3)
-    assert rates(warned, onsets) == (1 / 3, 1 / 3)
+    assert rates(warned, onsets, sound) == (1 / 3, 1 / 2)
+
+
+def chosen_from(firsts):
+    onsets = truths(10, 10)
+    choice = choose(firsts, onsets, np.isnan(onsets), np.full(20, TOTAL))
+    return choice, rates(warning_steps(firsts, choice), onsets, np.isnan(onsets))
 
 
 def test_the_choice_takes_the_level_that_tells_and_drops_the_sign_that_does_not():
-    firsts, onsets = never(20), truths(10, 10)
-    firsts[:, :, 0, 0] = 10_000.0  # Always told: says nothing.
-    firsts[:, :, 1, 0] = 10_000.0  # Too sensitive at the first level,
-    firsts[:10, :, 1, 1] = 20_000.0  # right at the second.
-    choice = choose(firsts, onsets, np.full(20, TOTAL))
-    assert choice.levels[:2] == (-1, 1)
-    assert choice.agreeing == 1
-    assert rates(warning_steps(firsts, choice), onsets) == (1.0, 0.0)
+    firsts = never(20)
+    firsts[:, :, 0, :] = 10_000.0  # Always told: says nothing.
+    firsts[:, :, 1, :2] = 10_000.0  # Too sensitive at the first two levels,
+    firsts[:10, :, 1, 2] = 20_000.0  # right at the third.
+    choice, found = chosen_from(firsts)
+    assert choice.levels == (-1, 2, *[-1] * (SIGN_COUNT - 2))
+    assert (choice.agreeing, choice.pace, found) == (1, LIBRARY_PACE, (1.0, 0.0))
+
+
+def test_a_level_with_more_false_alarms_than_allowed_is_not_taken_however_much_it_detects():
+    firsts = never(20)
+    firsts[:12, :, 1, 0] = 20_000.0  # All collapses, and two of ten sound runs.
+    firsts[:3, :, 1, 2] = 20_000.0  # Three collapses, no sound run.
+    choice, found = chosen_from(firsts)
+    assert choice.levels[1] == 2
+    assert found == (0.3, 0.0)
+
+
+def test_the_librarys_own_level_stays_unless_another_is_better_by_more_than_one_run():
+    s = SIGNS_ASKED.index(Sign.DEAD_NEURONS)
+    for better_by, level in ((1, PRIOR[Sign.DEAD_NEURONS]), (2, 0)):
+        firsts = never(20)
+        firsts[:5, :, s, :] = 20_000.0
+        firsts[: 5 + better_by, :, s, 0] = 20_000.0
+        assert chosen_from(firsts)[0].levels[s] == level
 
 
 def test_the_choice_asks_for_two_instruments_where_each_alone_gives_false_alarms():
-    firsts, onsets = never(20), truths(10, 10)
+    firsts = never(20)
     firsts[:10, :, :2, :] = 20_000.0
-    firsts[10:13, :, 0, :] = 10_000.0
-    firsts[13:16, :, 1, :] = 10_000.0
-    choice = choose(firsts, onsets, np.full(20, TOTAL))
+    firsts[10, :, 0, :] = 10_000.0  # One of ten is allowed to each sign; the two together have two.
+    firsts[11, :, 1, :] = 10_000.0
+    choice, found = chosen_from(firsts)
     assert SIGNS[SIGNS_ASKED[0]].instrument != SIGNS[SIGNS_ASKED[1]].instrument
-    assert choice.agreeing == 2
-    assert rates(warning_steps(firsts, choice), onsets) == (1.0, 0.0)
+    assert (choice.agreeing, found) == (2, (1.0, 0.0))
 
 
-def test_among_equals_the_choice_takes_the_pace_with_the_longer_lead():
-    firsts, onsets = never(20), truths(10, 10)
-    for pace in range(len(PACES)):
-        firsts[:10, pace, 0, :] = 30_000.0
-    firsts[:10, 2, 0, :] = 20_000.0
-    assert choose(firsts, onsets, np.full(20, TOTAL)).pace == 2
+def test_among_equals_the_choice_takes_the_longer_lead():
+    firsts = never(20)
+    firsts[:10, :, 0, :] = 20_000.0
+    firsts[:10, :, 1, :] = 30_000.0
+    # One instrument warns at 20,000, two agree at 30,000: both in time.
+    assert chosen_from(firsts)[0].agreeing == 1
+
+
+def test_damaged_runs_have_no_say():
+    firsts, onsets = never(30), np.r_[truths(10, 10), np.full(10, np.nan)]
+    firsts[:10, :, 1, :] = 20_000.0
+    sound = np.r_[np.zeros(10, bool), np.ones(10, bool), np.zeros(10, bool)]
+    steps = np.full(30, TOTAL)
+    quiet = choose(firsts, onsets, sound, steps)
+    firsts[20:, :, 1, :] = 10_000.0
+    assert choose(firsts, onsets, sound, steps) == quiet
 
 
 def test_a_choice_without_signs_never_warns():
@@ -122,27 +165,27 @@ def made_up_cases(rng):
     for setting in PLAN:
         for seed in range(1, 6):
             onset = 60_000 if setting.expected else None
-            firsts = rng.choice([10_000.0, 40_000.0, np.inf], size=never(1)[0].shape)
-            truth = Truth(onset, None, None)
-            cases.append(Case(setting, seed, TOTAL, truth, truth, 1.0, 0.0, firsts))
+            told = rng.random(never(1)[0].shape) < (0.6 if setting.expected else 0.05)
+            firsts = np.where(told, rng.choice([10_000.0, 40_000.0], size=told.shape), np.inf)
+            cases.append(Case(setting, seed, TOTAL, Truth(onset, None, None), None, 0.0, firsts, "learning"))
     return cases
 
 
 def test_only_the_choosing_half_has_a_say_in_the_choice(rng):
     cases = made_up_cases(rng)
-    halves = halves_of(cases)
-    chosen = choose_on(cases, halves)
+    parts = parts_of(cases)
+    chosen = choose_on(cases, parts)
     flipped = Truth(10_000, None, None)
     others = [
-        case if half == CHOOSING else replace(case, truth=flipped, firsts=0.5 * case.firsts[:, ::-1])
-        for case, half in zip(cases, halves, strict=True)
+        case if part == CHOOSING else replace(case, truth=flipped, firsts=0.5 * case.firsts[:, ::-1])
+        for case, part in zip(cases, parts, strict=True)
     ]
-    assert choose_on(others, halves) == chosen
+    assert choose_on(others, parts) == chosen
     changed = [
-        replace(c, firsts=c.firsts[::-1, ::-1]) if h == CHOOSING else c
-        for c, h in zip(cases, halves, strict=True)
+        replace(c, firsts=c.firsts[::-1, ::-1]) if part == CHOOSING else c
+        for c, part in zip(cases, parts, strict=True)
     ]
-    assert choose_on(changed, halves) != chosen
+    assert choose_on(changed, parts) != chosen
 
 
 def test_each_level_of_a_sign_is_held_against_the_records_on_its_own():

@@ -6,14 +6,24 @@ import pyarrow.parquet as pq
 import pytest
 import studies.early_warning
 from studies.early_warning.choice import agreed_steps, split
-from studies.early_warning.grid import INSTRUMENTS, SIGNS_ASKED
+from studies.early_warning.grid import INSTRUMENTS, LIBRARY_PACE, PACES, SIGNS_ASKED
 from studies.early_warning.page import page
-from studies.early_warning.plan import PLAN, SEEDS, UNSEEN_TASK, quick_plan, spec_of
-from studies.early_warning.table import CHOOSING, SPLIT_SEED, UNSEEN, floats, score_rows, sign_columns
+from studies.early_warning.plan import LAST_TASK, PLAN, SEEDS, UNSEEN_TASK, quick_plan, spec_of
+from studies.early_warning.table import (
+    CHOOSING,
+    PACE_NAMES,
+    SPLIT_SEED,
+    UNSEEN,
+    columns_of,
+    floats,
+    score_rows,
+)
+from studies.early_warning.truth import SOUND_LEFT
 
 from escapevelocity.health.signs import Sign
 from escapevelocity.health.thresholds import Thresholds
 
+UNSEEN_TASKS = (UNSEEN_TASK, LAST_TASK)
 HERE = Path(studies.early_warning.__file__).parent
 
 
@@ -37,24 +47,26 @@ def test_the_kept_table_holds_the_plans_runs_and_enough_of_both_kinds(table):
     rows = set(zip(table["setting"].to_pylist(), table["seed"].to_pylist(), strict=True))
     assert rows == {(setting.name, seed) for setting in PLAN for seed in SEEDS}
     assert table.num_rows == len(rows)
-    collapsed = np.array(table["collapsed"].to_pylist())
-    assert collapsed.sum() >= 30
-    assert (~collapsed).sum() >= 30
+    outcomes = table["outcome"].to_pylist()
+    assert outcomes.count("collapsed") >= 30
+    assert outcomes.count("sound") >= 30
 
 
-def test_the_halves_are_those_of_the_stated_seed_and_the_unseen_task_is_in_neither(table):
-    half, tasks = np.array(table["half"].to_pylist()), np.array(table["task"].to_pylist())
-    choosing = split(np.array(table["setting"].to_pylist()), SPLIT_SEED)
-    assert ((tasks == UNSEEN_TASK) == (half == UNSEEN)).all()
-    assert ((half == CHOOSING) == (choosing & (tasks != UNSEEN_TASK))).all()
+def test_the_halves_are_those_of_the_stated_seed_and_the_unseen_tasks_are_in_neither(table):
+    part, tasks = np.array(table["part"].to_pylist()), np.array(table["task"].to_pylist())
+    choosing, unseen = split(np.array(table["setting"].to_pylist()), SPLIT_SEED), np.isin(tasks, UNSEEN_TASKS)
+    assert (unseen == (part == UNSEEN)).all()
+    assert ((part == CHOOSING) == (choosing & ~unseen)).all()
 
 
 def test_the_kept_warnings_follow_from_the_kept_signs(table, chosen):
-    names = [name.removeprefix("sign/") for name in sign_columns(table)]
+    names = list(columns_of(table, "sign"))
+    assert names == chosen["signs"]
     by_sign = np.stack([np.nan_to_num(floats(table, f"sign/{name}"), nan=np.inf) for name in names], axis=1)
     instruments = INSTRUMENTS[[SIGNS_ASKED.index(Sign(name)) for name in names]]
     warned = agreed_steps(by_sign, instruments, chosen["agreeing"])
-    np.testing.assert_array_equal(np.nan_to_num(floats(table, "warning"), nan=np.inf), warned)
+    for column in ("warning", f"pace/{PACE_NAMES[LIBRARY_PACE]}"):
+        np.testing.assert_array_equal(np.nan_to_num(floats(table, column), nan=np.inf), warned)
 
 
 def test_a_collapse_begins_where_its_first_loss_does(table):
@@ -62,28 +74,31 @@ def test_a_collapse_begins_where_its_first_loss_does(table):
     onsets = floats(table, "onset")
     lost = np.isfinite(parts).any(axis=0)
     np.testing.assert_array_equal(np.fmin(*parts)[lost], onsets[lost])
-    assert np.isfinite(onsets).tolist() == table["collapsed"].to_pylist()
+    outcomes = np.array(table["outcome"].to_pylist())
+    assert ((outcomes == "collapsed") == np.isfinite(onsets)).all()
+    assert ((floats(table, "readable_last") >= SOUND_LEFT)[~lost] == (outcomes == "sound")[~lost]).all()
 
 
 def test_the_scores_agree_with_a_count_by_hand(table):
-    rows = np.array(table["half"].to_pylist()) == UNSEEN
-    own = [row for row in table.to_pylist() if row["task"] == UNSEEN_TASK]
+    rows = np.array(table["part"].to_pylist()) == UNSEEN
+    own = [row for row in table.to_pylist() if row["task"] in UNSEEN_TASKS]
     found = score_rows(table, rows)
-    in_time = [
-        r for r in own if r["onset"] is not None and r["warning"] is not None and r["warning"] < r["onset"]
-    ]
-    assert found.detected == len(in_time)
-    assert found.collapsed == sum(r["collapsed"] for r in own)
-    assert found.alarmed == sum(r["warning"] is not None for r in own if not r["collapsed"])
-    leads = [(r["onset"] - r["warning"]) / r["steps"] for r in in_time]
-    np.testing.assert_allclose(found.lead[0], np.median(leads) if leads else np.nan)
+    collapsed = [row for row in own if row["outcome"] == "collapsed"]
+    in_time = [row for row in collapsed if row["warning"] is not None and row["warning"] < row["onset"]]
+    assert (found.collapsed, found.detected) == (len(collapsed), len(in_time))
+    assert found.alarmed == sum(row["outcome"] == "sound" and row["warning"] is not None for row in own)
+    assert found.told == sum(row["outcome"] == "damaged" and row["warning"] is not None for row in own)
+    leads = [(row["onset"] - row["warning"]) / row["steps"] for row in in_time]
+    assert found.lead[0] == pytest.approx(np.median(leads))
 
 
 def test_the_library_judges_by_what_the_study_chose(chosen):
     own = Thresholds().to_json()
     for name, value in chosen["thresholds"].items():
         assert own[name]["value"] == value, name
-        assert "studies/early_warning" in own[name]["source"], name
+        assert chosen["source"] in own[name]["source"], name
+    for name, value in PACES[LIBRARY_PACE].items():
+        assert own[name]["value"] == value, name
 
 
 def test_the_plan_expects_enough_runs_of_both_kinds_and_its_settings_reach_the_trainer():

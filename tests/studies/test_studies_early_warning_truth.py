@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 from studies.early_warning.readout import readable_share
-from studies.early_warning.truth import Truth, representation_onset, return_onset
+from studies.early_warning.truth import Truth, readable_last, representation_onset, return_onset
 
 STEPS = np.arange(1, 101) * 1000
 SNAPSHOTS = np.arange(41) * 2500
@@ -67,11 +67,11 @@ def test_shifting_returns_or_scaling_rewards_moves_no_onset(rng):
     assert return_onset(STEPS, 7.0 * returns - 300.0) == return_onset(STEPS, returns)
 
 
-def test_a_representation_is_lost_from_where_it_stays_below_two_thirds():
-    shares = np.where(np.arange(41) < 20, 0.9, 0.5)
+def test_a_representation_is_lost_from_where_it_stays_below_half_of_the_start():
+    shares = np.where(np.arange(41) < 20, 0.8, 0.39)
     assert representation_onset(SNAPSHOTS, shares) == 50_000
-    assert representation_onset(SNAPSHOTS, np.where(np.arange(41) < 20, 0.9, 0.65)) is None
-    assert representation_onset(SNAPSHOTS, shares, left=0.5) is None
+    assert representation_onset(SNAPSHOTS, np.where(np.arange(41) < 20, 0.8, 0.41)) is None
+    assert representation_onset(SNAPSHOTS, np.where(np.arange(41) < 20, 0.8, 0.41), left=2 / 3) == 50_000
 
 
 def test_one_snapshot_neither_loses_nor_restores_a_representation():
@@ -87,16 +87,24 @@ def test_a_representation_that_comes_back_is_not_lost():
 
 
 @pytest.mark.parametrize(
-    ("truth", "onset", "kind"),
+    ("truth", "onset", "kind", "outcome"),
     [
-        (Truth(None, None, None), None, ""),
-        (Truth(8_000, None, None), 8_000, "return"),
-        (Truth(8_000, 5_000, None), 5_000, "representation, return"),
-        (Truth(None, 5_000, 3_000), 3_000, "representation, fault"),
+        (Truth(None, None, None, 0.97), None, "", "sound"),
+        (Truth(None, None, None, 0.6), None, "", "damaged"),
+        (Truth(8_000, None, None, 0.97), 8_000, "return", "collapsed"),
+        (Truth(8_000, 5_000, None, 0.2), 5_000, "representation, return", "collapsed"),
+        (Truth(None, 5_000, 3_000, 0.2), 3_000, "representation, fault", "collapsed"),
     ],
 )
-def test_a_run_collapses_where_the_first_loss_begins(truth, onset, kind):
-    assert (truth.onset, truth.kind) == (onset, kind)
+def test_a_run_collapses_where_the_first_loss_begins_and_is_sound_only_if_nothing_is_lost(
+    truth, onset, kind, outcome
+):
+    assert (truth.onset, truth.kind, truth.outcome) == (onset, kind, outcome)
+
+
+def test_what_is_readable_at_the_end_is_a_median_relative_to_the_start():
+    # Of 41 snapshots the last tenth is 4.
+    assert readable_last(np.r_[0.8, np.ones(36), 0.4, 0.4, 0.4, 0.0]) == pytest.approx(0.5)
 
 
 def test_the_readable_share_is_held_out_r2_as_scikit_learn_has_it(rng):
@@ -122,7 +130,7 @@ def test_what_a_few_units_can_tell_is_their_share_of_the_directions(rng):
 def test_the_readable_share_knows_no_units_and_skips_entries_that_never_change(rng):
     states = rng.normal(size=(400, 4))
     features = np.maximum(states @ rng.normal(size=(4, 6)), 0)
-    constant = np.column_stack([states, np.ones(400)])
+    constant = np.column_stack([states, np.ones(400)])  # Such as Hopper's time in a batch of first steps.
     assert readable_share(1e4 * features, 1e-3 * states) == pytest.approx(
         readable_share(features, states), rel=1e-6
     )

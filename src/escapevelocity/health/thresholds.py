@@ -8,7 +8,8 @@ from escapevelocity.errors import UserError
 from escapevelocity.health.gravity import ESCAPE_PROB
 from escapevelocity.health.metrics import metric
 
-PROVISIONAL = "provisional: to be set by studies/early_warning"
+PROVISIONAL = "provisional: set by no study yet"
+STUDY = "studies/early_warning"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ def _ours(value: float | int, unit: str, reason: str = "") -> tuple[float, str, 
     return float(value), unit, f"{PROVISIONAL}; {reason}" if reason else PROVISIONAL
 
 
+def _kept(line: tuple[float, str, str]) -> tuple[float, str, str]:
+    """A line whose value the study has chosen again, from levels below and above it."""
+    value, unit, source = line
+    return value, unit, f"{source}; kept by {STUDY}"
+
+
 _RANK = "health/actor/feature_rank_pca"
 
 
@@ -61,27 +68,27 @@ class Thresholds:
     """Share of the layer's width D."""
     rank_start_share: Threshold = Threshold(*_end_of_range(_RANK, "start_share"))
     """Share of the rank at the start."""
-    dead_share: Threshold = Threshold(*_end_of_range("health/actor/dead_neurons", "high_share"))
+    dead_share: Threshold = Threshold(*_kept(_end_of_range("health/actor/dead_neurons", "high_share")))
     """More of the layer than this is dead."""
     norm_high: Threshold = Threshold(*_end_of_range("health/actor/preactivation_norm", "high"))
     """A pre-activation norm above this has grown too far."""
     norm_growth: Threshold = Threshold(
-        *_ours(50, "× the start", "sick runs of ppo_collapse.md reach 100–1000, others 5–10")
+        10.0, "× the start", f"{STUDY}, 100,000 steps; 5–10 in runs of 5 million that did not collapse"
     )
     """As has one that is more than so many times its start."""
     ratio_below: Threshold = Threshold(
         metric("trust/ratio_below_mean").healthy.low / 0.8,  # type: ignore[union-attr, operator]
         "share of 1 − ε",
-        "healthy range of trust/ratio_below_mean at ε = 0.2, docs/metrics.md",
+        f"healthy range of trust/ratio_below_mean at ε = 0.2, docs/metrics.md; kept by {STUDY}",
     )
     """The mean of the ratios below 1 − ε lies far below it."""
     excess_ratio: Threshold = Threshold(
-        *_ours(2, "× (1+ε)/(1−ε)", "1.2–1.6 in healthy runs of ours, 2.3–6 in sick ones")
+        2.0, "× (1+ε)/(1−ε)", f"{STUDY}; 1.2–1.6 in healthy runs of ours, 2.3–6 in sick ones"
     )
     """The excess ratio lies far above its least value."""
-    kl_high: Threshold = Threshold(*_end_of_range("trust/kl", "high"))
+    kl_high: Threshold = Threshold(*_kept(_end_of_range("trust/kl", "high")))
     """KL(old‖new) of one update."""
-    clip_fraction_high: Threshold = Threshold(*_end_of_range("trust/clip_fraction", "high"))
+    clip_fraction_high: Threshold = Threshold(*_kept(_end_of_range("trust/clip_fraction", "high")))
     """More of the batch than this is clipped."""
     kl_growth: Threshold = Threshold(*_ours(3, "× the start", "the pair of openai/baselines #456"))
     """KL has grown so far …"""

@@ -60,7 +60,8 @@ def static_signs(
     entropy, first, variance = now["policy/entropy"], start["policy/entropy"], now["policy/variance"]
     high = first if dimensions else t.entropy_high.value * first
     if variance < t.variance_low.value and entropy >= high:
-        text = f"policy variance across states {variance:.2g}, entropy {entropy:.3g} nats"
+        across = f"{variance:.2g} ({start['policy/variance']:.2g} in a fresh network)"
+        text = f"policy variance across states {across}, entropy {entropy:.3g} nats"
         found.append(finding(Sign.DEGENERATE_POLICY, text))
     low = first - t.entropy_drop.value * dimensions if dimensions else t.entropy_low.value * first
     if entropy < low:

@@ -17,6 +17,8 @@ _SHOWN = {
     "value/std": "std of the values across states",
 }
 
+_NO_VERDICT = "A sign is no verdict: a network can do well with many dead neurons (arXiv 2603.21173)."
+
 
 def checkup_text(found: Checkup) -> str:
     """Write a checkup for a person: the signs first, then the numbers, and what they rest on."""
@@ -34,6 +36,8 @@ def checkup_text(found: Checkup) -> str:
         lines.append(f"{found.steps:,} states, {found.actions} actions, seed {found.seed}: {_returns(found)}")
     for one in found.findings:
         lines += ["", f"{one.sign}: {one.text}", f"  {one.meaning}"]
+    if count:
+        lines += ["", _NO_VERDICT]
     if found.row:
         lines += ["", f"{'on these states':<32}{'model':>12}{'fresh network':>16}"]
         lines += [

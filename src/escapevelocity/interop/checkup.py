@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
@@ -119,7 +121,6 @@ def checkup(
             f"{path} was trained inside a VecNormalize, without whose statistics it sees other numbers than in "
             "training: add --vec-normalize FILE --trust, or --raw-observations if only rewards were normalised"
         )
-    row, fresh_row, returns = Row(), Row(), list[float]()
     with (
         torch.random.fork_rng(devices=[]),
         environment(env, seed, model.observation_shape, vec_normalize) as venv,
@@ -129,33 +130,44 @@ def checkup(
             policy, fresh = load_trusted(model)
         else:
             policy, fresh = rebuild(model, venv.observation_space, venv.action_space, activation)
-        width = policy.mlp_extractor.latent_dim_pi
-        broken = [name for name, x in policy.named_parameters() if not bool(torch.isfinite(x).all())]
-        if broken:
-            findings = [finding(Sign.NON_FINITE, f"parameters that are not finite: {', '.join(broken)}")]
-        else:
-            states, returns = rollout(policy, venv, steps, stochastic)
-            row, fresh_row = measure(policy, states), measure(fresh, states)
-            actions = venv.action_space
-            dimensions = int(np.prod(actions.shape)) if isinstance(actions, spaces.Box) else None
-            findings = static_signs(row, fresh_row, width, dimensions)
-    unseen = (*narrow_states(fresh_row, width), *_UNSEEN) if fresh_row else _UNSEEN
+        examined = _examine(policy, fresh, venv, steps, stochastic)
     return Checkup(
         path=path,
         env=env,
-        steps=0 if broken else steps,
         actions="sampled" if stochastic else "most likely",
         seed=seed,
         training_steps=model.training_steps,
-        width=width,
-        row=row,
-        fresh=fresh_row,
-        returns=tuple(returns),
-        interval=_interval(returns, seed),
-        findings=tuple(findings),
-        not_measured=unseen,
+        width=policy.mlp_extractor.latent_dim_pi,
+        interval=_interval(examined["returns"], seed),
         trusted=_trusted(model, trust),
+        **examined,
     )
+
+
+def _examine(
+    policy: ActorCriticPolicy, fresh: ActorCriticPolicy, venv: VecEnv, steps: int, stochastic: bool
+) -> dict[str, Any]:
+    """Let the policy act and measure it: the fields of a `Checkup` that come of it."""
+    broken = [name for name, x in policy.named_parameters() if not bool(torch.isfinite(x).all())]
+    if broken:
+        spoilt = finding(Sign.NON_FINITE, f"parameters that are not finite: {', '.join(broken)}")
+        return {
+            "steps": 0, "row": {}, "fresh": {}, "returns": (), "findings": (spoilt,), "not_measured": _UNSEEN
+        }  # fmt: skip
+    states, returns = rollout(policy, venv, steps, stochastic)
+    row, start = measure(policy, states), measure(fresh, states)
+    width, actions = policy.mlp_extractor.latent_dim_pi, venv.action_space
+    dimensions = int(np.prod(actions.shape)) if isinstance(actions, spaces.Box) else None
+    found = static_signs(row, start, width, dimensions)
+    alike = [] if any(one.sign is Sign.RANK_DECLINE for one in found) else narrow_states(start, width)
+    return {
+        "steps": steps,
+        "row": row,
+        "fresh": start,
+        "returns": tuple(returns),
+        "findings": tuple(found),
+        "not_measured": (*alike, *_UNSEEN),
+    }
 
 
 def _trusted(model: SavedModel, trust: bool) -> tuple[str, ...]:
@@ -167,7 +179,7 @@ def _trusted(model: SavedModel, trust: bool) -> tuple[str, ...]:
     )
 
 
-def _interval(returns: list[float], seed: int) -> tuple[float, float]:
+def _interval(returns: tuple[float, ...], seed: int) -> tuple[float, float]:
     if len(returns) < 2:
         return math.nan, math.nan
     rng = np.random.default_rng(seed)
