@@ -33,6 +33,7 @@ _START = """\
 Start here:
   ev train Hopper-v4 --seeds 1 2 3 --steps 100000    train three agents as one program
   ev plot runs/NAME                                  see what became of them
+  ev diagnose runs/NAME                              name the cause, and what to try
   ev COMMAND --help                                  every option, with its meaning and source
 """
 
