@@ -90,8 +90,8 @@ BOUNDS = [
     (Sign.TRUST_REGION_LEFT, "trust/clip_fraction", 0.5, 0.51, 0.1),  # docs/metrics.md
     (Sign.LOW_RATIOS, "trust/ratio_below_mean", 0.401, 0.399, 0.7),  # docs/metrics.md, ε = 0.2
     (Sign.LOW_RATIOS, "trust/excess_ratio", 2.99, 3.01, 1.9),  # 2 × 1.2/0.8
-    (Sign.PREACTIVATION_GROWTH, "health/actor/preactivation_norm", 399.0, 401.0, 8.0),  # 50 × 8
-    (Sign.PREACTIVATION_GROWTH, "health/actor/preactivation_norm", 999.0, 1001.0, 90.0),  # docs/metrics.md
+    (Sign.PREACTIVATION_GROWTH, "health/actor/preactivation_norm", 79.0, 81.0, 8.0),  # 10 × 8
+    (Sign.PREACTIVATION_GROWTH, "health/actor/preactivation_norm", 999.0, 1001.0, 150.0),  # docs/metrics.md
     (Sign.DEAD_NEURONS, DEAD, 32.0, 33.0, 2.0),  # half of 64
     (Sign.RANK_DECLINE, "health/actor/feature_rank_pca", 10.0, 9.0, 40.0),  # single digits
     (Sign.RANK_DECLINE, "health/actor/feature_rank_pca", 4.0, 3.0, 8.0),  # half of the start

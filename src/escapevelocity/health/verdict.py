@@ -47,6 +47,15 @@ def _patterns(*patterns: tuple[Sign, ...]) -> tuple[frozenset[Sign], ...]:
 
 
 _STUCK = (Sign.PLATEAU, Sign.PERFORMANCE_COLLAPSE)
+_BESIDE_RANK = (
+    Sign.PREACTIVATION_GROWTH,
+    Sign.LOW_RATIOS,
+    Sign.TRUST_REGION_LEFT,
+    Sign.PERFORMANCE_COLLAPSE,
+    Sign.CAPACITY_LOSS,
+)
+"""A low rank alone is no collapse: where observations have few dimensions, sound runs end with few directions as well
+(10 of 45 in studies/early_warning)."""
 
 CAUSES: dict[Verdict, Cause] = {
     Verdict.NON_FINITE: Cause(
@@ -60,7 +69,7 @@ CAUSES: dict[Verdict, Cause] = {
     ),
     Verdict.REPRESENTATION_COLLAPSE: Cause(
         _patterns(
-            (Sign.RANK_DECLINE,),
+            *((Sign.RANK_DECLINE, other) for other in _BESIDE_RANK),
             (Sign.DEAD_NEURONS,),
             (Sign.DEGENERATE_POLICY,),
             *((Sign.CAPACITY_LOSS, stuck) for stuck in _STUCK),
@@ -195,7 +204,9 @@ def judge(active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: boo
         return Judgement(Verdict.NOT_MEASURED, 1.0, f"{reason}: too few to tell", (), ())
     calm = seen - {SIGNS[sign].instrument for sign in active}
     verdict = Verdict.LEARNING if returns.is_rising() else Verdict.HEALTHY
-    reason = "no sign of illness, and the return still rises" if returns.is_rising() else "no sign of illness"
+    alone = ", ".join(sign for sign in Sign if sign in active)
+    reason = f"{alone}, but nothing that goes with an illness" if alone else "no sign of illness"
+    reason += ", and the return still rises" if returns.is_rising() else ""
     return _weighed(verdict, reason, calm, seen - calm)
 
 
