@@ -3,13 +3,22 @@
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from escapevelocity.errors import UserError
-from escapevelocity.health import METRICS, HealthyRange, feature_ranks, metric, outside_healthy_range
+from escapevelocity.health import (
+    METRICS,
+    SIGNS,
+    HealthyRange,
+    Thresholds,
+    feature_ranks,
+    metric,
+    outside_healthy_range,
+)
 from escapevelocity.health.reference import markdown
 from escapevelocity.health.trust import TRUST_NAMES
 
@@ -83,12 +92,22 @@ def test_docs_metrics_md_is_what_the_table_says():
 
 
 def test_every_row_of_the_page_has_as_many_cells_as_its_header():
-    lines = [line for line in markdown().splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {8}
+    metrics, signs, thresholds = re.split(r"^## (?:Signs|Thresholds)$", markdown(), flags=re.MULTILINE)
+    lines = [line for line in metrics.splitlines() if line.startswith("|")]
+    assert {cells(line) for line in lines} == {7}
     # Each group is one table: a header and a rule above its metrics.
-    groups = re.findall(r"^## (.*)$", markdown(), flags=re.MULTILINE)
+    groups = re.findall(r"^## (.*)$", metrics, flags=re.MULTILINE)
     assert len(groups) == len(set(groups))
     assert len(lines) == len(METRICS) + 2 * len(groups)
+    for part, width, rows in ((signs, 5, len(SIGNS)), (thresholds, 4, len(fields(Thresholds)))):
+        lines = [line for line in part.splitlines() if line.startswith("|")]
+        assert {cells(line) for line in lines} == {width}
+        assert len(lines) == rows + 2
+
+
+def cells(line):
+    """How many cells a row of a Markdown table has."""
+    return len(re.findall(r"(?<!\\)\|", line)) - 1
 
 
 def test_the_module_prints_the_page_without_a_warning():

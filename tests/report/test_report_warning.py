@@ -28,7 +28,7 @@ def watching(told, seeds=(1,), **options):
 
 
 def test_a_sign_is_told_in_one_line_when_it_is_confirmed_and_only_once(told):
-    warning = watching(told)
+    warning = watching(told, leads={})
     for batch in range(40):
         # The median of five is 60 from batch 12 on, for the third time at batch 14.
         assert not told or batch > 14
@@ -43,7 +43,14 @@ def test_a_lead_that_was_measured_is_told(told):
     warning = watching(told, leads={Sign.DEAD_NEURONS: 0.12})
     for batch in range(20):
         warning.on_row(rising(1, batch, **DEAD))
-    assert told[0].endswith("[collapse follows in 12% of training, median]")
+    assert told[0].endswith("[collapse followed after a median of 12% of training, in studies/early_warning]")
+
+
+def test_a_sign_that_sound_runs_show_as_well_is_kept_for_the_diagnosis(told):
+    warning = watching(told)
+    for batch in range(20):
+        warning.on_row(rising(1, batch, **({"health/actor/feature_rank_pca": 3.0} if batch >= 5 else {})))
+    assert told == []
 
 
 def test_a_healthy_run_is_never_warned_about_nor_stopped(told):

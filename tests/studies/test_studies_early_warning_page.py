@@ -117,3 +117,11 @@ def test_the_plan_expects_enough_runs_of_both_kinds_and_its_settings_reach_the_t
     )
     assert reached == (setting.task, setting.learning_rate, setting.epochs, setting.activation, setting.steps)
     assert (spec.optimizer.anneal, spec.network.initialization, spec.seeds) == ("none", "torch", SEEDS)
+
+
+def test_the_library_tells_the_leads_and_keeps_the_silence_that_the_study_chose():
+    from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING
+
+    chosen = json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
+    assert {str(sign): lead for sign, lead in MEDIAN_LEADS.items()} == chosen["median_lead"]
+    assert {str(sign) for sign in NO_WARNING} == set(chosen["unused_signs"])

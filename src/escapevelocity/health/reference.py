@@ -1,9 +1,12 @@
 """Print docs/metrics.md from the table of metrics: `python -m escapevelocity.health.reference`."""
 
+from dataclasses import fields
 from itertools import groupby
 
 from escapevelocity.health._metric import Metric
 from escapevelocity.health.metrics import METRICS
+from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING, SIGNS, Sign
+from escapevelocity.health.thresholds import Thresholds
 
 __all__ = ["markdown"]
 
@@ -19,6 +22,23 @@ penultimate layer, ε the clipping range, A the advantage.
 A value outside its *healthy* range is marked in the live table; a dash means that no defensible range is
 known, which is not the same as healthy. *Provisional* ranges have not been set by a study yet and may move.
 An undefined value is NaN, and `health/undefined` says why.
+"""
+
+_SIGNS = """\
+## Signs
+
+What it means when a metric leaves its range: the signs that `ev diagnose` reads off the records and `ev train`
+warns of. A sign counts once it has held at several logged batches in a row. No warning: part of a diagnosis, but
+seen in sound runs as well ([the study](../studies/early_warning/README.md)); a lead is the median share of
+training from the warning to the collapse there.
+
+"""
+
+_THRESHOLDS = """\
+## Thresholds
+
+Every number that the signs are judged by.
+
 """
 
 _HEADER = ("metric", "definition", "unit", "window", "healthy", "source", "why this range, or none")
@@ -37,9 +57,37 @@ def markdown() -> str:
         for m in metrics:
             healthy = "–" if m.healthy is None else str(m.healthy)
             rows.append((f"`{m.name}`", m.formula, m.unit, m.window, healthy, m.source, m.why))
-        table = "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows)
-        parts.append(f"## {group}\n\n{table}\n")
-    return "\n".join(parts)
+        parts.append(f"## {group}\n\n{_table(rows)}\n")
+    return "\n".join(
+        [*parts, _SIGNS + _table(_sign_rows()) + "\n", _THRESHOLDS + _table(_threshold_rows()) + "\n"]
+    )
+
+
+def _sign_rows() -> list[tuple[str, ...]]:
+    rows = [("sign", "read off", "what it means", "warning", "source"), ("---",) * 5]
+    for sign, info in SIGNS.items():
+        columns = (" or " if info.alternatives else " and ").join(info.columns)
+        rows.append((sign, columns, info.meaning, _warning(sign), info.source))
+    return rows
+
+
+def _warning(sign: Sign) -> str:
+    if sign in NO_WARNING:
+        return "no"
+    return f"lead {MEDIAN_LEADS[sign]:.0%}" if sign in MEDIAN_LEADS else "lead not measured"
+
+
+def _threshold_rows() -> list[tuple[str, ...]]:
+    rows = [("threshold", "value", "unit", "source"), ("---",) * 4]
+    thresholds = Thresholds()
+    for field in fields(thresholds):
+        threshold = getattr(thresholds, field.name)
+        rows.append((f"`{field.name}`", f"{threshold.value:g}", threshold.unit, threshold.source))
+    return rows
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(_cell(text) for text in row) + " |" for row in rows)
 
 
 def _group(metric: Metric) -> str:

@@ -196,3 +196,23 @@ SIGNS: dict[Sign, SignInfo] = {
     ),
 }
 """Every sign; thresholds are in `health.thresholds`."""
+
+MEDIAN_LEADS: dict[Sign, float] = {
+    Sign.TRUST_REGION_LEFT: 0.25,
+    Sign.LOW_RATIOS: 0.25,
+    Sign.PREACTIVATION_GROWTH: 0.1875,
+    Sign.DEAD_NEURONS: 0.3058,
+}
+"""Median share of training between a warning and the collapse, in runs of 100,000 steps (studies/early_warning)."""
+
+NO_WARNING = frozenset(
+    {
+        Sign.KL_UP_CLIP_DOWN,
+        Sign.RANK_DECLINE,
+        Sign.DEGENERATE_POLICY,
+        Sign.ENTROPY_COLLAPSE,
+        Sign.VALUE_FAILURE,
+        Sign.VANISHING_GRADIENT,
+    }
+)
+"""Part of a diagnosis, but no warning: no level of theirs tells collapses from sound runs (studies/early_warning)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.health.signs import Sign
+from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING, Sign
 from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.health.verdict import MEDIUM, Verdict, judge
 from escapevelocity.health.watch import Onset, Watch
@@ -24,7 +24,9 @@ class EarlyWarning(Observer):
             with at least medium confidence, or a return that has fallen from its best. The run ends as interrupted,
             with the reason in its status and exit code 0; `ev resume` goes on with it.
         thresholds: what to judge by.
-        leads: by sign, the median share of training between its onset and a collapse, where a study has measured it.
+        leads: by sign, the median share of training between its warning and a collapse, where a study has measured it.
+
+    Signs of `NO_WARNING` are not told: the diagnosis knows them.
     """
 
     def __init__(
@@ -32,11 +34,11 @@ class EarlyWarning(Observer):
         tell: Callable[[str], None],
         stop_on: str | None = None,
         thresholds: Thresholds | None = None,
-        leads: Mapping[Sign, float] | None = None,
+        leads: Mapping[Sign, float] = MEDIAN_LEADS,
     ) -> None:
         require(stop_on in (None, "collapse"), "stop-on", stop_on, "collapse or None")
         self._tell, self._stop_on, self._thresholds = tell, stop_on, thresholds
-        self._leads = leads or {}
+        self._leads = leads
         self._watch = Watch(thresholds)
         self._signs: dict[int, frozenset[Sign]] = {}
         self._ended: dict[int, str] = {}
@@ -64,7 +66,8 @@ class EarlyWarning(Observer):
     def on_row(self, row: Mapping[str, Any]) -> bool | None:
         """Take in one record; tell what it shows, and stop if that was asked for."""
         for onset in self._watch.update(row):
-            self._tell(self._line(onset))
+            if onset.sign not in NO_WARNING:
+                self._tell(self._line(onset))
         if self._stop_on is None:
             return None
         seed = int(row.get("seed", 0))
@@ -86,7 +89,9 @@ class EarlyWarning(Observer):
     def _line(self, onset: Onset) -> str:
         lead = self._leads.get(onset.sign)
         follows = (
-            "lead not measured yet" if lead is None else f"collapse follows in {lead:.0%} of training, median"
+            "lead not measured yet"
+            if lead is None
+            else f"collapse followed after a median of {lead:.0%} of training, in studies/early_warning"
         )
         return (
             f"step {onset.confirmed:,} seed {onset.seed}: {onset.sign} since step {onset.step:,}: {onset.text}"
