@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from escapevelocity.health.signs import Sign
+from escapevelocity.interop._checkup_rollout import environment
 from escapevelocity.interop.checkup import checkup
 
 STEPS = 200
@@ -78,7 +80,6 @@ def test_the_numbers_are_those_of_the_model_on_its_own_states(tmp_path):
             returns, total = [*returns, total], 0.0
             state, _ = env.reset()
     found = checkup(tmp_path / "model.zip", "CartPole-v1", steps=STEPS, seed=5)
-    assert found.returns == tuple(returns)
     weights = {name: x.numpy().astype(np.float64) for name, x in model.policy.state_dict().items()}
 
     def layer(x, name):
@@ -100,7 +101,7 @@ def test_the_numbers_are_those_of_the_model_on_its_own_states(tmp_path):
     }
     for name, value in expected.items():
         assert found.row[name] == pytest.approx(value, rel=1e-4), name  # The networks compute in float32.
-    assert (found.width, found.steps) == (24, STEPS)
+    assert (found.width, found.steps, found.returns) == (24, STEPS, tuple(returns))
     low, high = found.interval
     assert low <= np.mean(returns) <= high
 
@@ -199,6 +200,13 @@ def test_statistics_of_a_vecnormalize_are_used(tmp_path):
         total += float(reward)
     assert found.row["value/std"] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
     assert found.returns == (pytest.approx(total, rel=1e-4),)  # Rewards are those of the task.
+
+
+def test_the_papers_tasks_are_made_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with environment("Hopper-v4", 0, [11], None) as venv:
+            assert venv.reset().shape == (1, 11)
 
 
 def test_the_page_tells_signs_numbers_and_trust(ev, tmp_path):

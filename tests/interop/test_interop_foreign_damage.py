@@ -86,6 +86,9 @@ def test_a_restart_supersedes_what_had_been_logged_from_its_step_on(tmp_path):
     np.testing.assert_array_equal(found.records["env_steps"], [100, 200, 400])
     np.testing.assert_array_equal(found.records["policy/entropy"], [1, 20, 40])
     assert "the step goes back once: what a restart logged again is counted once" in found.notes
+    episodes = [("charts/episodic_return", 1.0, 100), ("charts/episodic_return", 2.0, 200)]
+    found = read(write_events(tmp_path / "episodes", [*episodes, *episodes]))  # Again from step 100 on.
+    np.testing.assert_array_equal(found.records["perf/episodes"], [1, 1])
     run = tmp_path / "two_files"
     write_events(run, first).rename(run / "events.out.tfevents.1")
     (run / "events.out.tfevents.2").write_bytes(write_events(tmp_path / "again", again).read_bytes())
@@ -174,7 +177,8 @@ def test_a_folder_of_runs_gives_one_seed_each(tmp_path):
         write_csv(tmp_path / f"PPO_{number}" / "progress.csv", columns)
     ours = tmp_path / "ours"
     write_csv(ours / "progress.csv", sb3_rows(2, rollout_ep_rew_mean=[99.0, 99.0]))
-    (ours / "spec.json").write_text("{}")  # A run of ours is not read as a log.
+    (ours / "spec.json").write_text("{}")  # A run of ours is not read as a log, nor what lies inside it.
+    write_csv(ours / "tensorboard" / "progress.csv", sb3_rows(2, rollout_ep_rew_mean=[99.0, 99.0]))
     found = read(tmp_path)
     np.testing.assert_array_equal(found.records["seed"], [0, 0, 1, 1])
     np.testing.assert_array_equal(found.records["perf/return_mean"], [10, 10, 20, 20])

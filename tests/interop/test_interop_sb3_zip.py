@@ -193,6 +193,20 @@ def test_another_environment_does_not_fit(tmp_path):
         rebuild(read_model(path), VECTOR, spaces.Discrete(4))
 
 
+def test_a_weight_too_many_is_no_fit(tmp_path):
+    path = tmp_path / "model.zip"
+    saved(path, "defaults")
+
+    def with_another(stored):
+        changed = io.BytesIO()
+        torch.save({**torch.load(io.BytesIO(stored), weights_only=True), "gate": torch.ones(1)}, changed)
+        return changed.getvalue()
+
+    rewritten(path, **{"policy.pth": with_another})
+    with pytest.raises(UserError, match=r"do not fit .*Unexpected key.* \"gate\""):
+        rebuild(read_model(path), VECTOR, spaces.Discrete(3))
+
+
 def test_files_that_are_no_saved_model_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_model(tmp_path / "nothing.zip")

@@ -1,6 +1,7 @@
 """A saved model in its environment: let it act, and measure its networks on the states it meets."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +62,10 @@ def environment(
 
 def _make(env: str) -> gymnasium.Env:
     try:
-        return gymnasium.make(env)
+        with warnings.catch_warnings():
+            # Hopper-v4 and its like are the papers' tasks; Gymnasium says on each make() that v5 exists.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return gymnasium.make(env)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         describe_task(env, "gymnasium")  # Knows the nearest names.
         raise UserError(f"env = {env!r}: must be an environment that Gymnasium can make: {error}") from None

@@ -14,7 +14,6 @@ from escapevelocity.interop._foreign_tags import STEP_TAGS, normalised
 
 _OTHER_STEPS = ("_step", "Step", "step", "training_iteration")
 """Columns that count something else than environment steps: good enough for the order of events."""
-_WANDB_RANGE = ("__MIN", "__MAX")
 _WANDB_COLUMN = re.compile(r"(?P<run>.+) - (?P<tag>.+)")
 _MONITOR_KEYS = ("r", "l", "t")
 
@@ -91,7 +90,7 @@ def read_settings(path: Path) -> dict[str, object]:
 
 def _split_runs(log: Log, rows: Sequence[Mapping[str, object]]) -> list[Log]:
     """Make a log of the rows; columns "run - tag", as Weights & Biases exports them, make one per run."""
-    columns = {column for row in rows for column in row if not str(column).endswith(_WANDB_RANGE)}
+    columns = {column for row in rows for column in row}
     named = {column: found for column in columns if (found := _WANDB_COLUMN.fullmatch(column))}
     if not named:
         return [_fill(log, rows, {column: column for column in columns})]
