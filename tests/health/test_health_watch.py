@@ -108,6 +108,20 @@ def test_a_sign_begins_beyond_its_bound_and_not_before(sign, name, inside, outsi
     assert column([start] * 5 + [outside] * 20, name)[1] == {sign: 9}
 
 
+ESTIMATES = {"trust/kl_k3": 5.0, "trust/kl_k1": 5.0, "trust/ratio_outside_fraction": 0.95}
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_estimates_stand_in_for_the_kl_where_none_was_logged_and_only_there(name):
+    alone, beside = Watch(), Watch()
+    for batch in range(1, 10):
+        row = {"env_steps": batch, name: ESTIMATES[name]}
+        alone.update(row)
+        beside.update({**row, "trust/kl": 0.01})
+    assert alone.active() == {Sign.TRUST_REGION_LEFT}
+    assert beside.active() == frozenset()
+
+
 def test_a_narrow_layer_and_a_clip_range_move_their_bounds():
     rank = "health/actor/feature_rank_pca"
     narrow = Context(width=8)

@@ -245,6 +245,18 @@ def test_a_number_outside_its_range_that_no_rule_reads_is_told(tmp_path):
         assert any(note.startswith(told) for note in notes) == (column not in COLUMNS)
 
 
+def test_a_policy_that_leaves_the_trust_region_is_named_with_its_onset(tmp_path):
+    """stable-baselines3 #1593: a KL of 33 and a clip fraction of 0.999 were on the screen, and nobody was told."""
+    kl, clipped = [0.01] * 20 + [33.0] * 20, [0.1] * 20 + [0.999] * 20
+    columns = sb3_rows(40, train_approx_kl=kl, train_clip_fraction=clipped)
+    found = read(write_csv(tmp_path / "progress.csv", columns))
+    diagnosis = diagnose(found.records, found.context)
+    assert diagnosis.verdict is Verdict.TRUST_REGION_FAILURE
+    (onset,) = (onset for onset in diagnosis.onsets if onset.sign is Sign.TRUST_REGION_LEFT)
+    assert onset.step == 21 * 2048
+    assert "trust/kl_k3 33" in onset.text
+
+
 def steady(rows, *, entropy, returns):
     return sb3_rows(rows, rollout_ep_rew_mean=returns, train_entropy_loss=[-value for value in entropy])
 

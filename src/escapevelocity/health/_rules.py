@@ -57,11 +57,18 @@ def non_finite(patient: Patient) -> Reading | None:
 
 
 def trust_region_left(patient: Patient) -> Reading | None:
-    """KL or the clip fraction is beyond its healthy range."""
+    """KL or the clip fraction is beyond its healthy range; estimates stand in where other trainers log no more."""
     t = patient.thresholds
-    return _first_that_holds(
+    exact = _first_that_holds(
         _above(patient, "trust/kl", t.kl_high.value),
         _above(patient, "trust/clip_fraction", t.clip_fraction_high.value),
+    )
+    if exact is not None:
+        return exact
+    return _first_that_holds(
+        _above(patient, "trust/kl_k3", t.kl_high.value),
+        _above(patient, "trust/kl_k1", t.kl_high.value),
+        _above(patient, "trust/ratio_outside_fraction", t.outside_high.value),
     )
 
 

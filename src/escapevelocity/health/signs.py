@@ -80,7 +80,7 @@ SIGNS: dict[Sign, SignInfo] = {
     ),
     Sign.TRUST_REGION_LEFT: SignInfo(
         Instrument.KL,
-        ("trust/kl", "trust/clip_fraction"),
+        ("trust/kl", "trust/clip_fraction", "trust/kl_k3", "trust/kl_k1", "trust/ratio_outside_fraction"),
         "one update moves the policy further than clipping is meant to allow",
         "docs/metrics.md, trust/kl and trust/clip_fraction",
         "{name} {value:.3g}, above {bound:.3g}",

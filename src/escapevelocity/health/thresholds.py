@@ -90,6 +90,8 @@ class Thresholds:
     """KL(old‖new) of one update."""
     clip_fraction_high: Threshold = Threshold(*_kept(_end_of_range("trust/clip_fraction", "high")))
     """More of the batch than this is clipped."""
+    outside_high: Threshold = Threshold(*_end_of_range("trust/ratio_outside_fraction", "high"))
+    """More ratios than this lie outside 1 ± ε; read where no KL after the whole update was logged."""
     kl_growth: Threshold = Threshold(*_ours(3, "× the start", "the pair of openai/baselines #456"))
     """KL has grown so far …"""
     clip_fall: Threshold = Threshold(*_ours(0.7, "× the start", "the pair of openai/baselines #456"))
