@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-import tensorboardX
+import pytest
 
 CLEANRL_ARGUMENTS = {
     "env_id": "CartPole-v1",
@@ -28,7 +28,7 @@ def write_events(
     folder: Path, scalars: list[tuple[str, float, int]], arguments: dict[str, str] | None = None
 ) -> Path:
     """Tag, value and step, in this order of writing. CleanRL's arguments as its `ppo.py` writes them."""
-    writer = tensorboardX.SummaryWriter(str(folder))
+    writer = pytest.importorskip("tensorboardX").SummaryWriter(str(folder))
     if arguments is not None:
         rows = "\n".join(f"|{key}|{value}|" for key, value in arguments.items())
         writer.add_text("hyperparameters", f"|param|value|\n|-|-|\n{rows}")

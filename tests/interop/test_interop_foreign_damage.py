@@ -5,12 +5,13 @@ import struct
 
 import numpy as np
 import pytest
-import tensorboardX
 from foreign_logs import rllib_result, sb3_rows, write_csv, write_events, write_json_lines
-from tensorboardX.proto import event_pb2, summary_pb2, tensor_pb2
 
 from escapevelocity.errors import UserError
 from escapevelocity.interop.foreign import advice, read_foreign
+
+tensorboardX = pytest.importorskip("tensorboardX")
+from tensorboardX.proto import event_pb2, summary_pb2, tensor_pb2  # noqa: E402
 
 SCALARS = [("losses/entropy", 0.5 + i, 100 * (i + 1)) for i in range(4)]
 
