@@ -77,7 +77,7 @@ class Thresholds:
     )
     """As has one that is more than so many times its start."""
     ratio_below: Threshold = Threshold(
-        metric("trust/ratio_below_mean").healthy.low / 0.8,  # type: ignore[union-attr, operator]
+        _end_of_range("trust/ratio_below_mean", "low")[0] / 0.8,
         "share of 1 − ε",
         f"healthy range of trust/ratio_below_mean at ε = 0.2, docs/metrics.md; kept by {STUDY}",
     )
