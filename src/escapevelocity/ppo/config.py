@@ -11,12 +11,16 @@ from typing import Annotated, Literal
 import tyro
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.ppo.remedy import Remedy
 
-Activation = Literal["tanh", "relu", "gelu", "leaky_relu"]
-Head = Literal["tanh_normal", "normal", "normal_independent", "softmax"]
+Activation = Literal["tanh", "relu", "gelu", "leaky_relu", "crelu"]
+Head = Literal["tanh_normal", "normal", "normal_independent", "softmax", "escort"]
+DISCRETE_HEADS = ("softmax", "escort")
+Preset = Literal["mujoco", "classic", "atari", "minatar"]
 
 MAX_SEGMENTS = 40
 SNAPSHOTS = 40  # Intervals between snapshots: 41 snapshots with the start, as in the paper.
+LOGGED = 1000  # The paper logs every 0.1 % of a run.
 DEFAULT_EPISODE_LIMIT = 1000  # Stands in for the limit of a task that has none, when segments are planned.
 
 
@@ -24,12 +28,19 @@ DEFAULT_EPISODE_LIMIT = 1000  # Stands in for the limit of a task that has none,
 class EnvironmentConfig:
     """How the task is run and observed."""
 
-    backend: Literal["auto", "envpool", "gymnasium"] = "auto"
-    """Which vector environments: auto takes EnvPool where it has the task."""
+    backend: Literal["auto", "envpool", "gymnasium", "ale", "gymnax"] = "auto"
+    """Which vector environments: auto takes ale-py's for ALE/…, Gymnax for gymnax:…, else EnvPool where it has the
+    task, else Gymnasium."""
     num_envs: int = 2
     """Parallel environments per seed [M, Table 3]."""
     rollout_length: int = 1024
     """Steps of each environment per batch [M, Table 3]."""
+    frame_skip: int = 1
+    """Frames per step of a game, without max-pooling over them; steps of the run are then counted in frames [M]."""
+    sticky_actions: float = 0.0
+    """Probability that a game repeats the last action instead of the chosen one, per frame [M]."""
+    rewards: Literal["raw", "sign"] = "raw"
+    """What training sees of the rewards; returns are recorded raw in any case [M]."""
     time_limit: Literal["termination", "truncation"] = "termination"
     """A time limit counts as a termination (finite horizon [M]) or a truncation (its value is bootstrapped)."""
     episode_limit: int | None = None
@@ -51,26 +62,41 @@ class EnvironmentConfig:
             "at least 1",
         )
         require(self.normalization_steps >= 2, "normalization-steps", self.normalization_steps, "at least 2")
+        require(self.frame_skip >= 1, "frame-skip", self.frame_skip, "at least 1")
+        require(0 <= self.sticky_actions < 1, "sticky-actions", self.sticky_actions, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Separate actor and critic networks of the same shape."""
+    """Actor and critic networks of the same shape."""
 
+    convolutions: Literal["none", "nature", "minatar"] = "none"
+    """Layers before the hidden ones, for images: nature is 32×8/4, 64×4/2, 64×3/1 [M, Table 2]; minatar is 16×3/1."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of each hidden layer; the last is the penultimate layer that health looks at [M, Table 3]."""
     activation: Activation = "tanh"
-    """Activation of the hidden layers [M, Table 3]."""
+    """Activation of the hidden layers [M, Table 3]; crelu is relu of x and of −x side by side."""
+    layer_norm: bool = False
+    """Normalise each hidden layer before its activation (Ba et al. 2016)."""
+    spectral_norm: Literal["none", "last", "all"] = "none"
+    """Divide the weights of the last or of all hidden layers by their largest singular value (Miyato et al. 2018)."""
+    trunk: Literal["separate", "shared"] = "separate"
+    """Whether actor and critic share all hidden layers [M, Section 4]."""
+    trunk_updates: Literal["once", "twice"] = "once"
+    """A shared trunk is clipped and stepped once per minibatch, or once by each of two optimisers [M, code]."""
     initialization: Literal["torch", "orthogonal"] = "torch"
     """torch: weights and biases uniform ±1/√fan_in, heads too [M, code]; orthogonal: gains √2, 0.01 (actor) and 1
     (critic), zero biases [C]."""
     head: Head = "tanh_normal"
     """Action distribution: tanh_normal and normal have a state-dependent std, normal_independent has one per
-    dimension; softmax is for discrete actions."""
+    dimension; softmax and escort are for discrete actions."""
+    escort_p: float = 2.0
+    """Power of the escort head, π(a) ∝ |θ(a)|^p with θ = 1 + W·h (Mei et al. 2020)."""
 
     def __post_init__(self) -> None:
         accepted = "one or more layers of at least 1 unit"
         require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", self.hidden, accepted)
+        require(1 <= self.escort_p < math.inf, "escort-p", self.escort_p, "a finite number of at least 1")
 
 
 @dataclass(frozen=True)
@@ -146,14 +172,16 @@ class OptimizerConfig:
 class MonitoringConfig:
     """What is measured, and what happens when a number is not finite."""
 
-    health_every: int = 1
-    """Measure health on every n-th batch; 0 measures none."""
+    health_every: int | None = None
+    """Measure health on every n-th batch; 0 measures none. By default on every batch, and where networks have
+    convolutions or environments run on the device every 0.1 % of the run [M, code]."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """A non-finite loss, gradient or parameter: stop the run (a population freezes that member), or skip the
     minibatch and count it."""
 
     def __post_init__(self) -> None:
-        require(self.health_every >= 0, "health-every", self.health_every, "0 (never) or a number of batches")
+        accepted = "0 (never) or a number of batches"
+        require(self.health_every is None or self.health_every >= 0, "health-every", self.health_every, accepted)
 
 
 @dataclass(frozen=True)
@@ -162,25 +190,28 @@ class PPOSpec:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "Hopper-v4"
     """Environment id known to EnvPool or Gymnasium, such as Hopper-v4 or CartPole-v1."""
-    preset: Literal["mujoco", "classic"] = "mujoco"
-    """Where the defaults come from: mujoco [M, Table 3] or classic [C]; follows from the task."""
+    preset: Preset = "mujoco"
+    """Where the defaults come from: mujoco [M, Table 3], atari [M, Table 2], classic [C] or minatar; follows from the
+    task."""
     seeds: tuple[int, ...] = (1,)
     """Seeds of the population, trained as one program: integers and inclusive ranges a:b. A seed fixes
     initialisation, environments and sampling."""
     steps: int = 5_000_000
-    """Environment steps per seed; rounded down to whole batches."""
+    """Environment steps per seed (frames, for games with a frame skip); rounded down to whole batches."""
     environment: Annotated[EnvironmentConfig, tyro.conf.arg(name="")] = field(
         default_factory=EnvironmentConfig
     )
     """How the task is run and observed."""
     network: Annotated[NetworkConfig, tyro.conf.arg(name="")] = field(default_factory=NetworkConfig)
-    """Separate actor and critic."""
+    """Actor and critic."""
     objective: Annotated[ObjectiveConfig, tyro.conf.arg(name="")] = field(default_factory=ObjectiveConfig)
     """Advantages and losses."""
     optimizer: Annotated[OptimizerConfig, tyro.conf.arg(name="")] = field(default_factory=OptimizerConfig)
     """Adam over epochs of minibatches."""
     monitoring: Annotated[MonitoringConfig, tyro.conf.arg(name="")] = field(default_factory=MonitoringConfig)
     """Health and faults."""
+    remedies: Annotated[tuple[Remedy, ...], tyro.conf.Suppress] = ()
+    """What is done against a collapse, in this order."""
 
     def __post_init__(self) -> None:
         require(len(self.task) > 0, "task", self.task, "an environment id such as Hopper-v4")
@@ -193,6 +224,9 @@ class PPOSpec:
             raise UserError(
                 f"seeds = {given}: {repeated[0]} stands there more than once; each must be different"
             )
+        names = [remedy.name for remedy in self.remedies]
+        for name in names:
+            require(names.count(name) == 1, "remedy", name, "a remedy that is not given twice")
         size, minibatch = self.batch_size, self.optimizer.minibatch_size
         if size % minibatch:
             near = max(d for d in range(1, minibatch + 1) if size % d == 0)
@@ -201,23 +235,39 @@ class PPOSpec:
                 f"{near} does"
             )
         if self.num_batches == 0:
+            skip = " × frame-skip" if self.environment.frame_skip > 1 else ""
             raise UserError(
-                f"steps = {self.steps}: must be at least one batch of {size} = num-envs × rollout-length"
+                f"steps = {self.steps}: must be at least one batch of {self.batch_steps} = "
+                f"num-envs × rollout-length{skip}"
             )
 
     @property
     def batch_size(self) -> int:
-        """Environment steps per batch and seed."""
+        """Samples per batch and seed."""
         return self.environment.num_envs * self.environment.rollout_length
+
+    @property
+    def batch_steps(self) -> int:
+        """Environment steps (frames, where a game skips some) per batch and seed."""
+        return self.batch_size * self.environment.frame_skip
 
     @property
     def num_batches(self) -> int:
         """Whole batches that fit into `steps`."""
-        return max(self.steps, 0) // self.batch_size
+        return max(self.steps, 0) // self.batch_steps
+
+    @property
+    def health_interval(self) -> int:
+        """Health is measured on every so many batches; 0 for never."""
+        if self.monitoring.health_every is not None:
+            return self.monitoring.health_every
+        sparse = self.network.convolutions != "none" or self.task.startswith("gymnax:")
+        return max(1, self.num_batches // LOGGED) if sparse else 1
 
     def num_segments(self, episode_limit: int | None) -> int:
         """Segments of the run: each at least 10 × the episode limit per environment, and 40 at most."""
-        shortest = 10 * (episode_limit or DEFAULT_EPISODE_LIMIT) * self.environment.num_envs
+        env = self.environment
+        shortest = 10 * (episode_limit or DEFAULT_EPISODE_LIMIT) * env.num_envs * env.frame_skip
         return min(MAX_SEGMENTS, max(1, self.steps // shortest), self.num_batches)
 
     def boundary(self, segment: int, num_segments: int) -> int:
