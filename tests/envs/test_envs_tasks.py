@@ -218,6 +218,6 @@ def test_every_mujoco_task_of_gymnasium_belongs_to_the_family():
 
 def test_a_task_is_a_plain_description():
     """Tasks are keys of compiled programs: equal descriptions must be equal, and hashable."""
-    task = Task("EvCorridor-v0", "gymnasium", 3, DiscreteActions(2, 4), 5)
+    task = Task("EvCorridor-v0", "gymnasium", (3,), DiscreteActions(2, 4), 5)
     assert task == describe_task("EvCorridor-v0")
     assert hash(task) == hash(describe_task("EvCorridor-v0"))

@@ -22,8 +22,8 @@ from escapevelocity.ppo.programs import action_distribution
 from escapevelocity.ppo.update import Learner, adam, update
 
 INPUTS = 3
-BOX = Task("Toy-v0", "gymnasium", INPUTS, BoxActions((-1.0, -2.0), (1.0, 3.0)), 10)
-DISCRETE = Task("Toy-v0", "gymnasium", INPUTS, DiscreteActions(3), 10)
+BOX = Task("Toy-v0", "gymnasium", (INPUTS,), BoxActions((-1.0, -2.0), (1.0, 3.0)), 10)
+DISCRETE = Task("Toy-v0", "gymnasium", (INPUTS,), DiscreteActions(3), 10)
 new_agent = jax.jit(initial_agent, static_argnums=(1, 2, 3))
 SECTIONS = ("environment", "network", "objective", "optimizer", "monitoring")
 

@@ -1,5 +1,6 @@
-"""One face for every environment: EnvPool where it has the task, Gymnasium's otherwise."""
+"""One face for every environment: EnvPool where it has the task, ale-py for Atari's games, else Gymnasium."""
 
+from escapevelocity.envs._frames import FrameStack
 from escapevelocity.envs._observation import ObservationStatistics, Observer, measure_observations
 from escapevelocity.envs._seeding import Purpose, environment_seeds
 from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, describe_task, task_family
@@ -8,6 +9,7 @@ from escapevelocity.envs._vector import HostEnvironments, Transition, make_envir
 __all__ = [
     "BoxActions",
     "DiscreteActions",
+    "FrameStack",
     "HostEnvironments",
     "ObservationStatistics",
     "Observer",

@@ -12,6 +12,7 @@ import numpy as np
 from escapevelocity.envs._seeding import Purpose, environment_seeds
 from escapevelocity.envs._tasks import BoxActions, Task
 from escapevelocity.envs._vector import make_environments
+from escapevelocity.errors import require
 
 MIN_STD = 1e-6
 
@@ -42,6 +43,8 @@ class Observer:
         self._size = self._mean.shape[-1]
         self._limit = time_limit
         self.output_size = self._size + (time_limit is not None)
+        self.output_shape: tuple[int, ...] = (self.output_size,)
+        self.dtype = np.dtype(np.float32)
 
     def write(
         self, observations: np.ndarray, elapsed: np.ndarray, out: np.ndarray, rows: np.ndarray | None = None
@@ -72,7 +75,13 @@ def measure_observations(
         num_envs: environments per member.
         steps: steps per member, all environments together, rounded up to whole vector steps.
         threads: EnvPool threads.
+
+    Raises:
+        UserError: the task's observations are images.
     """
+    require(
+        not task.pixels, "task", task.name, "one without images for a measured normalisation; theirs is none"
+    )
     members = len(member_seeds)
     seeds = environment_seeds(member_seeds, num_envs, purpose=Purpose.NORMALIZATION)
     envs = make_environments(task, seeds, threads)

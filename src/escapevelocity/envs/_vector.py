@@ -8,13 +8,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, quiet
+from escapevelocity.errors import require
 
 
 class Transition(NamedTuple):
     """What one step of n environments did. Every row is a real transition, also the last of an episode."""
 
     next_observations: np.ndarray
-    """(n, observation_size) float: the true successors, the final observation where an episode ended."""
+    """(n, observation_size) float, or of a game the screens, (n, 84, 84) uint8: the true successors, the final
+    observation where an episode ended. (The screen on which a game ends is out of ale-py's reach, see _atari.py.)"""
     rewards: np.ndarray
     """(n,) float."""
     terminated: np.ndarray
@@ -31,7 +33,10 @@ class HostEnvironments(Protocol):
     num_envs: int
 
     def reset(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Start new episodes in `rows` (indices; default all); returns their first observations in order."""
+        """Start new episodes in `rows` (indices; default all); returns their first observations in order.
+
+        Environments start from their seeds at the first call, which therefore resets all of them.
+        """
         ...
 
     def send(self, actions: np.ndarray) -> None:
@@ -48,8 +53,27 @@ class HostEnvironments(Protocol):
 
 
 def make_environments(task: Task, seeds: Sequence[int], threads: int = 1) -> HostEnvironments:
-    """Environments of `task`, one per seed; `threads` is EnvPool's (it changes the speed, never a result)."""
+    """Make environments of `task`, one per seed.
+
+    Args:
+        task: the task; not one of Gymnax's, which are stepped inside the program.
+        seeds: one per environment, each in [0, 2³¹).
+        threads: EnvPool's and ale-py's; they change the speed, never a result.
+
+    Raises:
+        UserError: a task of Gymnax's.
+    """
+    require(
+        task.backend != "gymnax",
+        "task",
+        task.name,
+        "a task of the host's; Gymnax's are stepped inside the program",
+    )
     with quiet():
+        if task.backend == "ale":
+            from escapevelocity.envs._atari import AtariEnvironments
+
+            return AtariEnvironments(task, seeds, threads)
         if task.backend == "envpool":
             return _EnvPool(task, seeds, threads)
         return _Gymnasium(task, seeds)
