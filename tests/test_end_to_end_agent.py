@@ -67,7 +67,7 @@ def outputs(run, seed, inputs):
     hidden = inputs
     for layer in range(3):
         weight, bias = (
-            arrays[f".learner.agent.actor.mlp.{kind}[{layer}]"][member].astype(float)
+            arrays[f".learner.agent.actor.network.{kind}[{layer}]"][member].astype(float)
             for kind in ("weights", "biases")
         )
         hidden = hidden @ weight.T + bias

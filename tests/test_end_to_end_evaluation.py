@@ -13,7 +13,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.ppo.agent import TrainedAgent
 from escapevelocity.ppo.evaluation import evaluate, record_video
 from escapevelocity.ppo.job import task_of
-from escapevelocity.ppo.networks import initial_agent
+from escapevelocity.ppo.initialization import initial_agent
 
 
 class Walk(gymnasium.Env):
@@ -70,9 +70,9 @@ def test_discrete_actions_that_do_not_start_at_0_are_shifted(walk):
     drawn = walk.act(states, elapsed, mode=False, key=jax.random.key(0))
     assert set(drawn.tolist()) == {5, 6, 7}
     hidden = np.column_stack([states, 2 * elapsed / 25 - 1])
-    for weight, bias in zip(walk.actor.mlp.weights[:2], walk.actor.mlp.biases[:2], strict=True):
+    for weight, bias in zip(walk.actor.network.weights[:2], walk.actor.network.biases[:2], strict=True):
         hidden = np.tanh(hidden @ np.asarray(weight).T + np.asarray(bias))
-    logits = hidden @ np.asarray(walk.actor.mlp.weights[2]).T + np.asarray(walk.actor.mlp.biases[2])
+    logits = hidden @ np.asarray(walk.actor.network.weights[2]).T + np.asarray(walk.actor.network.biases[2])
     np.testing.assert_array_equal(walk.act(states, elapsed), 5 + logits.argmax(axis=1))
 
 

@@ -63,7 +63,7 @@ def test_a_run_is_what_its_folder_says_it_is(undisturbed):
         assert table["segment"].to_pylist() == [
             np.searchsorted(BOUNDARIES, batch, side="right") - 1 for batch, _ in pairs
         ]
-        weights = "learner.agent.actor.mlp.weights[0]"
+        weights = "learner.agent.actor.network.weights[0]"
         first, last = (
             next(v for k, v in checkpoint(run, n).items() if k.endswith(weights)) for n in (0, SEGMENTS)
         )

@@ -95,7 +95,7 @@ def _measure(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def _features(actors: Actor, inputs: Float[Array, "members states inputs"]) -> Array:
-    return jax.vmap(lambda actor, rows: actor.mlp.trace(rows).features)(actors, inputs)
+    return jax.vmap(lambda actor, rows: actor.network.trace(rows).features)(actors, inputs)
 
 
 def task_states(task: Task) -> tuple[np.ndarray, np.ndarray]:

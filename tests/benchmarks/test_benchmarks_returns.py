@@ -172,14 +172,14 @@ def test_both_trainers_have_the_same_settings(shared):
 def test_both_trainers_start_from_the_same_kind_of_network(shared):
     import jax
 
-    from escapevelocity.ppo.networks import initial_agent
+    from escapevelocity.ppo.initialization import initial_agent
 
     spec = runs.our_spec({"task": "Hopper-v4", "seed": 3, "steps": 1_000_000})
     policy = runs.sb3_model(shared("Hopper-v4", 3, 2), seed=3).policy
     agent = initial_agent(jax.random.key(0), spec.network, 11, 6)
     extractor = policy.mlp_extractor
     pairs = [
-        (agent.actor.mlp, [*extractor.policy_net, policy.action_net]),
+        (agent.actor.network, [*extractor.policy_net, policy.action_net]),
         (agent.critic, [*extractor.value_net, policy.value_net]),
     ]
     for mlp, modules in pairs:

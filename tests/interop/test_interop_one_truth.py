@@ -18,7 +18,7 @@ from escapevelocity.interop import HealthCallback  # noqa: E402
 from escapevelocity.policy import DiagonalNormal, Softmax  # noqa: E402
 from escapevelocity.ppo.config import NetworkConfig, ObjectiveConfig, PPOSpec  # noqa: E402
 from escapevelocity.ppo.measure import health_rows, measure, view  # noqa: E402
-from escapevelocity.ppo.networks import MLP, Actor, Agent  # noqa: E402
+from escapevelocity.ppo.networks import Actor, Agent, Network  # noqa: E402
 from escapevelocity.ppo.objective import Batch  # noqa: E402
 
 FORMS = {"jax": jnp.asarray, "torch": torch.from_numpy}
@@ -75,7 +75,7 @@ def our_agent(policy) -> Agent:
             tuple(jnp.asarray(getattr(layer, name).detach().numpy()) for layer in layers)
             for name in ("weight", "bias")
         )
-        return MLP(weights, biases, "tanh")
+        return Network(weights, biases, activation="tanh")
 
     log_std = jnp.asarray(policy.log_std.detach().numpy()) if hasattr(policy, "log_std") else None
     return Agent(

@@ -16,10 +16,11 @@ from escapevelocity.ppo.config import (
     OptimizerConfig,
     PPOSpec,
 )
-from escapevelocity.ppo.networks import initial_agent
+from escapevelocity.ppo.descent import adam
+from escapevelocity.ppo.initialization import initial_agent
 from escapevelocity.ppo.objective import Batch
 from escapevelocity.ppo.programs import action_distribution
-from escapevelocity.ppo.update import Learner, adam, update
+from escapevelocity.ppo.update import Learner, update
 
 INPUTS = 3
 BOX = Task("Toy-v0", "gymnasium", (INPUTS,), BoxActions((-1.0, -2.0), (1.0, 3.0)), 10)
@@ -69,7 +70,7 @@ def random_batch(spec, seed=0, samples=64):
 
     @jax.jit
     def behaviour(agent, observations):
-        params = distribution.params(agent.actor.outputs(agent.actor.mlp.trace(observations)))
+        params = distribution.params(agent.actor.outputs(agent.actor.network.trace(observations)))
         noise = distribution.draw_noise(jax.random.key(seed), (samples,))
         actions = distribution.sample(params, noise)
         return noise, actions, distribution.log_prob(params, actions), agent.critic(observations)[:, 0]

@@ -20,7 +20,7 @@ from escapevelocity.ppo.config import (
     OptimizerConfig,
     PPOSpec,
 )
-from escapevelocity.ppo.networks import MLP, Actor, Agent
+from escapevelocity.ppo.networks import Actor, Agent, Network
 from escapevelocity.ppo.programs import build_programs
 from escapevelocity.ppo.rollout import Rollout, collect, make_lanes
 
@@ -42,9 +42,9 @@ def value(episode, t):
 
 def hand_made_agents() -> Agent:
     """Two members: any actor; ReLU units that pass on (episode, t), never negative, and a head that weighs them."""
-    actor = MLP((jnp.zeros((2, 3)), jnp.zeros((2, 2))), (jnp.zeros(2), jnp.zeros(2)), "relu")
+    actor = Network((jnp.zeros((2, 3)), jnp.zeros((2, 2))), (jnp.zeros(2), jnp.zeros(2)), activation="relu")
     weights = jnp.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), jnp.array([[3.0, 0.5]])
-    critic = MLP(weights, (jnp.zeros(2), jnp.zeros(1)), "relu")
+    critic = Network(weights, (jnp.zeros(2), jnp.zeros(1)), activation="relu")
     return jax.tree.map(lambda x: jnp.stack([x, x]), Agent(Actor(actor, None), critic))
 
 

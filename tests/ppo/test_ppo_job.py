@@ -60,7 +60,7 @@ def test_snapshots_hold_the_parameters_of_their_moment():
 
 def test_seeds_learn_different_things():
     _, states, _ = population()
-    weights = np.asarray(states[-1].learner.agent.actor.mlp.weights[0])
+    weights = np.asarray(states[-1].learner.agent.actor.network.weights[0])
     assert not np.allclose(weights[0], weights[1])
     assert not np.allclose(weights[1], weights[2])
 

@@ -57,7 +57,7 @@ class Measured:
 
 def params_of(spec, agent, observations):
     """Parameters of the action distribution, in float64: the logits, or mean and std."""
-    outputs, _, _ = numpy_mlp(agent.actor.mlp, observations)
+    outputs, _, _ = numpy_mlp(agent.actor.network, observations)
     if spec.network.head == "softmax":
         return outputs
     mean, x = np.split(outputs, 2, axis=-1)
@@ -94,7 +94,7 @@ def members(measured):
 def test_ranks_norms_and_dead_neurons_are_those_of_the_features(measured):
     for row, old, new, batch in members(measured):
         for name, networks in (
-            ("actor", (old.actor.mlp, new.actor.mlp)),
+            ("actor", (old.actor.network, new.actor.network)),
             ("critic", (old.critic, new.critic)),
         ):
             for suffix, network in zip(("", "_after"), networks, strict=True):
@@ -122,7 +122,10 @@ def test_ranks_norms_and_dead_neurons_are_those_of_the_features(measured):
 
 def test_change_is_that_between_old_and_new_features(measured):
     for row, old, new, batch in members(measured):
-        for name, pair in (("actor", (old.actor.mlp, new.actor.mlp)), ("critic", (old.critic, new.critic))):
+        for name, pair in (
+            ("actor", (old.actor.network, new.actor.network)),
+            ("critic", (old.critic, new.critic)),
+        ):
             traces = [numpy_mlp(network, batch.observations) for network in pair]
             for what, (a, b) in (
                 ("features", [trace[1] for trace in traces]),

@@ -5,7 +5,8 @@ import pytest
 from small_ppo import new_agent, to_torch, torch_mlp
 
 from escapevelocity.ppo.config import NetworkConfig
-from escapevelocity.ppo.networks import ACTIVATIONS, MLP, initial_agent
+from escapevelocity.ppo.initialization import initial_agent
+from escapevelocity.ppo.networks import ACTIVATIONS, Network
 
 INPUTS, OUTPUTS, AGENTS = 12, 6, 40
 
@@ -26,7 +27,7 @@ def test_torch_initialisation_is_that_of_nn_linear(many_agents):
     from scipy.stats import ks_2samp
 
     torch.manual_seed(0)
-    for network, outputs in ((many_agents["torch"].actor.mlp, OUTPUTS), (many_agents["torch"].critic, 1)):
+    for network, outputs in ((many_agents["torch"].actor.network, OUTPUTS), (many_agents["torch"].critic, 1)):
         sizes = (INPUTS, 64, 64, outputs)
         for layer in range(3):
             fan_in, fan_out = sizes[layer], sizes[layer + 1]
@@ -48,7 +49,7 @@ def test_torch_initialisation_is_that_of_nn_linear(many_agents):
 
 def test_orthogonal_initialisation_has_orthonormal_rows_or_columns_times_the_gain(many_agents):
     agent = many_agents["orthogonal"]
-    for network, head_gain in ((agent.actor.mlp, 0.01), (agent.critic, 1.0)):
+    for network, head_gain in ((agent.actor.network, 0.01), (agent.critic, 1.0)):
         for weights, gain in zip(network.weights, (2**0.5, 2**0.5, head_gain), strict=True):
             rows, columns = weights.shape[1:]
             for weight in np.asarray(weights, np.float64)[:3] / gain:
@@ -81,9 +82,9 @@ def test_the_forward_pass_equals_pytorch_with_the_same_weights(activation, rng):
     torch = pytest.importorskip("torch")
     agent = new_agent(jax.random.key(1), NetworkConfig(hidden=(16, 8), activation=activation), 5, 4)
     inputs = jnp.asarray(3 * rng.normal(size=(32, 5)), jnp.float32)
-    for network in (agent.actor.mlp, agent.critic):
+    for network in (agent.actor.network, agent.critic):
         reference = torch_mlp(network, activation)
-        trace = jax.jit(MLP.trace)(network, inputs)
+        trace = jax.jit(Network.trace)(network, inputs)
         with torch.no_grad():
             hidden, inside = to_torch(inputs), []
             for layer in reference:
@@ -94,7 +95,7 @@ def test_the_forward_pass_equals_pytorch_with_the_same_weights(activation, rng):
             np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(trace.features, inside[3], rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(trace.outputs, inside[4], rtol=1e-6, atol=1e-6)
-        np.testing.assert_array_equal(jax.jit(MLP.__call__)(network, inputs), trace.outputs)
+        np.testing.assert_array_equal(jax.jit(Network.__call__)(network, inputs), trace.outputs)
 
 
 def test_every_activation_of_the_settings_is_there():
@@ -108,7 +109,7 @@ def test_every_activation_of_the_settings_is_there():
 
 def test_an_independent_std_is_one_parameter_per_action_and_the_same_in_every_state(rng):
     actor = new_agent(jax.random.key(0), NetworkConfig(hidden=(8,), head="normal_independent"), 5, 4).actor
-    assert actor.mlp.weights[-1].shape == (2, 8)  # the network gives the means alone
+    assert actor.network.weights[-1].shape == (2, 8)  # the network gives the means alone
     np.testing.assert_array_equal(actor.log_std, np.zeros(2))  # std 1, as CleanRL
     inputs = jnp.asarray(rng.normal(size=(7, 5)), jnp.float32)
     trace, outputs = jax.jit(lambda a, x: (a.mlp.trace(x), a.outputs(a.mlp.trace(x))))(actor, inputs)
@@ -124,7 +125,7 @@ def test_an_independent_std_is_one_parameter_per_action_and_the_same_in_every_st
 def test_other_heads_have_no_parameters_beside_the_network(head, outputs):
     actor = new_agent(jax.random.key(0), NetworkConfig(hidden=(8,), head=head), 5, outputs).actor
     assert actor.log_std is None
-    assert actor.mlp.weights[-1].shape == (outputs, 8)
+    assert actor.network.weights[-1].shape == (outputs, 8)
 
 
 def test_the_heads_std_does_not_change_how_the_hidden_layers_start():
@@ -132,7 +133,9 @@ def test_the_heads_std_does_not_change_how_the_hidden_layers_start():
         new_agent(jax.random.key(3), NetworkConfig(head=head), 5, 4)
         for head in ("normal", "normal_independent")
     ]
-    for one, other in zip(heads[0].actor.mlp.weights[:-1], heads[1].actor.mlp.weights[:-1], strict=True):
+    for one, other in zip(
+        heads[0].actor.network.weights[:-1], heads[1].actor.network.weights[:-1], strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(jax.tree.leaves(heads[0].critic), jax.tree.leaves(heads[1].critic), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_ppo import DISCRETE, fresh_learner, random_batch, small_spec, task_for
 
-from escapevelocity.ppo.networks import MLP, Actor, Agent
+from escapevelocity.ppo.networks import Actor, Agent, Network
 from escapevelocity.ppo.objective import Batch, ppo_loss
 from escapevelocity.ppo.programs import action_distribution
 
@@ -16,7 +16,7 @@ def by_hand_agent():
 
     def constant(*outputs):
         weights = jnp.zeros((1, 1)), jnp.zeros((len(outputs), 1))
-        return MLP(weights, (jnp.zeros(1), jnp.asarray(outputs)), "tanh")
+        return Network(weights, (jnp.zeros(1), jnp.asarray(outputs)), activation="tanh")
 
     return Agent(Actor(constant(0.0, float(np.log(2)), 0.0), None), constant(2.0))
 
@@ -35,8 +35,8 @@ BATCH = Batch(
 
 def loss_by_hand(**changes):
     spec = small_spec("softmax", objective={"normalize_advantages": False, **changes})
-    loss, terms = ppo_loss(by_hand_agent(), BATCH, action_distribution(spec, DISCRETE), spec.objective)
-    return float(loss), jax.tree.map(float, terms)
+    loss, beside = ppo_loss(by_hand_agent(), BATCH, action_distribution(spec, DISCRETE), spec.objective)
+    return float(loss), jax.tree.map(float, beside.terms)
 
 
 def test_the_loss_is_minus_objective_plus_value_error_minus_entropy():

@@ -88,7 +88,7 @@ def test_the_policy_step_is_the_actors_distribution_with_the_given_noise(built, 
     noise = np.asarray(programs.draw_noise(SEEDS, jnp.uint32(0)))[0]
     drawn = np.asarray(programs.act(tuple(jax.tree.leaves(learner.agent.actor)), observations, noise))
     for member in range(2):
-        mlp = jax.tree.map(lambda x, i=member: x[i], learner.agent.actor.mlp)
+        mlp = jax.tree.map(lambda x, i=member: x[i], learner.agent.actor.network)
         outputs = numpy_mlp(mlp, observations[member])[0]
         if spec.network.head == "softmax":
             np.testing.assert_array_equal(drawn[member], np.argmax(outputs + noise[member], axis=-1))

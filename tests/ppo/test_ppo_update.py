@@ -17,8 +17,8 @@ from small_ppo import (
     torch_mlp,
 )
 
-from escapevelocity.ppo.config import OptimizerConfig
-from escapevelocity.ppo.update import Quantity, clip_gradients, sample_order
+from escapevelocity.ppo.descent import clip_gradients
+from escapevelocity.ppo.update import Quantity, sample_order
 from escapevelocity.ppo.vectors import Vectors, from_vectors, to_vectors
 
 CLASSIC = {
@@ -48,7 +48,7 @@ class TorchAgent:
         import torch
 
         self.torch, self.spec = torch, spec
-        self.actor = torch_mlp(agent.actor.mlp, spec.network.activation)
+        self.actor = torch_mlp(agent.actor.network, spec.network.activation)
         self.critic = torch_mlp(agent.critic, spec.network.activation)
         self.actor_parameters = list(self.actor.parameters())
         if agent.actor.log_std is not None:
@@ -176,9 +176,8 @@ def test_one_step_and_all_steps_equal_pytorch(name):
 
 
 def test_gradients_are_clipped_by_their_global_norm_and_not_entry_by_entry():
-    optimizer = OptimizerConfig(max_grad_norm=0.5, clip_gradients="apart")
     gradients = Vectors(actor=jnp.asarray([3.0, 4.0, 0.0]), critic=jnp.asarray([0.3, 0.4]))
-    clipped, actor, critic = clip_gradients(gradients, optimizer)
+    clipped, actor, critic = clip_gradients(gradients, 0.5, jointly=False)
     assert (float(actor), float(critic)) == (5.0, 0.5)
     # Entry by entry it would be [0.5, 0.5, 0]; by layer or by network the direction stays: 0.1 · [3, 4, 0].
     np.testing.assert_allclose(clipped.actor, [0.3, 0.4, 0.0], rtol=1e-6)
@@ -186,9 +185,8 @@ def test_gradients_are_clipped_by_their_global_norm_and_not_entry_by_entry():
 
 
 def test_clipping_jointly_uses_one_norm_for_actor_and_critic():
-    optimizer = OptimizerConfig(max_grad_norm=0.5, clip_gradients="jointly")
     gradients = Vectors(actor=jnp.asarray([3.0]), critic=jnp.asarray([0.0, 4.0]))
-    clipped, actor, critic = clip_gradients(gradients, optimizer)
+    clipped, actor, critic = clip_gradients(gradients, 0.5, jointly=True)
     assert (float(actor), float(critic)) == (3.0, 4.0)
     np.testing.assert_allclose(clipped.actor, [0.3], rtol=1e-6)  # 0.5 / √(3² + 4²) = 0.1
     np.testing.assert_allclose(clipped.critic, [0.0, 0.4], rtol=1e-6)
@@ -196,7 +194,7 @@ def test_clipping_jointly_uses_one_norm_for_actor_and_critic():
 
 def test_small_and_zero_gradients_are_left_alone():
     gradients = Vectors(actor=jnp.asarray([1e-3, -1e-3]), critic=jnp.zeros(2))
-    clipped, _, _ = clip_gradients(gradients, small_spec().optimizer)
+    clipped, _, _ = clip_gradients(gradients, 0.5, jointly=False)
     assert_same_bits(clipped, gradients)
 
 

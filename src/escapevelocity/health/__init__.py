@@ -25,7 +25,7 @@ from escapevelocity.health.gravity import (
 )
 from escapevelocity.health.measured import Measured, explain, member, merge, undefined_text
 from escapevelocity.health.metrics import METRICS, metric, outside_healthy_range
-from escapevelocity.health.neurons import ACTIVATIONS, dead_neurons, preactivation_norm
+from escapevelocity.health.neurons import ACTIVATIONS, dead_neurons, preactivation_norm, state_norms
 from escapevelocity.health.rank import (
     effective_rank,
     feature_rank_lyle,
@@ -88,6 +88,7 @@ __all__ = [
     "softmax_escape_time",
     "srank",
     "stable_rank",
+    "state_norms",
     "trust_region",
     "undefined_text",
     "value_std",

@@ -9,7 +9,7 @@ from typing import Any
 from escapevelocity.errors import UserError
 from escapevelocity.health._arrays import all_nan, floating, quiet, scaled_to_one, squared_row_norms
 
-ACTIVATIONS = ("relu", "gelu", "tanh", "leaky_relu")
+ACTIVATIONS = ("relu", "gelu", "tanh", "leaky_relu", "crelu")
 """Activations for which "dead" has a definition."""
 
 TANH_DEAD_STD = 0.001
@@ -20,8 +20,8 @@ TANH_DEAD_STD = 0.001
 def dead_neurons(activations: Any, activation: str) -> Any:
     """Count the units that are dead on the whole batch.
 
-    Moalla et al. 2024 (arXiv 2405.00662). ReLU and GELU: the output is 0 for every state. LeakyReLU: it is
-    negative for every state. Tanh: its standard deviation (ddof 1) over the states is below 0.001, which is a
+    Moalla et al. 2024 (arXiv 2405.00662). ReLU, GELU and both halves of CReLU: the output is 0 for every state.
+    LeakyReLU: it is negative for every state. Tanh: its standard deviation (ddof 1) over the states is below 0.001, which is a
     statistical notion where ReLU's is structural. Sparsity, the share of zeros, is another thing.
 
     Args:
@@ -97,6 +97,22 @@ def preactivation_norm(preactivations: Any | Sequence[Any]) -> Any:
         return xp.mean(norms[0], axis=-1)
     # The norm of a concatenation is the norm of the norms; nothing is copied together.
     return xp.mean(_row_norms(xp.stack(norms, axis=-1), xp), axis=-1)
+
+
+@quiet
+def state_norms(preactivations: Any) -> Any:
+    """Return the L2 norm of each state's pre-activations (..., N), from those of one layer (..., N, D).
+
+    `preactivation_norm` of several layers' norms, stacked as (..., N, layers), is that of the layers themselves: so
+    large layers need not be kept.
+
+    Example:
+        >>> import numpy as np
+        >>> state_norms(np.array([[3.0, 4.0], [0.0, 1.0]])).tolist()
+        [5.0, 1.0]
+    """
+    array, xp = floating(preactivations, "preactivations", min_ndim=2)
+    return _row_norms(array, xp)
 
 
 def _row_norms(x: Any, xp: Any) -> Any:

@@ -99,7 +99,7 @@ class TrainedAgent:
 def _choose(
     actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution: ActionDistribution
 ) -> jax.Array:
-    params = distribution.params(actor.outputs(actor.mlp.trace(inputs)))
+    params = distribution.params(actor.outputs(actor.network.trace(inputs)))
     if key is None:
         return distribution.to_environment(distribution.mode(params))
     noise = distribution.draw_noise(key, (inputs.shape[0],))

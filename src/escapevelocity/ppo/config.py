@@ -6,12 +6,23 @@ Sources in the field descriptions: [M] Moalla et al. 2024 (arXiv 2405.00662) and
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import tyro
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.ppo.remedy import Remedy
+from escapevelocity.ppo.branch_point import BranchPoint
+
+if TYPE_CHECKING:
+    from escapevelocity.ppo.remedy import Remedy
+else:
+
+    @runtime_checkable
+    class Remedy(Protocol):
+        """Stands in for the class in `ppo.remedy`, which imports JAX: help must not wait for that."""
+
+        name: ClassVar[str]
+
 
 Activation = Literal["tanh", "relu", "gelu", "leaky_relu", "crelu"]
 Head = Literal["tanh_normal", "normal", "normal_independent", "softmax", "escort"]
@@ -181,7 +192,9 @@ class MonitoringConfig:
 
     def __post_init__(self) -> None:
         accepted = "0 (never) or a number of batches"
-        require(self.health_every is None or self.health_every >= 0, "health-every", self.health_every, accepted)
+        require(
+            self.health_every is None or self.health_every >= 0, "health-every", self.health_every, accepted
+        )
 
 
 @dataclass(frozen=True)
@@ -212,6 +225,8 @@ class PPOSpec:
     """Health and faults."""
     remedies: Annotated[tuple[Remedy, ...], tyro.conf.Suppress] = ()
     """What is done against a collapse, in this order."""
+    branch: Annotated[BranchPoint | None, tyro.conf.Suppress] = None
+    """Where the run leaves its parent, if it is a branch."""
 
     def __post_init__(self) -> None:
         require(len(self.task) > 0, "task", self.task, "an environment id such as Hopper-v4")
@@ -266,12 +281,16 @@ class PPOSpec:
 
     def num_segments(self, episode_limit: int | None) -> int:
         """Segments of the run: each at least 10 × the episode limit per environment, and 40 at most."""
+        if self.branch is not None:
+            return self.branch.num_segments(self.num_batches)
         env = self.environment
         shortest = 10 * (episode_limit or DEFAULT_EPISODE_LIMIT) * env.num_envs * env.frame_skip
         return min(MAX_SEGMENTS, max(1, self.steps // shortest), self.num_batches)
 
     def boundary(self, segment: int, num_segments: int) -> int:
         """Batches done when `segment` segments are done."""
+        if self.branch is not None:
+            return self.branch.boundary(segment, self.num_batches)
         return self.num_batches * segment // num_segments
 
     def snapshot_index(self, batches_done: int) -> int | None:

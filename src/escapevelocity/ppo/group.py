@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from escapevelocity.envs import Task
 from escapevelocity.ppo.config import PPOSpec
@@ -51,26 +52,26 @@ class Group:
         task: its task.
         members: which members of the population.
         state: the whole population's state at the boundary where the segment starts.
-        rollout: the whole population's buffers.
     """
 
-    def __init__(self, spec: PPOSpec, task: Task, members: slice, state: "TrainingState", rollout: Rollout):
-        self.spec, self.seeds = spec, spec.seeds[members]
-        self._programs = build_programs(spec, task)
+    def __init__(self, spec: PPOSpec, task: Task, members: slice, state: "TrainingState"):
+        self.spec, self.members, self.seeds = spec, members, spec.seeds[members]
+        self.programs = build_programs(spec, task)
         self._seed_array = jnp.asarray(self.seeds, jnp.uint32)
         self.learner: Learner = jax.tree.map(lambda x: jnp.asarray(x[members]), state.learner)
         self.active = np.array(state.active[members])
-        self._rollout = rollout.of_members(members)
+        self.rollout: Rollout
+        """The members' part of the batch; set before `learn`."""
         self._episodes = EpisodeTracker(len(self.seeds), spec.environment.num_envs)
 
     def state(self) -> tuple[Learner, Any]:
         """The members' part of the state: learner and active."""
         return self.learner, jnp.asarray(self.active)
 
-    def begin(self, batch: int) -> None:
-        """Draw the batch's noise."""
+    def begin(self, batch: int) -> Array:
+        """Start the clock of a batch and draw its noise: (time, members, environments, _)."""
         self._started = time.perf_counter()
-        self._rollout.noise[...] = self._programs.draw_noise(self._seed_array, jnp.uint32(batch))
+        return self.programs.draw_noise(self._seed_array, jnp.uint32(batch))
 
     def learn(self, batch: int, boundary: bool) -> list[MemberRow]:
         """Update on the collected batch and record it, one row for every member that was active.
@@ -80,9 +81,9 @@ class Group:
             boundary: whether the segment ends here, so that unfinished episodes are cut.
         """
         collected = time.perf_counter()
-        spec, rollout = self.spec, self._rollout
+        spec, rollout = self.spec, self.rollout
         was_active, old = self.active.copy(), self.learner
-        prepared, before = self._programs.prepare(
+        prepared, before, reward_columns = self.programs.prepare(
             old.agent,
             rollout.observations,
             rollout.next_observations,
@@ -91,6 +92,8 @@ class Group:
             rollout.rewards,
             rollout.terminated,
             rollout.truncated,
+            self._seed_array,
+            jnp.uint32(batch),
         )
         faults = self._environment_faults()
         may_learn = (
@@ -98,7 +101,7 @@ class Group:
             if spec.monitoring.on_nonfinite == "stop"
             else was_active
         )
-        self.learner, statistics = self._programs.update(
+        self.learner, statistics = self.programs.update(
             old,
             prepared,
             self._seed_array,
@@ -108,10 +111,11 @@ class Group:
         )
         statistics = jax.tree.map(np.asarray, statistics)
         updated = time.perf_counter()
-        every = spec.monitoring.health_every
+        statistics.remedies.update(jax.tree.map(np.asarray, reward_columns))
+        every = spec.health_interval
         measured: list[dict[str, Any]] = [{} for _ in self.seeds]
         if every and batch % every == 0:
-            measurement = self._programs.measure(before, self.learner.agent, prepared)
+            measurement = self.programs.measure(before, self.learner.agent, prepared)
             measured = health_rows(measurement, np.asarray(prepared.advantages), spec)
         now = time.perf_counter()
         times = {
@@ -132,15 +136,12 @@ class Group:
 
     def _environment_faults(self) -> list[str]:
         """Per member, what the environments returned that is not finite ('' for nothing)."""
-        rollout, faults = self._rollout, []
+        # The first observation of an episode is the successor of nothing, so both arrays are looked at.
+        observations = _finite(self.rollout.observations) & _finite(self.rollout.next_observations)
+        finite = {"observation": observations, "reward": _finite(self.rollout.rewards)}
+        faults = []
         for index in range(len(self.seeds)):
-            # The first observation of an episode is the successor of nothing, so both arrays are looked at.
-            finite = {
-                "observation": np.isfinite(rollout.observations[:, index]).all()
-                and np.isfinite(rollout.next_observations[:, index]).all(),
-                "reward": np.isfinite(rollout.rewards[:, index]).all(),
-            }
-            wrong = [name for name, is_finite in finite.items() if not is_finite]
+            wrong = [name for name, is_finite in finite.items() if not is_finite[index]]
             faults.append(f"non-finite {' and '.join(wrong)} from the environment" if wrong else "")
         return faults
 
@@ -153,17 +154,19 @@ class Group:
 
     def _fault(self, index: int) -> Fault:
         learner = jax.tree.map(lambda x: np.asarray(x[index]), self.learner)
-        return Fault(learner, {name: array[:, index].copy() for name, array in vars(self._rollout).items()})
+        return Fault(learner, {name: np.array(array[:, index]) for name, array in vars(self.rollout).items()})
 
     def _columns(self, batch: int, boundary: bool, statistics: UpdateStatistics) -> list[dict[str, Any]]:
-        rollout = self._rollout
-        summaries = self._episodes.add(rollout.rewards, rollout.terminated | rollout.truncated)
+        rewards, terminated, truncated = (
+            np.asarray(x) for x in (self.rollout.rewards, self.rollout.terminated, self.rollout.truncated)
+        )
+        summaries = self._episodes.add(rewards, terminated | truncated)
         cut = self._episodes.unfinished() if boundary else np.zeros(len(self.seeds), int)
         return [
             {
                 "seed": seed,
                 "batch": batch,
-                "env_steps": (batch + 1) * self.spec.batch_size,
+                "env_steps": (batch + 1) * self.spec.batch_steps,
                 **{f"perf/{name}": value for name, value in summaries[i]._asdict().items()},
                 "perf/episodes_cut": int(cut[i]),
                 "loss/objective_last": float(statistics.objective_last[i]),
@@ -172,6 +175,16 @@ class Group:
                 "loss/skipped_minibatches": int(statistics.skipped[i]),
                 "norm/actor_gradient": float(statistics.actor_gradient[i]),
                 "norm/critic_gradient": float(statistics.critic_gradient[i]),
+                **{name: float(column[i]) for name, column in statistics.remedies.items()},
             }
             for i, seed in enumerate(self.seeds)
         ]
+
+
+def _finite(array: np.ndarray | Array) -> np.ndarray:
+    """Per member, whether (time, members, …) holds finite numbers only."""
+    if np.issubdtype(array.dtype, np.integer):
+        return np.ones(array.shape[1], bool)
+    other_axes = tuple(axis for axis in range(array.ndim) if axis != 1)
+    library = jnp if isinstance(array, jax.Array) else np
+    return np.asarray(library.isfinite(array).all(axis=other_axes))

@@ -18,16 +18,16 @@ from escapevelocity.envs import (
     describe_task,
     measure_observations,
 )
-from escapevelocity.errors import UserError
+from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.best import BestKeeper
-from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.config import DISCRETE_HEADS, PPOSpec
+from escapevelocity.ppo.convolution import output_shape
+from escapevelocity.ppo.experience import make_experience
 from escapevelocity.ppo.group import Group, MemberRow
-from escapevelocity.ppo.programs import build_programs, input_size
-from escapevelocity.ppo.rollout import Lane, Rollout, collect, make_lanes, simulator_threads
+from escapevelocity.ppo.initialization import CONVOLUTIONS
+from escapevelocity.ppo.programs import build_programs
 from escapevelocity.ppo.update import Learner
 from escapevelocity.runs import Emit, RunFailed
-
-NUM_LANES = 2
 
 
 class TrainingState(NamedTuple):
@@ -49,10 +49,16 @@ def task_of(spec: PPOSpec) -> Task:
         UserError: unknown task, unsupported spaces, or a head or time setting that does not fit.
     """
     env = spec.environment
-    task = describe_task(spec.task, env.backend, env.episode_limit)
+    task = describe_task(
+        spec.task,
+        env.backend,
+        env.episode_limit,
+        frame_skip=env.frame_skip,
+        sticky_actions=env.sticky_actions,
+    )
     discrete = isinstance(task.actions, DiscreteActions)
-    if discrete != (spec.network.head == "softmax"):
-        fitting = "softmax" if discrete else "tanh_normal, normal or normal_independent"
+    if discrete != (spec.network.head in DISCRETE_HEADS):
+        fitting = "softmax or escort" if discrete else "tanh_normal, normal or normal_independent"
         raise UserError(
             f"head = {spec.network.head!r}: {spec.task} has {'discrete' if discrete else 'Box'} actions; use {fitting}"
         )
@@ -65,7 +71,26 @@ def task_of(spec: PPOSpec) -> Task:
         raise UserError(
             f"append-time = True: {spec.task} has no time limit; give --episode-limit or --no-append-time"
         )
+    _check_observations(spec, task)
+    for remedy in spec.remedies:
+        remedy.check(spec, task)
     return task
+
+
+def _check_observations(spec: PPOSpec, task: Task) -> None:
+    """Raise `UserError` where the network or its inputs do not fit what the task shows."""
+    env, shape = spec.environment, task.observation_shape
+    seen = "×".join(map(str, shape))
+    if spec.network.convolutions != "none":
+        accepted = f"none for {spec.task}, whose observations are vectors of {seen}"
+        require(len(shape) == 3, "convolutions", spec.network.convolutions, accepted)
+        output_shape((shape[0], shape[1], shape[2]), CONVOLUTIONS[spec.network.convolutions])
+    if len(shape) > 1:
+        require(
+            not env.append_time, "append-time", env.append_time, f"False for images ({spec.task}: {seen})"
+        )
+        accepted = f"none for images ({spec.task}: {seen})"
+        require(env.normalization == "none", "normalization", env.normalization, accepted)
 
 
 class PPOJob:
@@ -86,13 +111,14 @@ class PPOJob:
 
     def step(self, spec: PPOSpec, k: int) -> int:
         """Environment steps per member when `k` segments are done."""
-        return spec.boundary(k, self.segments(spec)) * spec.batch_size
+        return spec.boundary(k, self.segments(spec)) * spec.batch_steps
 
     def initial_state(self, spec: PPOSpec) -> TrainingState:
         """Fresh parameters, and observation statistics of a uniform policy."""
         task, env = task_of(spec), spec.environment
         learner = build_programs(spec, task).initialize(_seeds(spec.seeds))
-        statistics = ObservationStatistics.identity(len(spec.seeds), task.observation_size)
+        size = 0 if task.pixels else task.observation_size  # Images are not normalised.
+        statistics = ObservationStatistics.identity(len(spec.seeds), size)
         if env.normalization == "fixed":
             statistics = measure_observations(
                 task, spec.seeds, env.num_envs, env.normalization_steps, os.cpu_count() or 1
@@ -105,8 +131,8 @@ class PPOJob:
         """Train from boundary `k` to boundary `k + 1` in fresh environments."""
         count = self.segments(spec)
         first, last = spec.boundary(k, count), spec.boundary(k + 1, count)
-        programs = build_programs(spec, task_of(spec))
-        lanes, groups = _set_up(spec, state, k)
+        groups = _groups(spec, state)
+        experience = make_experience(spec, task_of(spec), state, k, groups)
         try:
             with ThreadPoolExecutor(len(groups)) as pool:
                 if k == 0:
@@ -114,12 +140,7 @@ class PPOJob:
                 for batch in range(first, last):
                     if self._keeper is not None:
                         self._keeper.before_update([group.learner.agent for group in groups])
-                    for group in groups:
-                        group.begin(batch)
-                    parameters = _actors(groups)
-                    for lane in lanes:
-                        lane.begin(programs.act, parameters)
-                    collect(lanes, spec.environment.rollout_length)
+                    experience.collect(batch)
                     boundary = batch + 1 == last
                     # Compiling two groups at once would hold twice the memory.
                     side_by_side = map if batch == first else pool.map
@@ -133,8 +154,7 @@ class PPOJob:
                     _keep_faults(rows, groups, emit)
                     self._snapshot(spec, groups, batch + 1, emit)
         finally:
-            for lane in lanes:
-                lane.close()
+            experience.close()
             if self._keeper is not None:
                 self._keeper.save()
         return _join([group.state() for group in groups], state)
@@ -143,14 +163,15 @@ class PPOJob:
         index = spec.snapshot_index(done)
         if index is not None:
             agents = [group.learner.agent for group in groups]
-            emit.snapshot(index, done * spec.batch_size, jax.tree.map(lambda *x: np.concatenate(x), *agents))
+            emit.snapshot(index, done * spec.batch_steps, jax.tree.map(lambda *x: np.concatenate(x), *agents))
 
 
 def state_template(spec: PPOSpec) -> TrainingState:
     """A state of the right structure, shapes and dtypes, all zeros: what a checkpoint is loaded into."""
     task, members = task_of(spec), len(spec.seeds)
     learner = jax.eval_shape(build_programs(spec, task).initialize, _seeds(spec.seeds))
-    statistics = jnp.zeros((members, task.observation_size), jnp.float32)
+    size = 0 if task.pixels else task.observation_size
+    statistics = jnp.zeros((members, size), jnp.float32)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), learner)
     return TrainingState(zeros, statistics, statistics, jnp.ones(members, bool))
 
@@ -159,23 +180,13 @@ def _seeds(seeds: tuple[int, ...]) -> Array:
     return jnp.asarray(seeds, jnp.uint32)
 
 
-def _set_up(spec: PPOSpec, state: TrainingState, segment: int) -> tuple[list[Lane], list[Group]]:
-    """Two lanes of environments, so that the network works for one while the simulators work on the other, and two
-    groups of members, which learn side by side (a lone member is one group). Both share one rollout.
-    """
-    task, env, members = task_of(spec), spec.environment, len(spec.seeds)
-    rollout = Rollout.empty(env.rollout_length, members, env.num_envs, input_size(spec, task), task)
-    statistics = ObservationStatistics(*(np.asarray(x, np.float64) for x in (state.mean, state.std)))
-    threads = simulator_threads(NUM_LANES)
-    lanes = make_lanes(task, env, rollout, spec.seeds, statistics, segment, NUM_LANES, threads)
-    edges = [0, members] if members == 1 else [0, (members + 1) // 2, members]
-    return lanes, [Group(spec, task, slice(*edge), state, rollout) for edge in pairwise(edges)]
-
-
-def _actors(groups: list[Group]) -> tuple[Array, ...]:
-    """The arrays of all members' actors, members first."""
-    parts = [jax.tree.leaves(group.learner.agent.actor) for group in groups]
-    return tuple(jnp.concatenate(leaves) for leaves in zip(*parts, strict=True))
+def _groups(spec: PPOSpec, state: TrainingState) -> list[Group]:
+    """On a CPU two groups of members, which learn side by side; a lone member, and a population whose environments or
+    networks fill the device by themselves, is one group."""
+    task, members = task_of(spec), len(spec.seeds)
+    together = members == 1 or task.backend in ("ale", "gymnax") or jax.default_backend() != "cpu"
+    edges = [0, members] if together else [0, (members + 1) // 2, members]
+    return [Group(spec, task, slice(*edge), state) for edge in pairwise(edges)]
 
 
 def _join(parts: list[tuple[Learner, Any]], state: TrainingState) -> TrainingState:

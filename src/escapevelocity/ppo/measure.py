@@ -1,18 +1,32 @@
 """The health of one batch: what is cheap on the device, ranks and trust on the host, one row of numbers per member."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from escapevelocity import health
-from escapevelocity.policy import ActionDistribution
-from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.policy import ActionDistribution, Categorical
+from escapevelocity.ppo.config import DISCRETE_HEADS, PPOSpec
 from escapevelocity.ppo.networks import Agent, Trace
 from escapevelocity.ppo.objective import Batch
+from escapevelocity.ppo.treatment import Treatment
 from escapevelocity.ppo.vectors import to_vectors
+
+_MOST_IMAGES = 256  # In one pass: pre-activations of convolutions take 170 KB per image and network.
+
+
+class Seen(NamedTuple):
+    """What is kept of a network's forward pass over a batch."""
+
+    outputs: Float[Array, "samples outputs"]
+    features: Float[Array, "samples units"]
+    preactivations: Float[Array, "samples units"]
+    """Of the penultimate layer."""
+    layer_norms: Float[Array, "samples layers"]
+    """L2 norms of every hidden layer's pre-activations."""
 
 
 class View(NamedTuple):
@@ -20,8 +34,8 @@ class View(NamedTuple):
 
     params: Float[Array, "samples params"]
     """Parameters of the action distribution."""
-    actor: Trace
-    critic: Trace
+    actor: Seen
+    critic: Seen
 
 
 class Measurement(NamedTuple):
@@ -35,12 +49,36 @@ class Measurement(NamedTuple):
     """log π_new(a|s) − log π_old(a|s)."""
 
 
-def view(
-    agent: Agent, observations: Float[Array, "samples inputs"], distribution: ActionDistribution
-) -> View:
+def view(agent: Agent, observations: Num[Array, "samples ..."], distribution: ActionDistribution) -> View:
     """Run both networks over a batch with their inside shown."""
-    actor = agent.actor.mlp.trace(observations)
-    return View(distribution.params(agent.actor.outputs(actor)), actor, agent.critic.trace(observations))
+    return view_and_references(agent, observations, distribution, None)[0]
+
+
+def view_and_references(
+    agent: Agent,
+    observations: Num[Array, "samples ..."],
+    distribution: ActionDistribution,
+    treatment: Treatment | None,
+) -> tuple[View, tuple[Any, ...]]:
+    """What the agent does on a batch, and what the remedies keep of it for each sample; images in several passes."""
+
+    def one_pass(observations: Num[Array, "samples ..."]) -> tuple[View, tuple[Any, ...]]:
+        actor, critic = agent.trace(observations)
+        params = distribution.params(agent.actor.outputs(actor))
+        references = treatment.references(params, actor, critic) if treatment else ()
+        return View(params, _seen(actor), _seen(critic)), references
+
+    samples = observations.shape[0]
+    if observations.ndim == 2 or samples <= _MOST_IMAGES:
+        return one_pass(observations)
+    size = max(divisor for divisor in range(1, _MOST_IMAGES + 1) if samples % divisor == 0)
+    parts = jax.lax.map(one_pass, observations.reshape(-1, size, *observations.shape[1:]))
+    return jax.tree.map(lambda x: x.reshape(samples, *x.shape[2:]), parts)
+
+
+def _seen(trace: Trace) -> Seen:
+    norms = jnp.stack([health.state_norms(layer) for layer in trace.preactivations], axis=-1)
+    return Seen(trace.outputs, trace.features, trace.preactivations[-1], norms)
 
 
 def measure(
@@ -56,13 +94,14 @@ def measure(
         spec: the run's settings.
     """
     after, weights = view(agent, batch.observations, distribution), to_vectors(agent)
-    squashed = before.params if spec.network.head != "softmax" else jax.nn.softmax(before.params)
-    squashed_after = after.params if spec.network.head != "softmax" else jax.nn.softmax(after.params)
+    told_apart, told_apart_after = before.params, after.params
+    if isinstance(distribution, Categorical):
+        told_apart, told_apart_after = distribution.probs(before.params), distribution.probs(after.params)
     scalars = {
         "policy/entropy": jnp.mean(distribution.entropy(before.params, batch.noise)),
         "policy/entropy_base": jnp.mean(distribution.base_entropy(before.params)),
-        "policy/variance": health.policy_variance(squashed),
-        "policy/variance_after": health.policy_variance(squashed_after),
+        "policy/variance": health.policy_variance(told_apart),
+        "policy/variance_after": health.policy_variance(told_apart_after),
         "value/std": health.value_std(before.critic.outputs[:, 0]),
         "value/std_after": health.value_std(after.critic.outputs[:, 0]),
         "trust/kl": jnp.mean(distribution.kl(before.params, after.params)),
@@ -71,18 +110,17 @@ def measure(
     }
     features = {}
     for name, old, new in (("actor", before.actor, after.actor), ("critic", before.critic, after.critic)):
-        for suffix, trace in (("", old), ("_after", new)):
-            features[name + suffix] = trace.features
-            layers = trace.preactivations
+        for suffix, seen in (("", old), ("_after", new)):
+            features[name + suffix] = seen.features
             prefix = f"health/{name}/"
             scalars[prefix + "dead_neurons" + suffix] = health.dead_neurons(
-                trace.features, spec.network.activation
+                seen.features, spec.network.activation
             )
-            scalars[prefix + "preactivation_norm" + suffix] = health.preactivation_norm(layers[-1])
-            scalars[prefix + "preactivation_norm_all" + suffix] = health.preactivation_norm(list(layers))
+            scalars[prefix + "preactivation_norm" + suffix] = health.preactivation_norm(seen.preactivations)
+            scalars[prefix + "preactivation_norm_all" + suffix] = health.preactivation_norm(seen.layer_norms)
         for what, old_units, new_units in (
             ("features", old.features, new.features),
-            ("preactivations", old.preactivations[-1], new.preactivations[-1]),
+            ("preactivations", old.preactivations, new.preactivations),
         ):
             change = health.feature_change(old_units, new_units)
             scalars[f"change/{name}/{what}_l2"] = change.l2
@@ -106,7 +144,7 @@ def health_rows(measured: Measurement, advantages: np.ndarray, spec: PPOSpec) ->
             log_ratio,
             _sign_of_use(advantages, spec),
             spec.objective.clip_epsilon,
-            spec.network.head != "softmax",
+            spec.network.head not in DISCRETE_HEADS,
         ),
     }
     for name, features in measured.features.items():

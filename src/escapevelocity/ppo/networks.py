@@ -1,22 +1,25 @@
-"""Actor and critic: multilayer perceptrons that show their features and pre-activations."""
+"""Actor and critic: networks that show their features and pre-activations."""
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
-from escapevelocity.ppo.config import Activation, NetworkConfig
+from escapevelocity.ppo.config import Activation
+from escapevelocity.ppo.convolution import Convolution, convolve
+from escapevelocity.ppo.spectral import largest_singular_value
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "leaky_relu": jax.nn.leaky_relu,
+    "crelu": lambda x: jnp.concatenate([jax.nn.relu(x), jax.nn.relu(-x)], axis=-1),
 }
+_LAYER_NORM_EPSILON = 1e-5  # PyTorch's.
 
 
 class Trace(NamedTuple):
@@ -26,41 +29,83 @@ class Trace(NamedTuple):
     features: Float[Array, "batch units"]
     """Φ: activations of the penultimate layer."""
     preactivations: tuple[Float[Array, "batch _"], ...]
-    """Pre-activations of every hidden layer; the last belong to the features."""
+    """What goes into every hidden layer's activation, convolutions flattened; the last belong to the features."""
 
 
-class MLP(eqx.Module):
-    """Fully connected hidden layers and a linear head.
+class Network(eqx.Module):
+    """Hidden layers, of which the first may be convolutions, and a linear head.
 
     Attributes:
-        weights: one (outputs, inputs) matrix per layer, the head's last.
+        weights: one (outputs, inputs) matrix per layer, the head's last. A convolution's is (channels, kernel² ·
+            channels_in), its columns ordered by row, column, channel.
         biases: one (outputs,) vector per layer.
+        scales: layer normalisation's factors, (outputs,) for each hidden layer; empty without it.
+        offsets: its offsets, alike.
         activation: name of the hidden layers' activation.
+        convolutions: kernel and stride of the first layers.
+        spectral_norm: which hidden layers' weights are divided by their largest singular value.
     """
 
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
-    activation: Activation = eqx.field(static=True)
+    scales: tuple[Float[Array, " _"], ...] = ()
+    offsets: tuple[Float[Array, " _"], ...] = ()
+    activation: Activation = eqx.field(static=True, default="tanh")
+    convolutions: tuple[Convolution, ...] = eqx.field(static=True, default=())
+    spectral_norm: Literal["none", "last", "all"] = eqx.field(static=True, default="none")
 
-    def trace(self, inputs: Float[Array, "batch inputs"]) -> Trace:
-        """Forward pass that returns features and pre-activations along with the outputs."""
-        activation = ACTIVATIONS[self.activation]
-        hidden, preactivations = inputs, []
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            preactivations.append(hidden @ weight.T + bias[None])
-            hidden = activation(preactivations[-1])
-        outputs = hidden @ self.weights[-1].T + self.biases[-1][None]
-        return Trace(outputs, hidden, tuple(preactivations))
+    def trace(self, observations: Num[Array, "batch ..."]) -> Trace:
+        """Forward pass that returns features and pre-activations along with the outputs.
 
-    def __call__(self, inputs: Float[Array, "batch inputs"]) -> Float[Array, "batch outputs"]:
+        Args:
+            observations: (batch, inputs), or (batch, height, width, channels); bytes are divided by 255.
+        """
+        hidden, preactivations = _as_floats(observations), []
+        for layer, (weight, bias) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            if self.normalises(layer):
+                weight = weight / largest_singular_value(weight)
+            if layer < len(self.convolutions):
+                _, kernel, stride = self.convolutions[layer]
+                before = convolve(hidden, weight, bias, kernel, stride)
+            else:
+                before = hidden.reshape(hidden.shape[0], -1) @ weight.T + bias[None]
+            if self.scales:
+                before = _layer_norm(before, self.scales[layer], self.offsets[layer])
+            preactivations.append(before.reshape(before.shape[0], -1))
+            hidden = ACTIVATIONS[self.activation](before)
+        features = hidden.reshape(hidden.shape[0], -1)
+        outputs = features @ self.weights[-1].T + self.biases[-1][None]
+        return Trace(outputs, features, tuple(preactivations))
+
+    def __call__(self, observations: Num[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
         """Outputs of the head."""
-        return self.trace(inputs).outputs
+        return self.trace(observations).outputs
+
+    def normalises(self, layer: int) -> bool:
+        """Whether a hidden layer's weights are divided by their largest singular value."""
+        last = layer == len(self.weights) - 2
+        return self.spectral_norm == "all" or (self.spectral_norm == "last" and last)
+
+    def folded(self) -> "Network":
+        """The same function without spectral normalisation: its weights are divided once, for many passes."""
+        weights = [
+            weight / largest_singular_value(weight) if self.normalises(layer) else weight
+            for layer, weight in enumerate(self.weights[:-1])
+        ]
+        return Network(
+            (*weights, self.weights[-1]),
+            self.biases,
+            self.scales,
+            self.offsets,
+            self.activation,
+            self.convolutions,
+        )
 
 
 class Actor(eqx.Module):
     """The policy network; `log_std` holds one entry per action dimension where the std does not depend on the state."""
 
-    mlp: MLP
+    network: Network
     log_std: Float[Array, " actions"] | None
 
     def outputs(self, trace: Trace) -> Float[Array, "batch outputs"]:
@@ -70,61 +115,62 @@ class Actor(eqx.Module):
         log_std = jnp.broadcast_to(self.log_std[None], (trace.outputs.shape[0], self.log_std.shape[0]))
         return jnp.concatenate([trace.outputs, log_std], axis=-1)
 
+    def folded(self) -> "Actor":
+        """The same policy without spectral normalisation; see `Network.folded`."""
+        return Actor(self.network.folded(), self.log_std)
+
 
 class Agent(eqx.Module):
-    """Actor and critic, with nothing shared between them."""
+    """Actor and critic. Where they share a trunk, it is the actor's, and the critic is a head on its features."""
 
     actor: Actor
-    critic: MLP
+    critic: Network
+
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether the critic is but a head on the actor's features."""
+        return len(self.critic.weights) == 1
+
+    def trace(self, observations: Num[Array, "batch ..."]) -> tuple[Trace, Trace]:
+        """Forward passes of actor and critic; a shared trunk is run once and shows in both."""
+        actor = self.actor.network.trace(observations)
+        if not self.shares_trunk:
+            return actor, self.critic.trace(observations)
+        return actor, Trace(self.critic(actor.features), actor.features, actor.preactivations)
+
+    def values(self, observations: Num[Array, "batch ..."]) -> Float[Array, " batch"]:
+        """V(s) of each observation."""
+        if self.shares_trunk:
+            return self.trace(observations)[1].outputs[:, 0]
+        return self.critic(observations)[:, 0]
+
+    def with_whole_critic(self) -> "Agent":
+        """The same agent with a critic of its own hidden layers: copies of the actor's where they are shared."""
+        if not self.shares_trunk:
+            return self
+        trunk, head = self.actor.network, self.critic
+        critic = eqx.tree_at(
+            lambda network: (network.weights, network.biases),
+            trunk,
+            (trunk.weights[:-1] + head.weights, trunk.biases[:-1] + head.biases),
+        )
+        return Agent(self.actor, critic)
 
 
-def initial_agent(key: Array, config: NetworkConfig, inputs: int, num_outputs: int) -> Agent:
-    """A freshly initialised agent.
+def _as_floats(observations: Num[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    if jnp.issubdtype(observations.dtype, jnp.integer):
+        return observations.astype(jnp.float32) / 255.0
+    return observations
 
-    Args:
-        key: PRNG key.
-        config: shape, activation and initialisation of both networks.
-        inputs: size of an observation.
-        num_outputs: outputs that the action distribution needs, its std included.
-    """
-    actor_key, critic_key = jax.random.split(key)
-    independent = config.head == "normal_independent"
-    head_outputs = num_outputs // 2 if independent else num_outputs
-    return Agent(
-        actor=Actor(
-            mlp=_initial_mlp(actor_key, config, inputs, head_outputs, head_gain=0.01),
-            log_std=jnp.zeros(num_outputs - head_outputs) if independent else None,
-        ),
-        critic=_initial_mlp(critic_key, config, inputs, 1, head_gain=1.0),
+
+def _layer_norm(
+    x: Float[Array, "batch ... units"], scale: Float[Array, " units"], offset: Float[Array, " units"]
+) -> Float[Array, "batch ... units"]:
+    """Ba et al. 2016, eq. 4: over all units of a layer, of a convolution over space and channels."""
+    axes = tuple(range(1, x.ndim))
+    centred = x - jnp.mean(x, axes, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
+    shape = (1,) * (x.ndim - 1) + scale.shape
+    return centred * jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON) * scale.reshape(shape) + offset.reshape(
+        shape
     )
-
-
-def _initial_mlp(key: Array, config: NetworkConfig, inputs: int, outputs: int, head_gain: float) -> MLP:
-    sizes = (inputs, *config.hidden, outputs)
-    gains = [2**0.5] * len(config.hidden) + [head_gain]
-    count = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes))
-    # One draw for all layers: a generator for each of them takes seconds to compile.
-    if config.initialization == "torch":
-        draws = jax.random.uniform(key, (count,), minval=-1.0, maxval=1.0)
-    else:
-        draws = jax.random.normal(key, (count,))
-    weights, biases = [], []
-    for (fan_in, fan_out), gain in zip(pairwise(sizes), gains, strict=True):
-        weight, bias, draws = jnp.split(draws, [fan_in * fan_out, (fan_in + 1) * fan_out])
-        weight = weight.reshape(fan_out, fan_in)
-        if config.initialization == "torch":  # PyTorch's default for nn.Linear.
-            weights.append(weight * fan_in**-0.5)
-            biases.append(bias * fan_in**-0.5)
-        else:
-            weights.append(gain * _orthogonal(weight))
-            biases.append(jnp.zeros(fan_out))
-    return MLP(tuple(weights), tuple(biases), config.activation)
-
-
-def _orthogonal(normal: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
-    """A uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
-    wide = normal.shape[0] < normal.shape[1]
-    q, r = jnp.linalg.qr(normal.T if wide else normal)
-    # Without this, QR's choice of signs is not uniform (Mezzadri 2007).
-    q = q * jnp.sign(jnp.diagonal(r))[None]
-    return q.T if wide else q

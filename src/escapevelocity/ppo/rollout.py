@@ -8,6 +8,7 @@ import numpy as np
 
 from escapevelocity.envs import (
     BoxActions,
+    FrameStack,
     HostEnvironments,
     ObservationStatistics,
     Observer,
@@ -18,7 +19,7 @@ from escapevelocity.envs import (
 from escapevelocity.ppo.config import EnvironmentConfig
 
 PolicyStep = Callable[[tuple, np.ndarray, np.ndarray], np.ndarray]
-"""(parameters, observations (m, e, inputs), noise (m, e, _)) -> actions (m, e), or for Box tasks actions and
+"""(parameters, observations (m, e, *shape), noise (m, e, _)) -> actions (m, e), or for Box tasks actions and
 environment actions side by side (m, e, 2 × size)."""
 
 
@@ -27,7 +28,7 @@ class Rollout:
     """A batch of real transitions of a group of members. Arrays are (time, members, environments, …)."""
 
     observations: np.ndarray
-    """Network inputs, float32."""
+    """Network inputs: float32, or bytes of images."""
     next_observations: np.ndarray
     """The true successors, as network inputs."""
     actions: np.ndarray
@@ -42,13 +43,14 @@ class Rollout:
     """The time limit ended the episode."""
 
     @classmethod
-    def empty(cls, length: int, members: int, envs: int, inputs: int, task: Task) -> "Rollout":
-        """Buffers for one batch; `noise` comes with each batch."""
+    def empty(cls, length: int, members: int, envs: int, inputs: tuple[int, ...], task: Task) -> "Rollout":
+        """Buffers for one batch, with observations of shape `inputs`; `noise` comes with each batch."""
         shape = (length, members, envs)
         box = isinstance(task.actions, BoxActions)
+        dtype = np.uint8 if task.pixels else np.float32
         return cls(
-            observations=np.zeros((*shape, inputs), np.float32),
-            next_observations=np.zeros((*shape, inputs), np.float32),
+            observations=np.zeros((*shape, *inputs), dtype),
+            next_observations=np.zeros((*shape, *inputs), dtype),
             actions=np.zeros((*shape, task.actions.size), np.float32) if box else np.zeros(shape, np.int32),
             noise=np.zeros((*shape, task.actions.size), np.float32),
             rewards=np.zeros(shape, np.float32),
@@ -70,7 +72,7 @@ class Lane:
         members: slice,
         envs: slice,
         host: HostEnvironments,
-        observer: Observer,
+        observer: Observer | FrameStack,
         box: bool,
     ):
         self._rollout, self._index = rollout, (slice(None), members, envs)
@@ -79,8 +81,10 @@ class Lane:
         self._num_members = members.stop - members.start
         self.elapsed = np.zeros(host.num_envs, np.int64)
         """Steps since the start of each environment's episode."""
-        self._inputs = np.empty((host.num_envs, observer.output_size), np.float32)
-        self._inputs_by_member = self._inputs.reshape(self._num_members, self._num_envs, -1)
+        self._inputs = np.empty((host.num_envs, *observer.output_shape), observer.dtype)
+        self._inputs_by_member = self._inputs.reshape(
+            self._num_members, self._num_envs, *observer.output_shape
+        )
         observer.write(host.reset(), self.elapsed, self._inputs)
 
     def begin(self, policy: PolicyStep, parameters: tuple) -> None:
@@ -129,7 +133,7 @@ class Lane:
 
     def _restart(self, rows: np.ndarray) -> None:
         self.elapsed[rows] = 0
-        first = np.empty((len(rows), self._inputs.shape[1]), np.float32)
+        first = np.empty((len(rows), *self._inputs.shape[1:]), self._inputs.dtype)
         self._observer.write(self._host.reset(rows), self.elapsed[rows], first, rows)
         self._inputs[rows] = first
 
@@ -166,8 +170,11 @@ def make_lanes(
         blocks = [(everyone, part) for part in _parts(config.num_envs, count)]
     lanes = []
     for rows, columns in blocks:
-        own = (np.repeat(s[rows], columns.stop - columns.start, axis=0) for s in statistics)
-        observer = Observer(ObservationStatistics(*own), task.episode_limit if config.append_time else None)
+        observer: Observer | FrameStack = FrameStack()
+        if not task.pixels:
+            own = (np.repeat(s[rows], columns.stop - columns.start, axis=0) for s in statistics)
+            limit = task.episode_limit if config.append_time else None
+            observer = Observer(ObservationStatistics(*own), limit)
         host = make_environments(task, all_seeds[rows, columns].ravel().tolist(), threads)
         box = isinstance(task.actions, BoxActions)
         lanes.append(Lane(rollout, rows, columns, host, observer, box))

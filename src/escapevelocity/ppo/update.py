@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32
 
 from escapevelocity.policy import ActionDistribution
-from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.descent import descend
 from escapevelocity.ppo.networks import Agent
-from escapevelocity.ppo.objective import Batch, LossTerms, ppo_loss
+from escapevelocity.ppo.objective import Batch, Beside, LossTerms, Treated, ppo_loss
+from escapevelocity.ppo.remedy import BatchEnd, Step
+from escapevelocity.ppo.treatment import Moment, Numbers, Treatment
 from escapevelocity.ppo.vectors import Vectors, from_vectors, to_vectors
 
 
@@ -31,6 +34,8 @@ class Learner(NamedTuple):
     agent: Agent
     moments: optax.OptState
     """Adam's first and second moments and step count."""
+    remedies: tuple[Any, ...] = ()
+    """The remedies' states."""
 
 
 class Carry(NamedTuple):
@@ -38,7 +43,13 @@ class Carry(NamedTuple):
 
     parameters: Vectors
     moments: optax.OptState
+    remedies: tuple[Any, ...]
     active: Bool[Array, ""]
+    """False once a fault has frozen the member."""
+    going: Bool[Array, ""] | None
+    """False once a remedy has ended the batch's update; None where none can."""
+    index: Int32[Array, ""]
+    """Number of the minibatch, counted from 0 over all epochs."""
 
 
 class StepStatistics(NamedTuple):
@@ -50,28 +61,30 @@ class StepStatistics(NamedTuple):
     critic_gradient: Float[Array, ""]
     fault: Int32[Array, ""]
     """A `Quantity`."""
+    applied: Bool[Array, ""]
+    ended: Bool[Array, ""]
+    """A remedy had ended the update before this step."""
+    numbers: Numbers
+    """Of the remedies; NaN where the step was not applied."""
 
 
 class UpdateStatistics(NamedTuple):
     """One batch. Means are over the steps of all epochs that were applied; NaN when none was."""
 
     objective_last: Float[Array, ""]
-    """Clipped objective of the last minibatch whose step was applied."""
+    """Objective of the last minibatch whose step was applied."""
     value: Float[Array, ""]
     entropy: Float[Array, ""]
     actor_gradient: Float[Array, ""]
     critic_gradient: Float[Array, ""]
     skipped: Int32[Array, ""]
-    """Minibatches that were not applied."""
+    """Minibatches that a fault kept from being applied."""
     fault: Int32[Array, ""]
     """`Quantity` of the first minibatch that was not finite."""
     fault_minibatch: Int32[Array, ""]
     """Its number within the batch, counted from 0 over all epochs; −1 if there is none."""
-
-
-def adam(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Adam's direction, without the learning rate (Kingma & Ba 2015, alg. 1)."""
-    return optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
+    remedies: dict[str, Array]
+    """Columns of the remedies."""
 
 
 def learning_rate(spec: PPOSpec, batch: int) -> float:
@@ -80,54 +93,108 @@ def learning_rate(spec: PPOSpec, batch: int) -> float:
     return spec.optimizer.learning_rate * remaining
 
 
-def clip_gradients(
-    gradients: Vectors, config: OptimizerConfig
-) -> tuple[Vectors, Float[Array, ""], Float[Array, ""]]:
-    """Scale gradients down to the largest global norm: actor and critic apart, or by their common norm.
-
-    Returns:
-        The clipped gradients, and the norms of actor and critic before.
-    """
-    actor, critic = (jnp.sqrt(jnp.sum(jnp.square(g))) for g in gradients)
-    if config.clip_gradients == "jointly":
-        norms = [jnp.sqrt(actor**2 + critic**2)] * 2
-    else:
-        norms = [actor, critic]
-    factors = [jnp.minimum(1.0, config.max_grad_norm / jnp.maximum(norm, 1e-30)) for norm in norms]
-    return Vectors(gradients.actor * factors[0], gradients.critic * factors[1]), actor, critic
-
-
-def gradient_step(
-    carry: Carry,
-    minibatch: Batch,
-    learning_rate: Float[Array, ""],
-    loss: Callable[[Vectors, Batch], tuple[Float[Array, ""], LossTerms]],
-    config: OptimizerConfig,
-) -> tuple[Carry, StepStatistics]:
-    """One step of Adam on one minibatch; applied only where `active` and everything is finite."""
-    (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(carry.parameters, minibatch)
-    gradients, actor_norm, critic_norm = clip_gradients(gradients, config)
-    with jax.numpy_dtype_promotion(
-        "standard"
-    ):  # Optax does not trace under "strict", which our users may have set.
-        directions, moments = adam(config).update(gradients, carry.moments)
-    parameters = jax.tree.map(lambda p, u: p - learning_rate * u, carry.parameters, directions)
-    finite = jnp.isfinite(parameters.actor).all() & jnp.isfinite(parameters.critic).all()
-    fault = jnp.select(
-        [~jnp.isfinite(value), ~jnp.isfinite(actor_norm + critic_norm), ~finite],
-        [jnp.int32(Quantity.LOSS), jnp.int32(Quantity.GRADIENT), jnp.int32(Quantity.PARAMETER)],
-        jnp.int32(Quantity.NONE),
-    )
-    apply = carry.active & (fault == Quantity.NONE)
-    new, old = (parameters, moments), (carry.parameters, carry.moments)
-    parameters, moments = jax.tree.map(lambda new, old: jnp.where(apply, new, old), new, old)
-    fault = jnp.where(carry.active, fault, 0)
-    return Carry(parameters, moments, carry.active), StepStatistics(terms, actor_norm, critic_norm, fault)
-
-
 def sample_order(key: Array, samples: int, epochs: int) -> Int32[Array, "epochs samples"]:
     """The order in which every epoch goes through the batch: one random permutation each."""
     return jax.vmap(lambda key: jax.random.permutation(key, samples))(jax.random.split(key, epochs))
+
+
+class Updater:
+    """The update of one member of a run, for tracing.
+
+    Args:
+        distribution: family of action distributions.
+        spec: the run's settings.
+        treatment: its remedies.
+        like: an agent of the right shapes.
+        learning_rate: Adam's step size for this batch.
+        moment: where in the run this batch is; only remedies ask.
+    """
+
+    def __init__(
+        self,
+        distribution: ActionDistribution,
+        spec: PPOSpec,
+        treatment: Treatment,
+        like: Agent,
+        learning_rate: Float[Array, ""],
+        moment: Moment | None,
+    ):
+        self._distribution, self._spec, self._treatment, self._like = distribution, spec, treatment, like
+        self._learning_rate, self._moment = learning_rate, moment
+        self._stops_at_fault = spec.monitoring.on_nonfinite == "stop"
+
+    def epoch(self, carry: Carry, minibatches: Batch) -> tuple[Carry, StepStatistics]:
+        """All minibatches of an epoch, one after the other."""
+        others = None
+        if self._treatment.needs_other_minibatch:
+            others = jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), minibatches)
+        return jax.lax.scan(self._step, carry, (minibatches, others))
+
+    def _step(self, carry: Carry, both: tuple[Batch, Batch | None]) -> tuple[Carry, StepStatistics]:
+        """One step of Adam on one minibatch; applied only where active, going on, and everything is finite."""
+        (value, beside), gradients = jax.value_and_grad(self._loss(carry, both[1]), has_aux=True)(
+            carry.parameters, both[0]
+        )
+        descent = descend(
+            carry.parameters, gradients, carry.moments, self._learning_rate, self._spec, self._like
+        )
+        parameters, moments, remedies = self._after_step(carry, descent.parameters, descent.moments, beside)
+        finite = jnp.isfinite(parameters.actor).all() & jnp.isfinite(parameters.critic).all()
+        fault = jnp.select(
+            [~jnp.isfinite(value), ~jnp.isfinite(descent.actor_norm + descent.critic_norm), ~finite],
+            [jnp.int32(Quantity.LOSS), jnp.int32(Quantity.GRADIENT), jnp.int32(Quantity.PARAMETER)],
+            jnp.int32(Quantity.NONE),
+        )
+        tries = carry.active if carry.going is None else carry.active & carry.going
+        apply = tries & (fault == Quantity.NONE)
+        new, old = (parameters, moments, remedies), (carry.parameters, carry.moments, carry.remedies)
+        kept = jax.tree.map(lambda new, old: jnp.where(apply, new, old), new, old)
+        fault = jnp.where(tries, fault, 0)
+        active, going = carry.active, carry.going
+        if self._stops_at_fault:
+            active = active & (fault == Quantity.NONE)
+        if going is not None:
+            going = going & ~(apply & self._treatment.stops(beside.numbers))
+        numbers = jax.tree.map(lambda x: jnp.where(apply, x, jnp.nan), beside.numbers)
+        ended = jnp.zeros((), bool) if carry.going is None else ~carry.going
+        statistics = StepStatistics(
+            beside.terms, descent.actor_norm, descent.critic_norm, fault, apply, ended, numbers
+        )
+        return Carry(*kept, active, going, carry.index + 1), statistics
+
+    def _loss(
+        self, carry: Carry, other: Batch | None
+    ) -> Callable[[Vectors, Batch], tuple[Float[Array, ""], Beside]]:
+        treated = None
+        if self._treatment.remedies and self._moment is not None:
+            treated = Treated(self._treatment, carry.remedies, self._moment.progress, other)
+
+        def loss(parameters: Vectors, minibatch: Batch) -> tuple[Float[Array, ""], Beside]:
+            agent = from_vectors(parameters, self._like)
+            return ppo_loss(agent, minibatch, self._distribution, self._spec.objective, treated)
+
+        return loss
+
+    def _after_step(
+        self, carry: Carry, parameters: Vectors, moments: optax.OptState, beside: Beside
+    ) -> tuple[Vectors, optax.OptState, tuple[Any, ...]]:
+        if not self._treatment.overrides("after_step") or self._moment is None:
+            return parameters, moments, carry.remedies
+        whole = self._like.with_whole_critic()
+        step = Step(
+            before=from_vectors(carry.parameters, self._like),
+            agent=from_vectors(parameters, self._like),
+            moments=_moments_from_vectors(moments, self._like, whole),
+            actor=beside.actor,
+            critic=beside.critic,
+            fresh=self._like,
+            learning_rate=self._learning_rate,
+            state=(),
+        )
+        agent, new_moments, states = self._treatment.after_step(
+            step, carry.remedies, self._moment, carry.index
+        )
+        return to_vectors(agent), to_vectors(new_moments), states
 
 
 def update(
@@ -138,6 +205,8 @@ def update(
     active: Bool[Array, ""],
     distribution: ActionDistribution,
     spec: PPOSpec,
+    treatment: Treatment | None = None,
+    moment: Moment | None = None,
 ) -> tuple[Learner, UpdateStatistics]:
     """All epochs over one member's batch (Schulman et al. 2017, alg. 1).
 
@@ -145,44 +214,51 @@ def update(
     comes back is the last good state; with `"skip"` the next minibatch goes on from it.
 
     Args:
-        learner: parameters and moments.
+        learner: parameters, moments and the remedies' states.
         batch: the samples; their number is a multiple of the minibatch size.
         order: indices of the samples in every epoch (`sample_order`).
         learning_rate: Adam's step size for this batch.
         active: whether this member still learns.
         distribution: family of action distributions.
         spec: the run's settings.
+        treatment: its remedies; default none.
+        moment: where in the run this batch is; needed with remedies.
     """
-    stop = spec.monitoring.on_nonfinite == "stop"
-
-    def loss(parameters: Vectors, minibatch: Batch) -> tuple[Float[Array, ""], LossTerms]:
-        return ppo_loss(from_vectors(parameters, learner.agent), minibatch, distribution, spec.objective)
-
-    def step(carry: Carry, minibatch: Batch) -> tuple[Carry, StepStatistics]:
-        carry, statistics = gradient_step(carry, minibatch, learning_rate, loss, spec.optimizer)
-        if stop:
-            carry = carry._replace(active=carry.active & (statistics.fault == Quantity.NONE))
-        return carry, statistics
+    like, treatment = learner.agent, treatment or Treatment((), lambda key: learner.agent)
+    updater = Updater(distribution, spec, treatment, like, learning_rate, moment)
 
     def epoch(carry: Carry, indices: Int32[Array, " samples"]) -> tuple[Carry, StepStatistics]:
         # One shuffle per epoch is cheaper than a gather per minibatch.
         size = spec.optimizer.minibatch_size
-        minibatches = jax.tree.map(lambda x: x[indices].reshape(-1, size, *x.shape[1:]), batch)
-        return jax.lax.scan(step, carry, minibatches)
+        return updater.epoch(carry, jax.tree.map(lambda x: x[indices].reshape(-1, size, *x.shape[1:]), batch))
 
-    start = Carry(to_vectors(learner.agent), to_vectors(learner.moments), active)
+    going = jnp.ones((), bool) if treatment.overrides("stops") else None
+    start = Carry(
+        to_vectors(like), to_vectors(learner.moments), learner.remedies, active, going, jnp.int32(0)
+    )
     end, steps = jax.lax.scan(epoch, start, order)
-    learner = Learner(*from_vectors((end.parameters, end.moments), like=learner.agent))
-    return learner, _summarise(jax.tree.map(lambda x: x.reshape(-1), steps), stop)
+    agent = from_vectors(end.parameters, like)
+    moments = _moments_from_vectors(end.moments, like, like.with_whole_critic())
+    states, columns = end.remedies, {}
+    if treatment.overrides("after_batch") and moment is not None:
+        batch_end = BatchEnd(agent, moments, (), batch, {}, like, moment.number, moment.key, distribution)
+        agent, moments, states, columns = treatment.after_batch(
+            batch_end, states, steps.numbers, moment, end.active
+        )
+    return Learner(agent, moments, states), _summarise(jax.tree.map(lambda x: x.reshape(-1), steps), columns)
 
 
-def _summarise(steps: StepStatistics, stop: bool) -> UpdateStatistics:
-    """Statistics of a batch from those of its steps, stacked; faulty steps are left out of the means."""
-    faulty = steps.fault != Quantity.NONE
+def _moments_from_vectors(moments: Any, like: Agent, whole: Agent) -> Any:
+    """Adam's moments as agents; where two optimisers share the trunk, the critic's are larger than its parameters."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(like.critic))
+    return from_vectors(moments, like if moments.mu.critic.size == size else whole)
+
+
+def _summarise(steps: StepStatistics, columns: dict[str, Array]) -> UpdateStatistics:
+    """Statistics of a batch from those of its steps, stacked; steps that were not applied are left out of the means."""
+    faulty, applied = steps.fault != Quantity.NONE, steps.applied
     any_fault, first = jnp.any(faulty), jnp.argmax(faulty).astype(jnp.int32)
-    numbers = jnp.arange(faulty.shape[0])
-    applied = ~any_fault | (numbers < first) if stop else ~faulty
-    last = jnp.max(jnp.where(applied, numbers, 0))
+    last = jnp.max(jnp.where(applied, jnp.arange(faulty.shape[0]), 0))
 
     def mean(x: Array) -> Array:
         return jnp.mean(x, where=applied)  # NaN when no step was applied
@@ -193,7 +269,8 @@ def _summarise(steps: StepStatistics, stop: bool) -> UpdateStatistics:
         entropy=mean(steps.terms.entropy),
         actor_gradient=mean(steps.actor_gradient),
         critic_gradient=mean(steps.critic_gradient),
-        skipped=jnp.sum(~applied, dtype=jnp.int32),
+        skipped=jnp.sum(~applied & ~steps.ended, dtype=jnp.int32),
         fault=jnp.where(any_fault, steps.fault[first], 0),
         fault_minibatch=jnp.where(any_fault, first, -1),
+        remedies=columns,
     )

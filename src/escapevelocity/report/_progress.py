@@ -20,7 +20,7 @@ from escapevelocity.report._shown import (
     worst_of,
     write_number,
 )
-from escapevelocity.runs import RunInfo, read_records
+from escapevelocity.runs import RunInfo, whole_records
 
 MAX_LINES = 12
 """Members shown one by one; a larger population collapses to median and worst."""
@@ -64,7 +64,9 @@ class Progress:
         self.task = str(find_setting(info.spec, "task") or info.job)
         self.width = layer_width(info.spec)
         self.members = len(find_setting(info.spec, "seeds") or (0,))
-        self.starts = first_values(first_rows(read_records(info.path))) if info.segments_done else {}
+        self.starts: dict[str, float] = {}
+        if info.segments_done:
+            self.starts = first_values(first_rows(whole_records(info.path, info.parent)[0]))
         self.latest: dict[int, dict[str, Any]] = {}
         self.faults: dict[int, str] = {}
         self.step = info.steps_done

@@ -128,7 +128,7 @@ def _action_size(run: Run) -> int | None:
         arrays = run.arrays(checkpoints[-1].number) if checkpoints else {}
     except UserError:  # Damaged: `ev resume` says so.
         return None
-    biases = {name: array for name, array in arrays.items() if ".agent.actor.mlp.biases[" in name}
+    biases = {name: array for name, array in arrays.items() if ".agent.actor.network.biases[" in name}
     if not biases:
         return None
     outputs = biases[max(biases, key=lambda name: int(name[name.rindex("[") + 1 : -1]))].shape[-1]

@@ -12,7 +12,7 @@ from escapevelocity.health.verdict import MEDIUM, Verdict, judge
 from escapevelocity.health.watch import Onset, Watch
 from escapevelocity.report._shown import find_setting
 from escapevelocity.report.diagnosis import run_context
-from escapevelocity.runs import Observer, RunInfo, read_records
+from escapevelocity.runs import Observer, RunInfo, whole_records
 
 
 class EarlyWarning(Observer):
@@ -46,7 +46,7 @@ class EarlyWarning(Observer):
         """Why the run is stopped, for its status."""
 
     def on_start(self, info: RunInfo) -> None:
-        """Learn the run's settings, and from a run that goes on what it was like before."""
+        """Learn the run's settings, and from a run that goes on, or a branch, what it was like before."""
         context = run_context(info.spec, info.steps_total, _action_size(info.spec))
         self._watch = Watch(self._thresholds, context)
         self._signs = dict.fromkeys(find_setting(info.spec, "seeds") or (), frozenset())
@@ -54,11 +54,13 @@ class EarlyWarning(Observer):
         if info.segments_done == 0:
             return
         try:
-            rows = read_records(info.path).to_pylist()
+            records, lost = whole_records(info.path, info.parent)
         except UserError as error:
             self._tell(f"early warning starts anew, without what the run was like before: {error}")
             return
-        for row in rows:
+        for line in lost:
+            self._tell(f"early warning starts anew: {line}")
+        for row in records.to_pylist():
             if row["segment"] < info.segments_done:  # What lies behind is computed again.
                 self._watch.update(row)
                 self._note_fault(row)

@@ -1,0 +1,36 @@
+"""Where a branch leaves its parent, as a setting of the branch: its identity and its segments follow from it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """The end of the past that a branch shares with its parent.
+
+    A branch counts batches and segments on from there, and its segments end where the parent's would, however long it
+    is: batches · k // segments batches are done after segment k. Two branches of one parent thus meet the same
+    environments at the same steps, and one that changes nothing repeats the parent's own future.
+    """
+
+    parent: str
+    """Hash of the parent's settings, its own branch point included."""
+    checkpoint: int
+    """Segments of the shared past."""
+    step: int
+    """Environment steps of the shared past, per seed."""
+    sha256: str
+    """Checksum of the parent's checkpoint."""
+    batches: int
+    """Batches of the run that planned the segments: the parent, or where that is a branch itself, its first ancestor."""
+    segments: int
+    """Segments that this run was planned to have."""
+    path: str = field(default="", metadata={"observer": True})
+    """The parent's folder, seen from the branch's."""
+
+    def boundary(self, segment: int, num_batches: int) -> int:
+        """Batches done when `segment` segments are done, in a run of `num_batches`."""
+        return min(num_batches, self.batches * segment // self.segments)
+
+    def num_segments(self, num_batches: int) -> int:
+        """Segments after which `num_batches` are done, those of the shared past included."""
+        return -(-num_batches * self.segments // self.batches)

@@ -1,0 +1,132 @@
+"""From a gradient to new parameters: clipping by the global norm, and Adam."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
+from escapevelocity.ppo.networks import Agent, Network
+from escapevelocity.ppo.vectors import Vectors, from_vectors, to_vectors
+
+
+class Descent(NamedTuple):
+    """What one step makes of parameters and moments."""
+
+    parameters: Vectors
+    moments: optax.OptState
+    actor_norm: Float[Array, ""]
+    """Global norm of the gradient before clipping."""
+    critic_norm: Float[Array, ""]
+
+
+def adam(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam's direction, without the learning rate (Kingma & Ba 2015, alg. 1)."""
+    return optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
+
+
+def updates_trunk_twice(spec: PPOSpec) -> bool:
+    """Whether a shared trunk sits in two optimisers, as in the paper's code."""
+    return spec.network.trunk == "shared" and spec.network.trunk_updates == "twice"
+
+
+def initial_moments(agent: Agent, spec: PPOSpec) -> optax.OptState:
+    """Adam's moments at the start; with two optimisers the critic's hold the shared trunk as well."""
+    parameters: Any = agent.with_whole_critic() if updates_trunk_twice(spec) else agent
+    return adam(spec.optimizer).init(parameters)
+
+
+def descend(
+    parameters: Vectors,
+    gradients: Vectors,
+    moments: optax.OptState,
+    learning_rate: Float[Array, ""],
+    spec: PPOSpec,
+    like: Agent,
+) -> Descent:
+    """One clipped step of Adam.
+
+    Args:
+        parameters: where the gradients were taken.
+        gradients: alike.
+        moments: Adam's, as vectors.
+        learning_rate: step size.
+        spec: the run's settings.
+        like: an agent of the parameters' shape.
+    """
+    if updates_trunk_twice(spec):
+        return _descend_twice(parameters, gradients, moments, learning_rate, spec, like)
+    jointly = spec.optimizer.clip_gradients == "jointly" or spec.network.trunk == "shared"
+    gradients, actor_norm, critic_norm = clip_gradients(gradients, spec.optimizer.max_grad_norm, jointly)
+    directions, moments = _direction(gradients, moments, spec)
+    parameters = jax.tree.map(lambda p, u: p - learning_rate * u, parameters, directions)
+    return Descent(parameters, moments, actor_norm, critic_norm)
+
+
+def clip_gradients(
+    gradients: Vectors, max_norm: float, jointly: bool
+) -> tuple[Vectors, Float[Array, ""], Float[Array, ""]]:
+    """Scale gradients down to the largest global norm: actor and critic apart, or by their common norm.
+
+    Returns:
+        The clipped gradients, and the norms of actor and critic before.
+    """
+    actor, critic = (jnp.sqrt(jnp.sum(jnp.square(g))) for g in gradients)
+    norms = [jnp.sqrt(actor**2 + critic**2)] * 2 if jointly else [actor, critic]
+    factors = [_clip_factor(norm, max_norm) for norm in norms]
+    return Vectors(gradients.actor * factors[0], gradients.critic * factors[1]), actor, critic
+
+
+def _clip_factor(norm: Float[Array, ""], max_norm: float) -> Float[Array, ""]:
+    return jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-30))
+
+
+def _direction(gradients: Any, moments: optax.OptState, spec: PPOSpec) -> tuple[Any, optax.OptState]:
+    with jax.numpy_dtype_promotion(
+        "standard"
+    ):  # Optax does not trace under "strict", which our users may have set.
+        return adam(spec.optimizer).update(gradients, moments)
+
+
+def _descend_twice(
+    parameters: Vectors,
+    gradients: Vectors,
+    moments: optax.OptState,
+    learning_rate: Float[Array, ""],
+    spec: PPOSpec,
+    like: Agent,
+) -> Descent:
+    """The shared trunk is clipped with the actor's head, what is left of it with the critic's, and then stepped by both
+    optimisers (Moalla et al. 2024, code)."""
+    largest = spec.optimizer.max_grad_norm
+    gradient: Agent = from_vectors(gradients, like)
+    actor_norm = jnp.sqrt(jnp.sum(jnp.square(gradients.actor)))
+    gradient = Agent(_scaled(gradient.actor, _clip_factor(actor_norm, largest)), gradient.critic)
+    critic: Network = gradient.with_whole_critic().critic
+    critic_norm = optax.global_norm(critic)
+    critic = _scaled(critic, _clip_factor(critic_norm, largest))
+    actor = eqx.tree_at(lambda a: _trunk(a.network), gradient.actor, _trunk(critic))
+    directions, moments = _direction(to_vectors(Agent(actor, critic)), moments, spec)
+    direction: Agent = from_vectors(directions, like.with_whole_critic())
+    both = jax.tree.map(jnp.add, _trunk(direction.actor.network), _trunk(direction.critic))
+    step = Agent(
+        eqx.tree_at(lambda a: _trunk(a.network), direction.actor, both),
+        eqx.tree_at(
+            lambda head: (head.weights, head.biases),
+            like.critic,
+            (direction.critic.weights[-1:], direction.critic.biases[-1:]),
+        ),
+    )
+    parameters = jax.tree.map(lambda p, u: p - learning_rate * u, parameters, to_vectors(step))
+    return Descent(parameters, moments, actor_norm, critic_norm)
+
+
+def _scaled(tree: Any, factor: Float[Array, ""]) -> Any:
+    return jax.tree.map(lambda x: x * factor, tree)
+
+
+def _trunk(network: Network) -> tuple[Any, ...]:
+    return network.weights[:-1], network.biases[:-1], network.scales, network.offsets
