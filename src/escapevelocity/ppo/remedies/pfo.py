@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from escapevelocity.envs import Task
 from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.networks import Trace
@@ -56,7 +57,7 @@ class PFO(Remedy):
         """Whether the coefficient is 0, or the limit infinite."""
         return self.coef == 0 if self.limit is None else math.isinf(self.limit)
 
-    def check(self, spec: PPOSpec, task: Any) -> None:
+    def check(self, spec: PPOSpec, task: Task) -> None:
         """Raise `UserError` for a network without hidden layers."""
         require_hidden_layers(spec, self.name)
 

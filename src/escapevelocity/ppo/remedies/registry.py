@@ -37,7 +37,7 @@ _BUILT_IN: tuple[type[Remedy], ...] = (
 )
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-RemedyClass = TypeVar("RemedyClass", bound=type[Remedy])
+RemedyClass = TypeVar("RemedyClass", bound=type)
 
 
 def register(cls: RemedyClass) -> RemedyClass:
@@ -62,27 +62,29 @@ def register(cls: RemedyClass) -> RemedyClass:
         True
         >>> del REMEDIES["nothing"]
     """
-    if not (isinstance(cls, type) and issubclass(cls, Remedy) and cls is not Remedy and _is_frozen(cls)):
+    remedy = _checked(cls)
+    # spec.json tells remedies apart by their class's name, so that it has to be unique too.
+    taken = [o for o in REMEDIES.values() if remedy.name == o.name or remedy.__name__ == o.__name__]
+    if taken and taken != [remedy]:
+        where = f"{taken[0].__module__}.{taken[0].__qualname__}"
+        raise UserError(
+            f"remedy name = {remedy.name!r} of {remedy.__name__}: already taken by {where}; choose another"
+        )
+    REMEDIES[remedy.name] = remedy
+    return cls
+
+
+def _checked(cls: type) -> type[Remedy]:
+    # A subclass that is no dataclass itself inherits its parent's parameters, so look at its own.
+    parameters = vars(cls).get("__dataclass_params__") if isinstance(cls, type) else None
+    frozen = parameters is not None and parameters.frozen
+    if not (frozen and issubclass(cls, Remedy) and cls is not Remedy):
         raise UserError(f"remedy = {cls!r}: must be a frozen dataclass that derives from Remedy")
     if not _NAME.fullmatch(cls.name):
         raise UserError(
             f"remedy name = {cls.name!r} of {cls.__name__}: must be lower-case words joined by dashes"
         )
-    # spec.json tells remedies apart by their class's name, so that it has to be unique too.
-    taken = [other for other in REMEDIES.values() if cls.name == other.name or cls.__name__ == other.__name__]
-    if taken and taken != [cls]:
-        where = f"{taken[0].__module__}.{taken[0].__qualname__}"
-        raise UserError(
-            f"remedy name = {cls.name!r} of {cls.__name__}: already taken by {where}; choose another"
-        )
-    REMEDIES[cls.name] = cls
     return cls
-
-
-def _is_frozen(cls: type) -> bool:
-    # A subclass that is no dataclass itself inherits its parent's parameters, so look at its own.
-    parameters = vars(cls).get("__dataclass_params__")
-    return parameters is not None and parameters.frozen
 
 
 def remedy_class(name: str) -> type[Remedy]:
