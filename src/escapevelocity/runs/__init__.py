@@ -1,5 +1,6 @@
 """The engine: a run is a chain of deterministic segments. It serves every job and knows no algorithm."""
 
+from .branch import Origin, Parent, open_parent, parent_at, whole_records
 from .browse import Listed, Run, Saved, list_runs, open_run
 from .checkpoint import Damaged
 from .engine import resume, run_directory, start
@@ -14,6 +15,8 @@ __all__ = [
     "Job",
     "Listed",
     "Observer",
+    "Origin",
+    "Parent",
     "Run",
     "RunFailed",
     "RunInfo",
@@ -24,7 +27,9 @@ __all__ = [
     "compact",
     "list_runs",
     "load_spec",
+    "open_parent",
     "open_run",
+    "parent_at",
     "read_records",
     "read_spec",
     "read_status",
@@ -33,4 +38,5 @@ __all__ = [
     "spec_from_json",
     "spec_hash",
     "start",
+    "whole_records",
 ]

@@ -16,6 +16,7 @@ from ..errors import UserError
 from . import checkpoint, faults, records
 from ._arrays import from_arrays, signature, to_arrays
 from ._signals import Signals
+from .branch import Parent
 from .job import Job, Observer, RunFailed, RunInfo
 from .status import State, Status, this_host, write_status
 
@@ -102,7 +103,9 @@ class Emission:
 
 @dataclasses.dataclass
 class Session:
-    """The working of one process on one run. `checksums` are those of the committed shards, by segment."""
+    """The working of one process on one run. `checksums` are those of the committed shards, by segment; `parent` is
+    where a branch began.
+    """
 
     job: Job[Any, Any]
     spec: Any
@@ -114,6 +117,7 @@ class Session:
     checksums: dict[str, str] = dataclasses.field(default_factory=dict)
     done: int = 0
     total: int = 0
+    parent: Parent | None = None
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
@@ -123,17 +127,21 @@ class Session:
         """Give the seconds of running, added up over resumes."""
         return self.wall_time_before + time.monotonic() - self._began
 
-    def commit(self, state: Any, done: int, rows: Sequence[Mapping[str, Any]] = ()) -> Any:
+    def commit(self, state: Any, done: int, rows: Sequence[Mapping[str, Any]] | None = None) -> Any:
         """Save the state after `done` segments and the rows of the last: shard, arrays, then the JSON commits.
+
+        The state that a run begins with has no rows.
 
         Returns the state as a resumed run would load it (no weak types, nothing hidden in it), so that both
         go on alike.
         """
         arrays = to_arrays(state)
         self.require_signature(state)
-        if done > 0:
+        if rows is not None:
             self.checksums[str(done - 1)] = records.write_shard(self.run_dir, done - 1, rows)
-        extra = {"records": dict(self.checksums), "lineage": {"spec_hash": self.spec_hash, "parent": None}}
+        parent = None if self.parent is None else dataclasses.asdict(self.parent)
+        lineage = {"spec_hash": self.spec_hash, "parent": parent}
+        extra = {"records": dict(self.checksums), "lineage": lineage}
         checkpoint.save_arrays(
             self.run_dir / checkpoint.CHECKPOINTS, done, arrays, self.job.step(self.spec, done), extra
         )
@@ -194,6 +202,7 @@ class Session:
             steps_done=self.job.step(self.spec, self.done),
             steps_total=self.job.step(self.spec, self.total),
             wall_time=self.wall_time(),
+            parent=self.parent,
         )
 
     def write_status(self, state: State, why: str = "", exit_code: int = 0) -> Status:

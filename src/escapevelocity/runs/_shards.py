@@ -78,9 +78,12 @@ def read_compact(folder: Path) -> tuple[pa.Table | None, int, list[str]]:
 
 
 def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> str | None:
-    """Say which of the shards 0 … `segments` - 1 is the first that is missing or damaged, if any is."""
+    """Say which of the shards up to `segments` - 1 is the first that is missing or damaged, if any is.
+
+    They begin at 0, or in a branch with its first own segment.
+    """
     missing = []
-    for segment in range(segments):
+    for segment in range(min(map(int, checksums), default=segments), segments):
         path = shard_path(folder, segment)
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()

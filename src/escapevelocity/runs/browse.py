@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ..errors import UserError
 from . import checkpoint
+from .branch import Parent, parent_in
 from .records import read_records
 from .spec import SPEC_FILE, read_spec
 from .status import STATUS_FILE, Status, read_status
@@ -46,6 +47,16 @@ class Run:
     def records(self) -> pa.Table:
         """Read all records; see `records.read_records`."""
         return read_records(self.path)
+
+    @property
+    def parent(self) -> Parent | None:
+        """The checkpoint of another run that this one began at; None where it is no branch, or has no checkpoint."""
+        return next((parent_in(saved.meta) for saved in self.checkpoints()), None)
+
+    @property
+    def spec_hash(self) -> str | None:
+        """Hash of the spec, as the checkpoints record it; None where there is none."""
+        return next((saved.meta["lineage"]["spec_hash"] for saved in self.checkpoints()), None)
 
     def checkpoints(self) -> list[Saved]:
         """List the checkpoints whose JSON is whole, in order. Arrays are checked when they are loaded."""

@@ -20,6 +20,7 @@ from ._session import Audience, Session, drop_uncommitted
 from ._signals import Interrupted, Signals
 from ._typed_json import classes_in
 from .atomic import make_folder, remove_leftovers, write_bytes, write_json
+from .branch import Origin, parent_in
 from .job import Job, Observer
 from .spec import SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
@@ -28,15 +29,20 @@ PROVENANCE_FILE = "provenance.json"
 
 
 def start(
-    job: Job[Any, Any], spec: Any, run_dir: str | os.PathLike[str], observers: Sequence[Observer] = ()
+    job: Job[Any, Any],
+    spec: Any,
+    run_dir: str | os.PathLike[str],
+    observers: Sequence[Observer] = (),
+    origin: Origin | None = None,
 ) -> Status:
-    """Run `spec` from the beginning in a new folder.
+    """Run `spec` in a new folder, from the beginning or from another run's checkpoint.
 
     Args:
         job: what to compute.
         spec: its frozen dataclass.
         run_dir: the run's folder; it must not exist, or be empty.
         observers: told about every row and every message.
+        origin: where a branch begins; its segments are numbered on from there.
 
     Returns:
         How it ended: finished, failed (the job raised `RunFailed`; exit code 1) or interrupted (an observer
@@ -53,22 +59,27 @@ def start(
     with _occupied(run_dir) as signals:
         _refuse_used(job, spec, run_dir, digest)
         session = Session(job, spec, digest, run_dir, Audience(observers), signals)
+        _begin_at(session, origin)
 
         def prepare() -> Any:
             write_bytes(run_dir / SPEC_FILE, text.encode())
-            here = {"segments_done": 0, **provenance.collect()}
+            here = {"segments_done": session.done, **provenance.collect()}
             write_json(run_dir / PROVENANCE_FILE, {"sessions": [here]})
-            return session.commit(state, 0)
+            return session.commit(state, session.done)
 
         try:
-            state = _begin(session)
+            state = _begin(session, origin)
         except Interrupted:
             return Status("interrupted", signals.why, exit_code=signals.exit_code)
         return session.run(prepare)
 
 
 def resume(
-    job: Job[Any, Any], spec: Any, run_dir: str | os.PathLike[str], observers: Sequence[Observer] = ()
+    job: Job[Any, Any],
+    spec: Any,
+    run_dir: str | os.PathLike[str],
+    observers: Sequence[Observer] = (),
+    origin: Origin | None = None,
 ) -> Status:
     """Go on with a run that was interrupted, killed or failed, from its last committed segment.
 
@@ -79,6 +90,7 @@ def resume(
         spec: the same spec; observer fields may differ.
         run_dir: the run's folder.
         observers: told about every row and every message.
+        origin: where a branch begins; asked for a state only if none of the branch's own checkpoints is whole.
 
     Returns:
         How it ended; see `start`.
@@ -100,9 +112,11 @@ def resume(
         meta = None if number is None else checkpoint.load_meta(folder, number)
         session = Session(job, spec, digest, run_dir, Audience(observers), signals)
         session.wall_time_before = old.wall_time if old else 0.0
+        _begin_at(session, origin)
         if meta is not None:
             _require_lineage(run_dir, meta, digest)
             session.done, session.checksums = meta["number"], dict(meta["records"])
+            session.parent = parent_in(meta)
 
         def prepare() -> Any:
             drop_uncommitted(run_dir, session.done)
@@ -110,11 +124,11 @@ def resume(
             for text in messages + _note_session(run_dir, session.done):
                 session.audience.message(text)
             if number is None:
-                return session.commit(initial, 0)
+                return session.commit(initial, session.done)
             return checkpoint.load(folder, number, like=initial)
 
         try:
-            initial = _begin(session)
+            initial = _begin(session, origin if number is None else None)
         except Interrupted:
             return Status("interrupted", signals.why, exit_code=signals.exit_code)
         return session.run(prepare)
@@ -164,8 +178,14 @@ def _occupied(run_dir: Path) -> Iterator[Signals]:
             lock.release()
 
 
-def _begin(session: Session) -> Any:
-    """Make the initial state and start the observers, while nothing on disk has changed.
+def _begin_at(session: Session, origin: Origin | None) -> None:
+    """Let a branch count on from its parent's checkpoint."""
+    if origin is not None:
+        session.done, session.parent = origin.parent.checkpoint, origin.parent
+
+
+def _begin(session: Session, origin: Origin | None) -> Any:
+    """Make the state to begin with and start the observers, while nothing on disk has changed.
 
     Raises:
         Interrupted: when a signal comes meanwhile.
@@ -173,8 +193,11 @@ def _begin(session: Session) -> Any:
     try:
         with session.signals.armed():
             session.total = session.job.segments(session.spec)
-            require(session.total >= 1, "segments", session.total, "at least 1; the run is too short")
-            state = session.job.initial_state(session.spec)
+            least = 1 if session.parent is None else session.parent.checkpoint + 1
+            require(
+                session.total >= least, "segments", session.total, f"at least {least}; the run is too short"
+            )
+            state = session.job.initial_state(session.spec) if origin is None else origin.state()
             session.require_signature(state)
             session.audience.start(session.info())
             return state

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
+    from .branch import Parent
     from .status import Status
 
 Scalar: TypeAlias = Any
@@ -96,7 +97,7 @@ class RunInfo:
     spec: Any
     """The resolved spec."""
     segments_done: int
-    """Committed segments; more than 0 when the run is resumed."""
+    """Committed segments; more than 0 when the run is resumed or a branch."""
     segments_total: int
     """Segments of the whole run."""
     steps_done: int
@@ -105,6 +106,8 @@ class RunInfo:
     """Environment steps of the whole run."""
     wall_time: float
     """Seconds of running so far."""
+    parent: Parent | None = None
+    """Where it began, if it is a branch."""
 
 
 @runtime_checkable

@@ -1,0 +1,120 @@
+"""Branches: runs that begin at a checkpoint of another run, the same past with another future."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ..errors import UserError
+from .records import read_records
+
+if TYPE_CHECKING:
+    from .browse import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Parent:
+    """The checkpoint that a branch began at. Every checkpoint of the branch records it in its JSON."""
+
+    path: str
+    """The parent's folder, seen from the branch's."""
+    spec_hash: str
+    """Hash of the parent's spec."""
+    checkpoint: int
+    """Segments of the shared past."""
+    step: int
+    """Environment steps of the shared past."""
+    sha256: str
+    """Checksum of the checkpoint's arrays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What the engine needs to begin a branch.
+
+    The spec has to say where the branch begins: the spec's hash is the run's identity, and two branches of one parent
+    would otherwise be taken for the same run.
+    """
+
+    parent: Parent
+    """Its record."""
+    state: Callable[[], Any]
+    """Makes the state that the branch begins with, of the form of `Job.initial_state`; raises `UserError`."""
+
+
+def parent_in(meta: Mapping[str, Any]) -> Parent | None:
+    """Read the parent from the JSON of a branch's checkpoint; None for a run that is no branch."""
+    parent = meta.get("lineage", {}).get("parent")
+    return None if parent is None else Parent(**parent)
+
+
+def parent_at(run: Run, number: int, branch_dir: str | os.PathLike[str]) -> Parent:
+    """Describe a checkpoint of `run` as the parent of a branch.
+
+    Args:
+        run: the parent.
+        number: which of its checkpoints.
+        branch_dir: the branch's folder.
+
+    Raises:
+        Damaged: the checkpoint is missing or damaged.
+    """
+    from . import checkpoint
+
+    meta = checkpoint.load_meta(run.path / checkpoint.CHECKPOINTS, number)
+    path = os.path.relpath(run.path.resolve(), Path(branch_dir).resolve())
+    digest = meta["lineage"]["spec_hash"]
+    return Parent(Path(path).as_posix(), digest, number, meta["step"], meta["sha256"])
+
+
+def open_parent(run_dir: str | os.PathLike[str], parent: Parent) -> Run:
+    """Open the run that a branch began at.
+
+    Args:
+        run_dir: the branch's folder.
+        parent: what the branch has recorded of it.
+
+    Raises:
+        UserError: it is gone, damaged, or another run is there now.
+    """
+    from .browse import open_run
+
+    path = Path(os.path.normpath(Path(run_dir) / parent.path))
+    if not path.is_dir():
+        raise UserError(f"{path}, the run that {run_dir} branched from, is gone")
+    found = open_run(path)
+    if found.spec_hash != parent.spec_hash:
+        raise UserError(f"{path} is not the run that {run_dir} branched from: its spec is another")
+    return found
+
+
+def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tuple[pa.Table, list[str]]:
+    """Read a run's records behind those of the past that it shares with its parent, and with the parent's parent.
+
+    The clock (`wall_time`) begins anew at every branch point.
+
+    Args:
+        run_dir: the run's folder.
+        parent: where it began; None for a run that is no branch.
+
+    Returns:
+        The records, sorted by segment, batch and seed; and a line for a past that cannot be read.
+
+    Raises:
+        UserError: the run's own records are damaged.
+    """
+    own = read_records(run_dir)
+    if parent is None:
+        return own, []
+    try:
+        found = open_parent(run_dir, parent)
+        past, lines = whole_records(found.path, found.parent)
+    except UserError as error:
+        return own, [f"the shared past is missing: {error}"]
+    shared = past.filter(pa.array(past["segment"].to_numpy() < parent.checkpoint))
+    return pa.concat_tables([shared, own], promote_options="permissive").combine_chunks(), lines
