@@ -134,6 +134,8 @@ def test_a_constant_entry_divides_by_the_floor_of_1e_6():
 def test_time_goes_from_minus_one_to_one():
     observer = Observer(ObservationStatistics.identity(3, 1), 1000)
     assert observer.output_size == 2
+    assert observer.output_shape == (2,)
+    assert observer.dtype == np.float32
     out = np.empty((3, 2), np.float32)
     observer.write(np.array([[7.0], [8.0], [9.0]]), np.array([0, 250, 1000]), out)
     np.testing.assert_array_equal(out, np.array([[7, -1], [8, -0.5], [9, 1]], np.float32))

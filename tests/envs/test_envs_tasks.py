@@ -202,8 +202,10 @@ def test_the_family_follows_from_the_name():
         assert task_family(name) == "mujoco"
     for version in ("v2", "v3", "v5"):
         assert task_family(f"Hopper-{version}") == "mujoco"
-    for name in ("CartPole-v1", "EvCorridor-v0", "HopperHard-v4", "LunarLander-v3"):
+    for name in ("CartPole-v1", "EvCorridor-v0", "HopperHard-v4", "LunarLander-v3", "gymnax:CartPole-v1"):
         assert task_family(name) == "classic"
+    assert task_family("ALE/Phoenix-v5") == "atari"
+    assert task_family("gymnax:Breakout-MinAtar") == "minatar"
 
 
 def test_every_mujoco_task_of_gymnasium_belongs_to_the_family():

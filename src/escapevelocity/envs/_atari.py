@@ -162,4 +162,5 @@ class AtariEnvironments:
 
     def close(self) -> None:
         """Free the simulators: their threads end with them."""
-        del self._games
+        if hasattr(self, "_games"):
+            del self._games
