@@ -117,7 +117,7 @@ class AtariEnvironments:
 
     Args:
         task: a game, from `describe_atari`.
-        seeds: one per game. Seeds decide sticky actions and nothing else: without them all games are the same.
+        seeds: one per game. They decide the sticky actions; without those, the paper's six games all run alike.
         threads: simulator threads.
     """
 
