@@ -2,6 +2,7 @@
 
 import ale_py
 import numpy as np
+from ale_py.roms import get_rom_path
 
 SKIP = 3
 ROUNDING = 0.5 + 1e-3
@@ -27,7 +28,7 @@ class Emulator:
         self.ale = ale_py.ALEInterface()
         self.ale.setInt("random_seed", seed)
         self.ale.setFloat("repeat_action_probability", sticky_actions)
-        self.ale.loadROM(ale_py.roms.get_rom_path(rom))
+        self.ale.loadROM(get_rom_path(rom))
         self.ale.reset_game()
         self.actions = self.ale.getMinimalActionSet()
 

@@ -1,9 +1,9 @@
 """Games on ale-py's vector environment against the emulator itself, row by row (tests/envs/emulator.py)."""
 
-import ale_py
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ale_py.vector_env import AtariVectorEnv
 
 from envs.emulator import ROUNDING, SKIP, Emulator
 from envs.walks import Walk, walk
@@ -173,6 +173,7 @@ def test_screens_and_rewards_outlive_the_next_step():
         rows.append((row, [np.array(x) for x in row]))
     for row, copy in rows:
         assert_same(row, copy)
+    row = rows[-1][0]
     assert (row.next_observations[0] != row.next_observations[1]).any()
     assert row.next_observations.shape == (2, 84, 84)
     assert row.next_observations.dtype == np.uint8
@@ -208,7 +209,7 @@ def test_closing_in_the_middle_of_a_step_ends_it():
 
 def test_the_limit_of_ale_py_itself_would_hide_the_last_screen():
     """Why steps are counted by us: should ale-py read the screen first some day, its own limit would do."""
-    vector = ale_py.vector_env.AtariVectorEnv(
+    vector = AtariVectorEnv(
         "phoenix",
         1,
         max_num_frames_per_episode=30,
@@ -220,7 +221,7 @@ def test_the_limit_of_ale_py_itself_would_hide_the_last_screen():
     )
     vector.reset(seed=1)
     emulator = Emulator("phoenix", 1, 0.0)
-    errors = []
+    errors, truncated = [], np.zeros(1, bool)
     for _ in range(10):
         screen, _, _, truncated, _ = vector.step(np.array([1]))
         emulator.step(1)
