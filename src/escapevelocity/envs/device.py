@@ -160,7 +160,9 @@ def _vectorised(environment: DeviceEnvironment) -> tuple[Any, Any]:
     def reset(key: Array, draw: Array) -> tuple[DeviceState, Array]:
         return environment.reset(jax.random.fold_in(key, draw))
 
-    def step(key: Array, draw: Array, state: DeviceState, action: Array) -> tuple[DeviceState, DeviceTransition]:
+    def step(
+        key: Array, draw: Array, state: DeviceState, action: Array
+    ) -> tuple[DeviceState, DeviceTransition]:
         return environment.step(jax.random.fold_in(key, draw), state, action)
 
     return jax.jit(jax.vmap(reset)), jax.jit(jax.vmap(step))
