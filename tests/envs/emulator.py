@@ -28,7 +28,9 @@ class Emulator:
         self.ale = ale_py.ALEInterface()
         self.ale.setInt("random_seed", seed)
         self.ale.setFloat("repeat_action_probability", sticky_actions)
-        self.ale.loadROM(get_rom_path(rom))
+        path = get_rom_path(rom)
+        assert path is not None
+        self.ale.loadROM(path)
         self.ale.reset_game()
         self.actions = self.ale.getMinimalActionSet()
 
