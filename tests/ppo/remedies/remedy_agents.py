@@ -8,12 +8,10 @@ import optax
 from escapevelocity.ppo.convolution import Convolution
 from escapevelocity.ppo.networks import Actor, Agent, Network
 
-KINDS = ("dense", "crelu", "layer_norm", "shared", "shared_crelu", "convolutional", "convolutional_crelu")
+KINDS = ("layer_norm", "shared_crelu", "convolutional", "convolutional_crelu")
 SAMPLES = 6
-HIDDEN = (4, 5)
 CONVOLUTIONS = (Convolution(3, 2, 1), Convolution(2, 2, 2))
 IMAGE = (5, 5, 2)  # becomes 4 × 4 × 3, then 2 × 2 × 2
-POSITIONS = (16, 4)
 
 
 def observations_of(kind, rng):
@@ -157,6 +155,15 @@ def masks_of(agent, chosen):
             for name, layers in zip(("actor", "critic"), sizes, strict=True)
         )
     )
+
+
+def stacked(trees):
+    """Members of a population as one tree with a first axis more."""
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+
+
+def member(tree, i):
+    return jax.tree.map(lambda x: x[i], tree)
 
 
 def networks_of(agent):

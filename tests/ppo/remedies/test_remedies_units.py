@@ -79,15 +79,14 @@ def test_renewed_units_get_fresh_rows_and_empty_columns_and_nothing_else_changes
     np.testing.assert_array_equal(renewed.actor.log_std, agent.actor.log_std)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["shared_crelu", "convolutional", "convolutional_crelu"])
 def test_a_renewed_unit_has_no_say_in_the_outputs(kind, rng):
     # The network itself is the judge of which columns belong to a unit: whatever comes in, nothing comes out.
+    trace = jax.jit(lambda agent, observations: agent.trace(observations))
     agent, observations = agent_of(kind, rng), observations_of(kind, rng)
     for place in [(name, layer) for name, net in networks_of(agent) for layer in range(len(net.weights) - 1)]:
-        if kind == "layer_norm":
-            break  # There a unit acts on its neighbours through the layer's mean.
         masks = masks_of(agent, {place: [1]})
-        one, two = (renew(agent, masks, agent_of(kind, rng)).trace(observations) for _ in range(2))
+        one, two = (trace(renew(agent, masks, agent_of(kind, rng)), observations) for _ in range(2))
         changed = one[0].preactivations if place[0] == "actor" else one[1].preactivations
         other = two[0].preactivations if place[0] == "actor" else two[1].preactivations
         assert not np.array_equal(changed[place[1]], other[place[1]])
@@ -95,7 +94,7 @@ def test_a_renewed_unit_has_no_say_in_the_outputs(kind, rng):
         np.testing.assert_array_equal(one[1].outputs, two[1].outputs)
 
 
-@pytest.mark.parametrize("kind", ["dense", "shared_crelu", "convolutional"])
+@pytest.mark.parametrize("kind", ["shared_crelu", "convolutional"])
 def test_moments_are_forgotten_in_exactly_the_entries_that_were_renewed(kind, rng):
     agent = agent_of(kind, rng)
     chosen, moments = chosen_in(agent), moments_of(agent, rng)
