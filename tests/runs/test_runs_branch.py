@@ -17,6 +17,7 @@ from escapevelocity.runs import (
     parent_at,
     read_records,
     resume,
+    seen_from,
     start,
     whole_records,
 )
@@ -34,7 +35,8 @@ class BranchSpec(CountingSpec):
 
 def begin(parent, number, branch, observers=(), **changes):
     """Branch `parent` at a checkpoint."""
-    point = parent_at(open_run(parent), number, branch)
+    point = parent_at(open_run(parent), number)
+    point = dataclasses.replace(point, path=seen_from(branch, point.path))
     spec = BranchSpec(branch=f"{point.sha256}", **changes)
     origin = Origin(point, lambda: open_run(parent).load_checkpoint(number, JOB.initial_state(spec)))
     return spec, origin, start(JOB, spec, branch, list(observers), origin)

@@ -19,6 +19,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("train", "train PPO on a task, with the health of its representation measured"),
+    "branch": Command(
+        "branch", "go on from a checkpoint of a run with other settings: same past, other future"
+    ),
+    "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "resume": Command("resume", "go on with an interrupted, killed or failed run"),
     "list": Command("list_runs", "list runs with their state, progress and last return"),
     "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),

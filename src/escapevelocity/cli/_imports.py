@@ -1,10 +1,23 @@
-"""`--import MODULE`: code that the user names registers environments; nothing in a run directory ever names any."""
+"""`--import MODULE`: code that the user names registers environments and remedies; nothing in a run names any."""
 
 import importlib
 import sys
 from collections.abc import Sequence
 
 from escapevelocity.errors import UserError
+
+
+def modules_in(argv: Sequence[str]) -> list[str]:
+    """The values of --import on a command line whose other options may depend on them."""
+    names, taking = [], False
+    for argument in argv:
+        if argument.startswith("-"):
+            flag, equals, value = argument.partition("=")
+            taking = flag == "--import"
+            names += [value] if taking and equals else []
+        elif taking:
+            names.append(argument)
+    return names
 
 
 def import_modules(names: Sequence[str]) -> None:

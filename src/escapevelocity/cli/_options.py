@@ -5,7 +5,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -37,30 +37,41 @@ class Given(NamedTuple):
     """Arguments that belong to no option."""
 
 
-def options_of(command: type) -> dict[str, Option]:
-    """The options of a command's dataclass and of the dataclasses in its fields, by flag such as `--epochs`."""
+def options_of(command: type, prefixed: bool = False) -> dict[str, Option]:
+    """The options of a command's dataclass and of the dataclasses in its fields, by flag such as `--epochs`.
+
+    Args:
+        command: the dataclass.
+        prefixed: whether options of an inner dataclass begin with its field's name, such as `--pfo.coef`.
+    """
     options: dict[str, Option] = {}
-    for name, hint in _flags(command):
+    for name, hint in _flags(command, prefixed):
         values, accepted = _describe(hint)
         options[f"--{name}"] = Option(name, values, accepted)
         if values == "none":
-            options[f"--no-{name}"] = Option(name, values, accepted)
+            part, dot, last = name.rpartition(".")
+            options[f"--{part}{dot}no-{last}"] = Option(name, values, accepted)
     return options
 
 
-def split(command: type, argv: Sequence[str]) -> Given:
+def is_option(argument: str) -> bool:
+    """Whether an argument is an option's name, and not a value such as −1."""
+    return argument.startswith("-") and not _NUMBER.fullmatch(argument)
+
+
+def split(command: type, argv: Sequence[str], prefixed: bool = False) -> Given:
     """Tell options, their values and positional arguments apart, as tyro will.
 
     Raises:
         UserError: for an unknown option (with the nearest known one), one without its value, or a superfluous
             argument.
     """
-    options = options_of(command)
+    options = options_of(command, prefixed)
     given, positionals, taking = {}, [], ""
     for argument in argv:
-        if argument.startswith("-") and not _NUMBER.fullmatch(argument):
+        if is_option(argument):
             flag, equals, value = argument.partition("=")
-            option = _find(flag, options)
+            option = find(flag, options)
             if equals and option.values == "none":
                 raise UserError(
                     f"{argument}: {flag} takes no value; use --{option.name} or --no-{option.name}"
@@ -81,7 +92,12 @@ def split(command: type, argv: Sequence[str]) -> Given:
     return Given(given, positionals)
 
 
-def _find(flag: str, options: dict[str, Option]) -> Option:
+def find(flag: str, options: Mapping[str, Option]) -> Option:
+    """The option of that flag.
+
+    Raises:
+        UserError: naming the nearest ones.
+    """
     known = flag.replace("_", "-")
     if known in options:
         return options[known]
@@ -90,13 +106,17 @@ def _find(flag: str, options: dict[str, Option]) -> Option:
     raise UserError(f"unknown option {flag}{hint}")
 
 
-def _flags(command: type) -> list[tuple[str, Any]]:
+def _flags(command: type, prefixed: bool) -> list[tuple[str, Any]]:
     """Name and type of every option."""
-    flags = []
+    flags: list[tuple[str, Any]] = []
     for name, hint in _hints(command):
         plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        if _is_marked(hint, tyro.conf.Suppress):
+            continue
         if dataclasses.is_dataclass(plain):
-            flags += _flags(typing.cast(type, plain))
+            prefix = f"{name.replace('_', '-')}." if prefixed else ""
+            inner = _flags(typing.cast(type, plain), prefixed)
+            flags += [(prefix + option, kind) for option, kind in inner]
         elif not _is_positional(hint):
             # `import` cannot be a field's name: `import_modules` is --import.
             flags.append((name.removesuffix("_modules").replace("_", "-"), plain))
@@ -109,8 +129,12 @@ def _hints(command: type) -> list[tuple[str, Any]]:
 
 
 def _is_positional(hint: Any) -> bool:
-    marker = typing.get_args(tyro.conf.Positional[str])[1]
-    return typing.get_origin(hint) is Annotated and marker in typing.get_args(hint)[1:]
+    return _is_marked(hint, tyro.conf.Positional)
+
+
+def _is_marked(hint: Any, marker: Any) -> bool:
+    own = typing.get_args(marker[str])[1]
+    return typing.get_origin(hint) is Annotated and own in typing.get_args(hint)[1:]
 
 
 def _most_positionals(command: type) -> int | None:

@@ -4,15 +4,19 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from escapevelocity.cli._imports import import_modules
+from escapevelocity.cli._imports import import_modules, modules_in
 from escapevelocity.cli._options import HELP, Given, split
 from escapevelocity.cli._parse import parse
+from escapevelocity.cli._remedy_options import make_remedies, print_help, take_remedies, with_remedies
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
+
+if TYPE_CHECKING:
+    from escapevelocity.runs import Observer
 
 MOST_SEEDS = 100_000
 
@@ -31,6 +35,9 @@ class Train:
 
     spec: PPOSpec = dataclasses.field(default_factory=PPOSpec)
     """What is trained, and how."""
+    remedy: tuple[str, ...] = ()
+    """Remedies against a collapse, any number of them, with their fields as --NAME.FIELD; none takes those of --config
+    away. They are listed below."""
     config: Path | None = None
     """Take all settings from a saved spec.json (or the run that holds it); options given here still override it."""
     out: Path = Path("runs")
@@ -40,7 +47,8 @@ class Train:
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also write the records for these trackers (pip install 'escapevelocity[track]'); wandb works offline."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
-    """Modules to import first: those that register your own environments, from the current folder or installed."""
+    """Modules to import first: those that register your own environments or remedies, from the current folder or
+    installed."""
     stop_on: Literal["collapse"] | None = None
     """Stop the run once every seed has collapsed: its representation is lost, or its return has fallen from its best.
     It then counts as interrupted, with the reason in its status and exit code 0."""
@@ -52,18 +60,27 @@ class Train:
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev train`; returns the exit code."""
-    arguments = expand_ranges(argv)
-    if any(argument in HELP for argument in arguments):
-        defaults = _defaults_for_help(arguments)
-    else:
-        defaults = _defaults(split(Train, arguments))
-    command = parse(Train, arguments, "ev train", default=Train(spec=defaults))
+    import_modules(modules_in(argv))
+    line = take_remedies(expand_ranges(argv))
+    if any(argument in HELP for argument in line.rest):
+        return print_help(Train, line, "ev train", Train(spec=_defaults_for_help(line.rest)))
+    defaults = _defaults(split(Train, line.rest))
+    command = parse(Train, line.rest, "ev train", default=Train(spec=defaults))
     from escapevelocity.ppo.training import run_path, train
 
-    spec, path = command.spec, run_path(command.spec, command.out, command.name)
+    spec = with_remedies(command.spec, make_remedies(line, "ev train"))
+    path = run_path(spec, command.out, command.name)
     if command.dry_run:
-        print("\n".join([*_plan(spec, path), *_rounding(spec)]))
+        print("\n".join([*plan(spec, path), *rounding(spec)]))
         return 0
+    observers = observers_of(command.track, path, rounding(spec), command.stop_on)
+    return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
+
+
+def observers_of(
+    track: Sequence[str], path: Path, notes: Sequence[str], stop_on: str | None
+) -> "list[Observer]":
+    """What watches a run that a command starts: trackers, notes to the user, the live table and the early warning."""
     from escapevelocity.cli._note import StartNote
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
@@ -71,9 +88,8 @@ def main(argv: Sequence[str]) -> int:
 
     # What can fail to start comes first: a table would already say that the run has begun.
     screen = terminal_observer()
-    warning = EarlyWarning(screen.on_message, command.stop_on)
-    observers = [*make_trackers(command.track, path), StartNote(_rounding(spec)), screen, warning]
-    return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
+    warning = EarlyWarning(screen.on_message, stop_on)
+    return [*make_trackers(track, path), StartNote(notes), screen, warning]
 
 
 def expand_ranges(argv: Sequence[str]) -> list[str]:
@@ -108,7 +124,6 @@ def _defaults_for_help(arguments: list[str]) -> PPOSpec:
 def _defaults(given: Given) -> PPOSpec:
     """The settings that the options are laid over: those of --config, or of the preset that fits the task."""
     config, preset = _last(given, "config"), _last(given, "preset")
-    import_modules(given.options.get("import", ()))
     if config is not None:
         if preset is not None:
             raise UserError(
@@ -117,7 +132,8 @@ def _defaults(given: Given) -> PPOSpec:
         from escapevelocity.ppo.saved import saved_spec
 
         try:
-            return saved_spec(config)
+            # Settings alone: what was a branch begins at the beginning now.
+            return dataclasses.replace(saved_spec(config), branch=None)
         except UserError as error:
             raise UserError(f"config = {config!r}: {error}") from error
     if not given.positionals:
@@ -136,16 +152,19 @@ def _last(given: Given, option: str) -> str | None:
     return values[-1] if values else None
 
 
-def _rounding(spec: PPOSpec) -> list[str]:
-    steps = spec.num_batches * spec.batch_size
-    if steps == spec.steps:
-        return []
-    return [
-        f"--steps {spec.steps} rounded down to {steps}: {spec.num_batches} whole batches of {spec.batch_size}"
-    ]
+def rounding(spec: PPOSpec) -> list[str]:
+    """A line for the user where the steps are not whole batches."""
+    size, count = spec.batch_steps, spec.num_batches
+    steps = count * size
+    return (
+        []
+        if steps == spec.steps
+        else [f"--steps {spec.steps} rounded down to {steps}: {count} whole batches of {size}"]
+    )
 
 
-def _plan(spec: PPOSpec, path: Path) -> list[str]:
+def plan(spec: PPOSpec, path: Path) -> list[str]:
+    """What --dry-run prints: settings, folder and segments."""
     from escapevelocity.ppo.job import PPOJob
     from escapevelocity.runs import canonical_json
 
@@ -153,10 +172,10 @@ def _plan(spec: PPOSpec, path: Path) -> list[str]:
     count = job.segments(spec)
     lines = [canonical_json(spec, job.name).rstrip(), "", f"run directory  {path}"]
     lines.append(f"members        {len(spec.seeds)} (seeds {' '.join(map(str, spec.seeds))})")
-    lines.append(f"batches        {spec.num_batches} of {spec.batch_size} steps per member")
+    lines.append(f"batches        {spec.num_batches} of {spec.batch_steps} steps per member")
     lines.append(f"segments       {count}, each from fresh environments to a checkpoint:")
     lines += [
         f"  {k + 1:>3}  steps {job.step(spec, k) + 1:>11,} – {job.step(spec, k + 1):>11,}"
-        for k in range(count)
+        for k in range(spec.branch.checkpoint if spec.branch else 0, count)
     ]
     return lines

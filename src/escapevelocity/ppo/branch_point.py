@@ -21,7 +21,7 @@ class BranchPoint:
     sha256: str
     """Checksum of the parent's checkpoint."""
     batches: int
-    """Batches of the run that planned the segments: the parent, or where that is a branch itself, its first ancestor."""
+    """Batches of the run that planned the segments: the parent, or its first ancestor where it is a branch itself."""
     segments: int
     """Segments that this run was planned to have."""
     path: str = field(default="", metadata={"observer": True})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from escapevelocity.ppo.best import BestKeeper
+from escapevelocity.ppo.branching import origin_of, placed
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, state_template, task_of
 from escapevelocity.ppo.presets import preset_spec
@@ -59,7 +60,8 @@ def train(
     """Train a population and write its run directory.
 
     Args:
-        spec: everything the run depends on; `default_spec` makes one, `dataclasses.replace` changes it.
+        spec: everything the run depends on; `default_spec` makes one, `dataclasses.replace` changes it, and
+            `branching.branch_spec` makes that of a branch.
         out: folder that holds runs.
         name: the run's name; by default the task and the spec's hash.
         observers: told about every record as it happens (a live table, a tracker, a rule that stops the run).
@@ -75,8 +77,10 @@ def train(
     """
     task_of(spec)
     path = run_path(spec, out, name)
+    spec = placed(spec, path)
     with trainer_process():
-        status = start(PPOJob(BestKeeper(path, spec.seeds) if keep_best else None), spec, path, observers)
+        job = PPOJob(BestKeeper(path, spec.seeds) if keep_best else None)
+        status = start(job, spec, path, observers, origin_of(spec, path))
     _pass_signal_on(status)
     # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
     settings = json.loads(canonical_json(spec, PPOJob.name))["spec"]
@@ -96,7 +100,7 @@ def resume_training(
         keeper = BestKeeper(Path(path), spec.seeds) if keep_best or has_best(Path(path)) else None
         if keeper is not None:
             keeper.restore(state_template(spec).learner.agent)
-        status = resume(PPOJob(keeper), spec, path, observers)
+        status = resume(PPOJob(keeper), spec, path, observers, origin_of(spec, Path(path)))
     _pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
 

@@ -60,6 +60,14 @@ def is_ill(verdict: Verdict) -> bool:
     return verdict not in _WELL
 
 
+def first_onset(diagnosis: RunDiagnosis) -> int | None:
+    """Give the step at which the first sign that lasts began in a seed with the run's verdict; None for a well run."""
+    if not is_ill(diagnosis.verdict):
+        return None
+    members = [member for member in diagnosis.members if member.verdict is diagnosis.verdict]
+    return min((o.step for m in members for o in m.onsets if o.ended is None), default=None)
+
+
 def diagnosis_text(run: Run, diagnosis: RunDiagnosis, commands: Sequence[str]) -> str:
     """Write a diagnosis for a person: the verdict first, then onsets, evidence, and what to try.
 

@@ -1,6 +1,6 @@
 """The engine: a run is a chain of deterministic segments. It serves every job and knows no algorithm."""
 
-from .branch import Origin, Parent, open_parent, parent_at, whole_records
+from .branch import Origin, Parent, open_parent, parent_at, seen_from, whole_records
 from .browse import Listed, Run, Saved, list_runs, open_run
 from .checkpoint import Damaged
 from .engine import resume, run_directory, start
@@ -35,6 +35,7 @@ __all__ = [
     "read_status",
     "resume",
     "run_directory",
+    "seen_from",
     "spec_from_json",
     "spec_hash",
     "start",

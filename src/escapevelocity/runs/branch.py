@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ..errors import UserError
+from . import checkpoint
 from .records import read_records
 
 if TYPE_CHECKING:
@@ -53,23 +54,20 @@ def parent_in(meta: Mapping[str, Any]) -> Parent | None:
     return None if parent is None else Parent(**parent)
 
 
-def parent_at(run: Run, number: int, branch_dir: str | os.PathLike[str]) -> Parent:
-    """Describe a checkpoint of `run` as the parent of a branch.
-
-    Args:
-        run: the parent.
-        number: which of its checkpoints.
-        branch_dir: the branch's folder.
+def parent_at(run: Run, number: int) -> Parent:
+    """Describe a checkpoint of `run` as the parent of a branch, with an absolute path (see `seen_from`).
 
     Raises:
         Damaged: the checkpoint is missing or damaged.
     """
-    from . import checkpoint
-
     meta = checkpoint.load_meta(run.path / checkpoint.CHECKPOINTS, number)
-    path = os.path.relpath(run.path.resolve(), Path(branch_dir).resolve())
     digest = meta["lineage"]["spec_hash"]
-    return Parent(Path(path).as_posix(), digest, number, meta["step"], meta["sha256"])
+    return Parent(run.path.resolve().as_posix(), digest, number, meta["step"], meta["sha256"])
+
+
+def seen_from(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> str:
+    """Write a path as seen from a run's folder, so that both can be moved together."""
+    return Path(os.path.relpath(Path(path).resolve(), Path(run_dir).resolve())).as_posix()
 
 
 def open_parent(run_dir: str | os.PathLike[str], parent: Parent) -> Run:

@@ -1,0 +1,201 @@
+"""Branches of PPO runs: from a checkpoint of one run on, with other settings."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from escapevelocity.errors import UserError, require
+from escapevelocity.ppo.branch_point import BranchPoint
+from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.job import TrainingState, state_template, task_of
+from escapevelocity.ppo.programs import build_programs, make_treatment
+from escapevelocity.ppo.saved import saved_spec
+from escapevelocity.runs import Origin, Parent, Run, Saved, open_parent, parent_at, seen_from
+
+_OF_THE_PAST = ("normalization", "normalization_steps")
+"""Settings of the environment that the observation statistics were made with."""
+
+
+def branch_points(run: Run) -> list[Saved]:
+    """Checkpoints that a branch of `run` may begin at: all but the start, which is shared by any run of its seeds.
+
+    Raises:
+        UserError: there are none.
+    """
+    points = [saved for saved in run.checkpoints() if saved.number > 0]
+    if not points:
+        raise UserError(
+            f"{run.path} has no checkpoint behind its start to branch from: {run.status.segments_done} of its "
+            f"{run.status.segments_total} segments are done"
+        )
+    return points
+
+
+def nearest_point(run: Run, step: float, at: str) -> Saved:
+    """The branch point nearest to an environment step; of two equally near ones the earlier.
+
+    Args:
+        run: the parent.
+        step: environment steps.
+        at: what the user wrote, for the message.
+
+    Raises:
+        UserError: the step lies before the first checkpoint, or there is none.
+    """
+    points = branch_points(run)
+    if step < points[0].step:
+        raise UserError(f"at = {at!r}: before the first checkpoint; {points_of(run, points)}")
+    return min(points, key=lambda point: abs(point.step - step))
+
+
+def last_point_before(run: Run, step: int, at: str) -> Saved:
+    """The last branch point before an environment step; arguments and errors as in `nearest_point`."""
+    points = branch_points(run)
+    before = [point for point in points if point.step < step]
+    if not before:
+        raise UserError(
+            f"at = {at!r}: step {step:,} lies before the first checkpoint; {points_of(run, points)}, or train anew "
+            f"with `ev train --config {run.path}`"
+        )
+    return before[-1]
+
+
+def points_of(run: Run, points: Sequence[Saved]) -> str:
+    """Say where a run can be branched, in words."""
+    total = max(1, run.status.steps_total)
+    inside = " ".join(f"{point.step / total:.3g}" for point in points if point.step < total)
+    end = "1, its end, with more --steps" if points[-1].step >= total else ""
+    return f"{run.path} can be branched at {' and at '.join(part for part in (inside, end) if part)}"
+
+
+def branch_spec(run: Run, number: int, spec: PPOSpec) -> PPOSpec:
+    """Settings of a branch, which `train` then runs.
+
+    Args:
+        run: the parent.
+        number: the checkpoint that the branch begins at; see `branch_points`.
+        spec: the parent's settings (`saved_spec`) with all that shall change.
+
+    Raises:
+        UserError: no such checkpoint, nothing left to train, or a setting that the shared past has decided: the task,
+            the seeds, the size of batches, the shape of networks, and how observations are normalised.
+
+    Example:
+        >>> run = open_run("runs/sick")  # doctest: +SKIP
+        >>> changed = apply_remedies(saved_spec(run.path), [PFO(coef=10.0)])  # doctest: +SKIP
+        >>> train(branch_spec(run, 2, changed), name="sick-pfo")  # doctest: +SKIP
+    """
+    old = saved_spec(run.path)
+    known = [point.number for point in branch_points(run)]
+    require(number in known, "checkpoint", number, f"one of {' '.join(map(str, known))}, those of {run.path}")
+    _require_same_past(spec, old)
+    _require_same_shapes(spec, old)
+    parent = parent_at(run, number)
+    pace = old.branch
+    point = BranchPoint(
+        parent=parent.spec_hash,
+        checkpoint=number,
+        step=parent.step,
+        sha256=parent.sha256,
+        batches=old.num_batches if pace is None else pace.batches,
+        segments=old.num_segments(task_of(old).episode_limit) if pace is None else pace.segments,
+        path=parent.path,
+    )
+    least = parent.step + spec.batch_steps
+    if spec.num_batches * spec.batch_steps < least:
+        raise UserError(
+            f"steps = {spec.steps}: must be at least {least}, one batch more than the past that is shared with "
+            f"checkpoint {number} of {run.path}; {points_of(run, branch_points(run))}"
+        )
+    return dataclasses.replace(spec, branch=point)
+
+
+def placed(spec: PPOSpec, run_dir: Path) -> PPOSpec:
+    """The same settings, with the parent's folder as seen from the branch's: both can then be moved together."""
+    if spec.branch is None or not os.path.isabs(spec.branch.path):
+        return spec
+    return dataclasses.replace(
+        spec, branch=dataclasses.replace(spec.branch, path=seen_from(run_dir, spec.branch.path))
+    )
+
+
+def origin_of(spec: PPOSpec, run_dir: Path) -> Origin | None:
+    """Where the engine begins a branch; None for a run that begins at the beginning."""
+    if (point := spec.branch) is None:
+        return None
+    parent = Parent(point.path, point.parent, point.checkpoint, point.step, point.sha256)
+    return Origin(parent, lambda: branch_state(spec, point, open_parent(run_dir, parent)))
+
+
+def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingState:
+    """The state that a branch of settings `spec` begins with at a point of `parent`.
+
+    Parameters, moments, observation statistics and frozen members are the parent's. A remedy that parent and branch
+    have with equal settings keeps its state; the state of any other is made as at the start of a run, from the
+    member's own initial agent.
+
+    Raises:
+        UserError: the parent's checkpoint is damaged, or no longer the one that the branch was made for.
+    """
+    old = saved_spec(parent.path)
+    if parent_at(parent, point.checkpoint).sha256 != point.sha256:
+        raise UserError(
+            f"{parent.path}: checkpoint {point.checkpoint} is no longer the one that was branched from"
+        )
+    state: TrainingState = parent.load_checkpoint(point.checkpoint, state_template(old))
+    like = state_template(spec).learner
+    # The networks' settings, such as the activation, are part of the structure: it has to be the branch's.
+    agent, moments = (
+        jax.tree.unflatten(jax.tree.structure(new), jax.tree.leaves(kept))
+        for new, kept in ((like.agent, state.learner.agent), (like.moments, state.learner.moments))
+    )
+    remedies = _remedy_states(spec, old, state.learner.remedies)
+    return state._replace(learner=state.learner._replace(agent=agent, moments=moments, remedies=remedies))
+
+
+def _remedy_states(spec: PPOSpec, old: PPOSpec, states: tuple) -> tuple:
+    task = task_of(spec)
+    kept = dict(zip(make_treatment(old, task_of(old)).remedies, states, strict=True))
+    remedies = make_treatment(spec, task).remedies
+    if all(remedy in kept for remedy in remedies):
+        return tuple(kept[remedy] for remedy in remedies)
+    fresh = build_programs(spec, task).initialize(jnp.asarray(spec.seeds, jnp.uint32)).remedies
+    return tuple(kept.get(remedy, new) for remedy, new in zip(remedies, fresh, strict=True))
+
+
+def _require_same_past(spec: PPOSpec, old: PPOSpec) -> None:
+    for name in ("task", "seeds"):
+        given, was = getattr(spec, name), getattr(old, name)
+        require(given == was, name, given, f"the parent's, {was!r}: the past is shared")
+    for name in _OF_THE_PAST:
+        given, was = getattr(spec.environment, name), getattr(old.environment, name)
+        accepted = f"the parent's, {was!r}: its observations were normalised so"
+        require(given == was, name.replace("_", "-"), given, accepted)
+    if spec.batch_steps != old.batch_steps:
+        factors = "num-envs × rollout-length" + (" × frame-skip" if old.environment.frame_skip > 1 else "")
+        raise UserError(
+            f"{factors} = {spec.batch_steps}: must be the parent's, {old.batch_steps}: a branch counts its batches on"
+        )
+
+
+def _require_same_shapes(spec: PPOSpec, old: PPOSpec) -> None:
+    """Refuse what the parent's parameters and moments do not fit into, naming the setting."""
+    new, kept = (state_template(each).learner for each in (spec, old))
+    shapes, were = (
+        [[leaf.shape for leaf in jax.tree.leaves(part)] for part in (learner.agent, learner.moments)]
+        for learner in (new, kept)
+    )
+    if shapes == were:
+        return
+    for section in ("network", "environment"):
+        mine, parents = getattr(spec, section), getattr(old, section)
+        for item in dataclasses.fields(mine):
+            given, was = getattr(mine, item.name), getattr(parents, item.name)
+            if given != was:
+                accepted = f"the parent's, {was!r}: its parameters have another shape"
+                raise UserError(f"{item.name.replace('_', '-')} = {given!r}: must be {accepted}")
+    raise UserError("the parent's parameters have another shape than the branch's")
