@@ -1,21 +1,25 @@
 """What must hold for every remedy of the registry, whoever wrote it."""
 
+import ast
 import dataclasses
 import inspect
 import json
 import math
 import re
 import typing
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import probe_environments  # noqa: F401  Importing it registers EvWalk-v0.
 import pytest
+from remedy_programs import NAMES, TracedUpdate, assert_same_shapes, remedy_of
 from small_ppo import assert_same_bits, small_spec
-from tyro._docstrings import get_field_docstring
 from walk_runs import Calls, assert_same_rows
 
+from escapevelocity.cli import main
+from escapevelocity.cli.remedies import summaries
 from escapevelocity.ppo import group as group_module
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, task_of
@@ -31,14 +35,7 @@ from escapevelocity.runs import (
     start,
 )
 
-NAMES = sorted(REMEDIES)
-SOONER = {"redo": {"every": 1}}
-"""Fields by which a remedy acts within the few batches of a test."""
 STEPS = 64 * 6  # Three segments, of at least 10 × 6 steps × 2 environments.
-
-
-def remedy_of(name):
-    return REMEDIES[name](**SOONER.get(name, {}))
 
 
 def treated_spec(*remedies, **changes):
@@ -50,16 +47,31 @@ def treated_spec(*remedies, **changes):
     return apply_remedies(small_spec("softmax", task="EvWalk-v0", steps=STEPS, **settings), remedies)
 
 
+def field_docs(cls):
+    """The text below every field of a class."""
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    pairs = [(item, text) for item, text in pairwise(body) if isinstance(item, ast.AnnAssign)]
+    texts = {item.target.id: getattr(getattr(text, "value", None), "value", None) for item, text in pairs}
+    return {field.name: texts.get(field.name) for field in dataclasses.fields(cls)}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_documented_with_its_source_and_so_is_every_field(name):
-    cls = REMEDIES[name]
-    text = inspect.getdoc(cls)
+    text = inspect.getdoc(REMEDIES[name])
     assert text != inspect.getdoc(Remedy)
     assert re.search(r"(19|20)\d\d", text), "name the paper and its year"
-    for field in dataclasses.fields(cls):
-        described = get_field_docstring(cls, field.name, ())
-        assert described, field.name
-        assert len(described.split()) >= 3, field.name
+    for field, described in field_docs(REMEDIES[name]).items():
+        assert isinstance(described, str), field
+        assert len(described.split()) >= 3, field
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_lists_it_and_shows_its_fields(name, capsys):
+    assert summaries()[name] == inspect.getdoc(REMEDIES[name]).split("\n")[0].strip()
+    assert main(["remedies", name]) == 0
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(REMEDIES[name]):
+        assert f"--{name}.{field.name.replace('_', '-')}" in shown
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,41 +106,11 @@ def idle_variants():
                     yield pytest.param(remedy, id=f"{name}-{field.name}-{value}")
 
 
-def lowered_update(spec):
-    """The text of the update's program, before compilation."""
-    task = task_of(spec)
-    programs = build_programs(spec, task)
-    seeds = jnp.asarray(spec.seeds, jnp.uint32)
-    learner = jax.eval_shape(programs.initialize, seeds)
-    size, members, steps = task.observation_size, len(spec.seeds), spec.environment.rollout_length
-    rollout = (steps, members, spec.environment.num_envs)
-    floats = jax.ShapeDtypeStruct(rollout, jnp.float32)
-    observations = jax.ShapeDtypeStruct((*rollout, size), jnp.float32)
-    flags = jax.ShapeDtypeStruct(rollout, bool)
-    actions = jax.ShapeDtypeStruct(rollout, jnp.int32)
-    noise = jax.eval_shape(programs.draw_noise, seeds, jnp.uint32(0))
-    batch, _, _ = jax.eval_shape(
-        programs.prepare,
-        learner.agent,
-        observations,
-        observations,
-        actions,
-        noise,
-        floats,
-        flags,
-        flags,
-        seeds,
-        jnp.uint32(0),
-    )
-    arguments = (learner, batch, seeds, jnp.uint32(0), jnp.float32(0.1), jnp.ones(members, bool))
-    return programs.update.lower(*arguments).as_text(), jax.eval_shape(programs.update, *arguments)
-
-
 @pytest.mark.parametrize("remedy", list(idle_variants()))
 def test_switched_off_it_leaves_the_very_program_of_no_remedy(remedy):
     spec = treated_spec(remedy)
     assert make_treatment(spec, task_of(spec)).remedies == ()
-    assert lowered_update(spec)[0] == lowered_update(treated_spec())[0]
+    assert TracedUpdate(spec).text() == TracedUpdate(treated_spec()).text()
 
 
 def test_every_weight_of_a_penalty_can_switch_it_off():
@@ -140,14 +122,9 @@ def test_every_weight_of_a_penalty_can_switch_it_off():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_traces_under_jit_and_keeps_shapes_and_dtypes_of_the_learner(name):
-    spec = treated_spec(remedy_of(name))
-    programs = build_programs(spec, task_of(spec))
-    before = jax.eval_shape(programs.initialize, jnp.asarray(spec.seeds, jnp.uint32))
-    _, (after, statistics) = lowered_update(spec)
-    assert jax.tree.structure(before) == jax.tree.structure(after)
-    for one, other in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert (one.shape, one.dtype) == (other.shape, other.dtype)
-    for column, value in statistics.remedies.items():
+    traced = TracedUpdate(treated_spec(remedy_of(name)))
+    assert_same_shapes(traced.learner, traced.after)
+    for column, value in traced.statistics.remedies.items():
         assert column.startswith(f"remedy/{name}/")
         assert (value.shape, value.dtype) == ((2,), jnp.float32)
 
