@@ -30,7 +30,7 @@ class Escort(Remedy):
     p: float = 2.0
     """Power, at least 1; 1 is the most aggressive, large ones tend to softmax (Mei et al. 2020)."""
     adaptive: bool = False
-    """Multiply each sample's objective by ‖θ‖_p²/p² (Mei et al. 2020, theorem 3)."""
+    """Multiply each sample's objective by ‖θ‖_p²/p² (Mei et al. 2020, their adaptive rate)."""
 
     def __post_init__(self) -> None:
         require(1 <= self.p < math.inf, "escort.p", self.p, "a finite number of at least 1")

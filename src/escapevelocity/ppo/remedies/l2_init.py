@@ -16,7 +16,7 @@ from escapevelocity.ppo.remedy import BatchEnd, Changed, MinibatchView, Remedy
 
 @dataclass(frozen=True)
 class L2Init(Remedy):
-    """Regenerative regularisation, "L2 Init" (Kumar et al. 2023, arXiv 2308.11958, eq. 2).
+    """Regenerative regularisation, "L2 Init" (Kumar et al. 2023, arXiv 2308.11958).
 
     The loss gains coef · ‖θ − θ₀‖², a sum over all parameters of actor and critic, θ₀ being the member's own start. Its
     gradient is clipped together with the loss's. A run that is branched keeps the θ₀ of its own past only if that past

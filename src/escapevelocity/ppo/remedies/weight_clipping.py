@@ -14,7 +14,7 @@ from escapevelocity.ppo.remedy import Changed, Remedy, Step
 
 @dataclass(frozen=True)
 class WeightClipping(Remedy):
-    """Weight clipping (Elsayed et al. 2024, arXiv 2407.01704, alg. 1).
+    """Weight clipping (Elsayed et al. 2024, arXiv 2407.01704).
 
     After every gradient step, w ← clip(w, −κ·s, κ·s) for all weights and biases, heads included, where s = 1/√fan_in of
     the layer is the bound of the initialisation `torch` (kernel² · channels for a convolution), whatever the run's own.
