@@ -1,7 +1,7 @@
 """Collecting experience inside jit: a whole batch of every member is one program."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +59,7 @@ class Collector(NamedTuple):
     members, envs, _)) -> states, collected."""
 
 
+@lru_cache(maxsize=8)
 def build_collector(
     environment: DeviceEnvironment, num_envs: int, act: Act, append_time: bool = False
 ) -> Collector:
@@ -72,15 +73,13 @@ def build_collector(
     Args:
         environment: the task.
         num_envs: environments per member.
-        act: the policy step; it is traced.
+        act: the policy step; it is traced. The same function finds again what was compiled for it.
         append_time: append 2t/limit − 1 to the observation, which must be a vector, and the task have a limit.
     """
     limit = environment.episode_limit if append_time else None
 
     def begin_one(seed: Array, segment: Array, index: Array) -> EnvironmentStates:
-        key = environment_key(seed, Purpose.TRAINING, segment, index)
-        state, observation = environment.reset(jax.random.fold_in(key, 0))
-        return EnvironmentStates(key, jnp.uint32(1), state, observation)
+        return fresh_environment(environment, environment_key(seed, Purpose.TRAINING, segment, index))
 
     def begin(seeds: Array, segment: Array) -> EnvironmentStates:
         own = jax.vmap(begin_one, in_axes=(None, None, 0))
@@ -119,6 +118,12 @@ def environment_key(seed: Array, purpose: Purpose, segment: Array, index: Array)
     for number in (int(purpose), segment, index):
         key = jax.random.fold_in(key, number)
     return key
+
+
+def fresh_environment(environment: DeviceEnvironment, key: Key[Array, ""]) -> EnvironmentStates:
+    """Start one environment, whose every draw will come from `key`."""
+    state, observation = environment.reset(jax.random.fold_in(key, 0))
+    return EnvironmentStates(key, jnp.uint32(1), state, observation)
 
 
 def advance(
