@@ -35,7 +35,7 @@ class PFO(Remedy):
     name: ClassVar[str] = "pfo"
 
     coef: float = 1.0
-    """Weight of the penalty; published: Atari 1 (last), 10 (all); MuJoCo 1 (tanh), 10 (relu) [M, Appendix]."""
+    """Weight of the penalty; published: Atari 1 (last), 10 (all); MuJoCo 1 (tanh), 10 (relu) [M, code]."""
     layers: Literal["last", "all"] = "last"
     """Pre-activations of the penultimate layer, or of all hidden layers as one vector [M, Section 4]."""
     reduction: Literal["mean", "sum"] = "mean"
