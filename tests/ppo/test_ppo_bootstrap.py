@@ -52,7 +52,7 @@ def hand_made_agents() -> Agent:
 def corridor_batch():
     """One batch of two members × two environments; jumps at will, so that both kinds of end occur."""
     task = describe_task("EvCorridor-v0")
-    rollout = Rollout.empty(LENGTH, 2, ENVS, 3, task)
+    rollout = Rollout.empty(LENGTH, 2, ENVS, (3,), task)
     rollout.noise[..., 0] = np.random.default_rng(4).random((LENGTH, 2, ENVS)) < 0.15
     identity = ObservationStatistics.identity(2, 3)
     lanes = make_lanes(task, SPEC.environment, rollout, SPEC.seeds, identity, 0, 1, 1)
@@ -70,7 +70,7 @@ def corridor_batch():
 
 def prepare(spec: PPOSpec, rollout: Rollout):
     programs = build_programs(spec, describe_task(spec.task))
-    batch, _ = programs.prepare(
+    batch, _, _ = programs.prepare(
         hand_made_agents(),
         rollout.observations,
         rollout.next_observations,
@@ -79,6 +79,8 @@ def prepare(spec: PPOSpec, rollout: Rollout):
         rollout.rewards,
         rollout.terminated,
         rollout.truncated,
+        jnp.zeros(2, jnp.uint32),
+        jnp.uint32(0),
     )
     return jax.tree.map(np.asarray, batch)
 
@@ -152,7 +154,7 @@ def test_the_environment_gets_actions_inside_its_bounds_from_every_head(head):
     task = describe_task("EvEcho-v0")
     programs = build_programs(spec, task)
     agent = programs.initialize(jnp.asarray(spec.seeds, jnp.uint32)).agent
-    rollout = Rollout.empty(LENGTH, 2, ENVS, 3, task)
+    rollout = Rollout.empty(LENGTH, 2, ENVS, (3,), task)
     # Ten standard deviations in all directions.
     rollout.noise[...] = 10 * np.random.default_rng(0).normal(size=rollout.noise.shape)
     lanes = make_lanes(

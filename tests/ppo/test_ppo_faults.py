@@ -105,8 +105,8 @@ def test_a_fault_inside_the_update_names_quantity_batch_and_minibatch(monkeypatc
     programs = shared_programs(spec, task_of(spec))
 
     def prepare(*arguments):
-        batch, view = programs.prepare(*arguments)
-        return batch._replace(advantages=batch.advantages.at[:, 17].set(jnp.inf)), view
+        batch, *rest = programs.prepare(*arguments)
+        return batch._replace(advantages=batch.advantages.at[:, 17].set(jnp.inf)), *rest
 
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: programs._replace(prepare=prepare))
     emit = Recorder()

@@ -94,11 +94,19 @@ def test_one_update_of_a_member_from_the_same_batch_is_what_it_would_be_alone(mo
     seen = [
         call for call in calls.seen if int(call[0][3]) == 0 and len(call[0][2]) == 2
     ]  # batch 0, seeds 1 and 2
-    (learner, batch, seeds, number, rate, active), (together, _) = seen[0]
+    (learner, batch, seeds, number, progress, rate, active), (together, _) = seen[0]
     assert list(seeds) == [1, 2]
     for index in range(2):
         one = slice(index, index + 1)
-        arguments = (member(learner, one), member(batch, one), seeds[one], number, rate, active[one])
+        arguments = (
+            member(learner, one),
+            member(batch, one),
+            seeds[one],
+            number,
+            progress,
+            rate,
+            active[one],
+        )
         alone, _ = programs.update(*arguments)
         for mine, theirs in zip(jax.tree.leaves(member(together, one)), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
@@ -197,7 +205,9 @@ def test_every_batch_has_its_own_learning_rate_order_and_noise(monkeypatch):
     calls = Calls(shared_programs(WALK, task_of(WALK)))
     monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
     train(spec)
-    rates = [float(arguments[4]) for arguments, _ in calls.seen]
+    rates = [float(arguments[5]) for arguments, _ in calls.seen]
+    progress = [float(arguments[4]) for arguments, _ in calls.seen]
+    assert progress == pytest.approx([k / 6 for k in range(6)], rel=1e-6)
     assert rates == pytest.approx([1e-2 * k / 6 for k in (6, 5, 4, 3, 2, 1)], rel=1e-6)
     assert [int(arguments[3]) for arguments, _ in calls.seen] == list(
         range(6)
@@ -239,7 +249,7 @@ def test_health_is_measured_as_often_as_asked(every, measured):
     [
         (
             {"task": "EvWalk-v0", "network": {"head": "tanh_normal"}},
-            "^head = 'tanh_normal': EvWalk-v0 has discrete actions; use softmax$",
+            "^head = 'tanh_normal': EvWalk-v0 has discrete actions; use softmax or escort$",
         ),
         (
             {"task": "EvDelay-v0", "network": {"head": "softmax"}},

@@ -112,13 +112,13 @@ def test_an_independent_std_is_one_parameter_per_action_and_the_same_in_every_st
     assert actor.network.weights[-1].shape == (2, 8)  # the network gives the means alone
     np.testing.assert_array_equal(actor.log_std, np.zeros(2))  # std 1, as CleanRL
     inputs = jnp.asarray(rng.normal(size=(7, 5)), jnp.float32)
-    trace, outputs = jax.jit(lambda a, x: (a.mlp.trace(x), a.outputs(a.mlp.trace(x))))(actor, inputs)
+    trace, outputs = jax.jit(lambda a, x: (a.network.trace(x), a.outputs(a.network.trace(x))))(actor, inputs)
     np.testing.assert_array_equal(outputs[:, :2], trace.outputs)
     np.testing.assert_array_equal(outputs[:, 2:], np.zeros((7, 2)))
     # The loss of the outputs' last columns reaches log_std and nothing else.
-    gradient = jax.jit(jax.grad(lambda a: a.outputs(a.mlp.trace(inputs))[:, 2:].sum()))(actor)
+    gradient = jax.jit(jax.grad(lambda a: a.outputs(a.network.trace(inputs))[:, 2:].sum()))(actor)
     np.testing.assert_array_equal(gradient.log_std, [7.0, 7.0])
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient.mlp))
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient.network))
 
 
 @pytest.mark.parametrize(("head", "outputs"), [("tanh_normal", 4), ("normal", 4), ("softmax", 4)])

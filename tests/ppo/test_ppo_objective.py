@@ -73,7 +73,9 @@ def test_the_critics_loss_does_not_reach_the_actor_nor_the_other_way_round(head)
 
     def gradient(term):
         return jax.jit(
-            jax.grad(lambda agent: getattr(ppo_loss(agent, batch, distribution, spec.objective)[1], term))
+            jax.grad(
+                lambda agent: getattr(ppo_loss(agent, batch, distribution, spec.objective)[1].terms, term)
+            )
         )(fresh_learner(spec).agent)
 
     value, objective = gradient("value"), gradient("objective")

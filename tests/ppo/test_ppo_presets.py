@@ -118,9 +118,12 @@ def test_truncation_is_bootstrapped_in_classic():
 
 
 def test_every_family_of_tasks_has_a_preset():
-    assert {task_family("Hopper-v4"), task_family("CartPole-v1")} == set(PRESETS)
+    tasks = "Hopper-v4", "CartPole-v1", "ALE/Phoenix-v5", "gymnax:Breakout-MinAtar"
+    assert {task_family(task) for task in tasks} == set(PRESETS)
 
 
 def test_an_unknown_preset_is_refused_in_one_line():
-    with pytest.raises(UserError, match=r"^preset = 'atari': must be one of mujoco, classic$"):
-        preset_spec("atari", "ALE/Phoenix-v5", True)
+    with pytest.raises(
+        UserError, match=r"^preset = 'atary': must be one of mujoco, atari, classic, minatar$"
+    ):
+        preset_spec("atary", "ALE/Phoenix-v5", True)

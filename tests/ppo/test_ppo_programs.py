@@ -9,7 +9,7 @@ import pytest
 from small_ppo import BOX, DISCRETE, INPUTS, assert_same_bits, numpy_mlp, small_spec, task_for
 
 from escapevelocity.policy import DiagonalNormal, Softmax, TanhNormal
-from escapevelocity.ppo.programs import Stream, action_distribution, build_programs, input_size, member_key
+from escapevelocity.ppo.programs import Stream, action_distribution, build_programs, input_shape, member_key
 
 SEEDS = jnp.asarray([5, 3], jnp.uint32)
 TIME, ENVS = 32, 2
@@ -36,8 +36,8 @@ def test_discrete_actions_are_softmax_and_as_many_as_the_tasks():
 
 
 def test_the_time_is_one_more_input():
-    assert input_size(small_spec(environment={"append_time": False}), BOX) == INPUTS
-    assert input_size(small_spec(environment={"append_time": True}), BOX) == INPUTS + 1
+    assert input_shape(small_spec(environment={"append_time": False}), BOX) == (INPUTS,)
+    assert input_shape(small_spec(environment={"append_time": True}), BOX) == (INPUTS + 1,)
 
 
 @pytest.fixture(scope="module", params=["tanh_normal", "softmax"])
@@ -131,7 +131,7 @@ def test_advantages_and_returns_equal_those_of_stable_baselines3(time_limit, rng
     agent = programs.initialize(SEEDS).agent
     rollout = random_rollout(rng, programs)
     observations, next_observations, actions, _, rewards, terminated, truncated = rollout
-    batch, _ = programs.prepare(agent, *rollout)
+    batch, _, _ = programs.prepare(agent, *rollout, SEEDS, jnp.uint32(0))
     for member in range(2):
         critic = jax.tree.map(lambda x, i=member: x[i], agent.critic)
         values, next_values = (
@@ -173,9 +173,8 @@ def test_a_batch_holds_every_sample_once_in_the_order_of_time(built, rng):
     )
     if spec.network.head == "tanh_normal":
         actions = noise
-    batch, seen = programs.prepare(
-        learner.agent, observations, next_observations, actions, noise, rewards, terminated, truncated
-    )
+    arrays = observations, next_observations, actions, noise, rewards, terminated, truncated
+    batch, seen, _ = programs.prepare(learner.agent, *arrays, SEEDS, jnp.uint32(0))
     for ours, given in ((batch.observations, observations), (batch.actions, actions), (batch.noise, noise)):
         assert ours.shape[:2] == (2, TIME * ENVS)
         np.testing.assert_array_equal(ours, np.swapaxes(given, 0, 1).reshape(ours.shape))
@@ -189,14 +188,15 @@ def test_a_batch_holds_every_sample_once_in_the_order_of_time(built, rng):
 
 def test_the_update_draws_another_order_for_every_batch_and_seed_and_the_same_again(built, rng):
     spec, programs, learner = built
-    batch, _ = programs.prepare(
-        learner.agent, *random_rollout(rng, programs)[:2], *_acts(spec, rng, programs)
-    )
+    arrays = *random_rollout(rng, programs)[:2], *_acts(spec, rng, programs)
+    batch, _, _ = programs.prepare(learner.agent, *arrays, SEEDS, jnp.uint32(0))
     same = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), (learner, batch))
     rate, active = jnp.float32(1e-2), np.ones(2, bool)
 
     def final(seeds, number):
-        updated, _ = programs.update(*same, jnp.asarray(seeds, jnp.uint32), jnp.uint32(number), rate, active)
+        updated, _ = programs.update(
+            *same, jnp.asarray(seeds, jnp.uint32), jnp.uint32(number), jnp.float32(0), rate, active
+        )
         return np.asarray(updated.agent.critic.weights[0])
 
     one = final([5, 3], 0)

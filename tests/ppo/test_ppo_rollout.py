@@ -29,7 +29,7 @@ def run(
     """Batches of the noise's shape (batches, time, members, environments, _), copied, as one Rollout per batch."""
     _, length, members, envs, _ = noise.shape
     config = EnvironmentConfig(num_envs=envs, rollout_length=length, append_time=append_time)
-    rollout = Rollout.empty(length, members, envs, task.observation_size + append_time, task)
+    rollout = Rollout.empty(length, members, envs, (task.observation_size + append_time,), task)
     if statistics is None:
         statistics = ObservationStatistics.identity(members, task.observation_size)
     made = make_lanes(task, config, rollout, seeds, statistics, segment, lanes, 1)
@@ -241,7 +241,7 @@ def test_box_actions_are_kept_as_drawn_and_sent_as_the_environment_wants_them():
 
 def test_each_batch_acts_with_the_parameters_it_was_given():
     task = describe_task("EvEcho-v0")
-    rollout = Rollout.empty(3, 1, 2, 3, task)
+    rollout = Rollout.empty(3, 1, 2, (3,), task)
     config = EnvironmentConfig(num_envs=2, rollout_length=3, append_time=False)
     lanes = make_lanes(task, config, rollout, (1,), ObservationStatistics.identity(1, 3), 0, 2, 1)
     for value in (0.25, -0.5):
@@ -256,7 +256,7 @@ def test_each_batch_acts_with_the_parameters_it_was_given():
 
 def test_members_with_one_environment_each_are_split_between_lanes_with_their_parameters():
     task = describe_task("EvEcho-v0")
-    rollout = Rollout.empty(3, 3, 1, 3, task)
+    rollout = Rollout.empty(3, 3, 1, (3,), task)
     config = EnvironmentConfig(num_envs=1, rollout_length=3, append_time=False)
     lanes = make_lanes(task, config, rollout, (1, 2, 3), ObservationStatistics.identity(3, 3), 0, 2, 1)
     assert [len(lane.elapsed) for lane in lanes] == [1, 2]
@@ -278,7 +278,7 @@ def test_members_with_one_environment_each_are_split_between_lanes_with_their_pa
 @pytest.mark.parametrize(("count", "expected"), [(1, [3]), (2, [1, 2]), (3, [1, 1, 1]), (5, [1, 1, 1])])
 def test_no_lane_is_without_an_environment(count, expected):
     task = describe_task("EvCorridor-v0")
-    rollout = Rollout.empty(2, 2, 3, 4, task)
+    rollout = Rollout.empty(2, 2, 3, (4,), task)
     config = EnvironmentConfig(num_envs=3, rollout_length=2)
     lanes = make_lanes(task, config, rollout, (1, 2), ObservationStatistics.identity(2, 3), 0, count, 1)
     assert [len(lane.elapsed) for lane in lanes] == [2 * envs for envs in expected]

@@ -137,7 +137,8 @@ def run_torch(spec, learner, batch, order):
     size = spec.optimizer.minibatch_size
     steps = []
     for indices in order.reshape(-1, size):
-        steps.append(reference.step(type(batch)(*(x[indices] for x in tensors))))
+        minibatch = jax.tree.map(lambda x, rows=indices: x[rows], tensors)
+        steps.append(reference.step(minibatch))
     return reference.arrays(), steps
 
 

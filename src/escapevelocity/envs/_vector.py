@@ -8,7 +8,6 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from escapevelocity.envs._tasks import BoxActions, DiscreteActions, Task, quiet
-from escapevelocity.errors import require
 
 
 class Transition(NamedTuple):
@@ -56,20 +55,16 @@ def make_environments(task: Task, seeds: Sequence[int], threads: int = 1) -> Hos
     """Make environments of `task`, one per seed.
 
     Args:
-        task: the task; not one of Gymnax's, which are stepped inside the program.
+        task: the task. Gymnax's are stepped inside the program when they train; here they wear the host's face, for
+            evaluation.
         seeds: one per environment, each in [0, 2³¹).
         threads: EnvPool's and ale-py's; they change the speed, never a result.
-
-    Raises:
-        UserError: a task of Gymnax's.
     """
-    require(
-        task.backend != "gymnax",
-        "task",
-        task.name,
-        "a task of the host's; Gymnax's are stepped inside the program",
-    )
     with quiet():
+        if task.backend == "gymnax":
+            from escapevelocity.envs.device import HostedEnvironments
+
+            return HostedEnvironments(task, seeds)
         if task.backend == "ale":
             from escapevelocity.envs._atari import AtariEnvironments
 

@@ -49,8 +49,9 @@ class TrainedAgent:
         """Choose an action for one observation or for a batch of them.
 
         Args:
-            observation: as the environment gives it, (observation_size,) or (n, observation_size); flattened if it
-                has several axes, one-hot if it is Discrete.
+            observation: as the environment gives it, (observation_size,) or (n, observation_size); one-hot if it is
+                Discrete. Images come in their shape or flattened; for a game of Atari's, (84, 84, 4) uint8: the
+                latest four screens, oldest first, as `envs.FrameStack` stacks them.
             elapsed: steps since the start of the episode, one number or one per row. Agents of the preset
                 `mujoco` see the time: count your steps and pass them.
             mode: take the most likely action; otherwise sample with `key`.
@@ -69,30 +70,42 @@ class TrainedAgent:
             >>> agent.act(observation, elapsed=0)  # doctest: +SKIP
             array([0.13, 0.02, -0.4], dtype=float32)
         """
-        rows = np.atleast_2d(np.asarray(observation))
-        size, count = self.task.observation_size, len(rows)
-        require(
-            rows.ndim == 2 and rows.shape[1] == size,
-            "observation",
-            rows.shape,
-            f"of shape ({size},) or (n, {size})",
-        )
-        steps = np.asarray(elapsed)
+        given = np.asarray(observation)
+        rows, single = self._rows(given)
+        count, steps = len(rows), np.asarray(elapsed)
         require(
             steps.shape in ((), (count,)), "elapsed", elapsed, f"one number, or one for each of {count} rows"
         )
         require(mode or key is not None, "key", key, "a JAX PRNG key when mode=False")
-        observer = Observer(
-            ObservationStatistics(*(np.repeat(s, count, axis=0) for s in self.statistics)),
-            self.task.episode_limit if self.spec.environment.append_time else None,
-        )
-        inputs = np.empty((count, observer.output_size), np.float32)
-        observer.write(rows, np.broadcast_to(steps, (count,)), inputs)
+        inputs = self._inputs(rows, np.broadcast_to(steps, (count,)))
         actions = np.asarray(
             _choose(self.actor, inputs, None if mode else key, action_distribution(self.spec, self.task))
         )
         actions = actions + getattr(self.task.actions, "start", 0)
-        return actions if np.ndim(observation) == 2 else actions[0]
+        return actions[0] if single else actions
+
+    def _rows(self, observation: np.ndarray) -> tuple[np.ndarray, bool]:
+        """The observations one by one, in the network's shape, and whether there is but one without a leading axis."""
+        shape, size = self.task.observation_shape, self.task.observation_size
+        single = observation.shape in (shape, (size,))
+        rows = observation[None] if single else observation
+        accepted = f"of shape {shape} or (n, {', '.join(map(str, shape))})"
+        require(rows.shape[1:] in (shape, (size,)) and rows.ndim > 1, "observation", rows.shape, accepted)
+        return rows.reshape(-1, *shape), single
+
+    def _inputs(self, rows: np.ndarray, elapsed: np.ndarray) -> np.ndarray:
+        """What the network sees: images as they are, vectors normalised and with the time where training had it."""
+        if self.task.pixels:
+            return rows.astype(np.uint8, copy=False)
+        if rows.ndim > 2:
+            return rows.astype(np.float32, copy=False)
+        observer = Observer(
+            ObservationStatistics(*(np.repeat(s, len(rows), axis=0) for s in self.statistics)),
+            self.task.episode_limit if self.spec.environment.append_time else None,
+        )
+        inputs = np.empty((len(rows), observer.output_size), np.float32)
+        observer.write(rows, elapsed, inputs)
+        return inputs
 
 
 @partial(jax.jit, static_argnames="distribution")

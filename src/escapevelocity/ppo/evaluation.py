@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from escapevelocity.envs import Purpose, environment_seeds, make_environments
+from escapevelocity.envs import FrameStack, Purpose, environment_seeds, make_environments
 from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.agent import TrainedAgent
 from escapevelocity.ppo.programs import Stream, member_key
@@ -50,7 +50,8 @@ def evaluate(agent: TrainedAgent, episodes: int = 10, mode: bool = True, seed: i
     host = make_environments(agent.task, seeds, os.cpu_count() or 1)
     key = member_key(jnp.uint32(seed), Stream.EVALUATION)
     returns, lengths, running = np.zeros(episodes), np.zeros(episodes, np.int64), np.ones(episodes, bool)
-    observations = host.reset()
+    seen = _Seen(agent, episodes)
+    observations = seen.first(host.reset())
     start = getattr(agent.task.actions, "start", 0)  # `act` counts as the task does, the back ends from 0.
     for step in range(agent.task.episode_limit or MAX_UNLIMITED_STEPS):
         actions = agent.act(observations, step, mode, None if mode else jax.random.fold_in(key, step))
@@ -62,12 +63,37 @@ def evaluate(agent: TrainedAgent, episodes: int = 10, mode: bool = True, seed: i
         running &= ~ended
         if not running.any():
             break
-        observations = np.array(outcome.next_observations)
+        observations = seen.next(outcome.next_observations)
         if ended.any():
             # Their episodes are over, but back ends want ended environments reset before the next step.
-            observations[ended] = host.reset(np.flatnonzero(ended))
+            rows = np.flatnonzero(ended)
+            observations[rows] = seen.first(host.reset(rows), rows)
     host.close()
     return Evaluation(returns, lengths)
+
+
+class _Seen:
+    """What the agent is shown: the environments' observations, or the latest four screens of a game."""
+
+    def __init__(self, agent: TrainedAgent, count: int):
+        shape = agent.task.observation_shape
+        self._stacks = np.empty((count, *shape), np.uint8) if agent.task.pixels else None
+
+    def first(self, observations: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Those that start an episode, in `rows` (indices; default all)."""
+        if self._stacks is None:
+            return np.array(observations)
+        stacks = np.empty((len(observations), *self._stacks.shape[1:]), np.uint8)
+        FrameStack().write(observations, np.zeros(len(observations), np.int64), stacks)
+        self._stacks[slice(None) if rows is None else rows] = stacks
+        return stacks
+
+    def next(self, observations: np.ndarray) -> np.ndarray:
+        """Those after a step of every environment."""
+        if self._stacks is None:
+            return np.array(observations)
+        FrameStack().write(observations, np.ones(len(observations), np.int64), self._stacks)
+        return self._stacks.copy()
 
 
 def record_video(

@@ -1,7 +1,7 @@
 """Where batches come from: environments on the host that take turns with the network, or on the device inside jit."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from escapevelocity.ppo.job import TrainingState
 
 
+@runtime_checkable
 class Experience(Protocol):
     """The environments of a population during one segment."""
 

@@ -106,6 +106,7 @@ class Group:
             prepared,
             self._seed_array,
             jnp.uint32(batch),
+            jnp.float32(batch / spec.num_batches),
             jnp.float32(learning_rate(spec, batch)),
             may_learn,
         )

@@ -1,4 +1,4 @@
-"""The presets: `mujoco` and `atari` are the paper's columns, `classic` CleanRL's well-known values, `minatar` our own."""
+"""The presets: `mujoco` and `atari` are the paper's columns, `classic` CleanRL's values, `minatar` our own."""
 
 from collections.abc import Sequence
 

@@ -42,7 +42,8 @@ class Programs(NamedTuple):
     """(agent, rollout arrays, seeds, batch number) -> flattened batch with advantages, what the agent does on it, and
     columns of remedies that change rewards."""
     update: Callable[..., Any]
-    """(learner, batch, seeds, batch number, learning rate, active) -> learner, statistics."""
+    """(learner, batch, seeds, batch number, share of the run that is done, learning rate, active) -> learner,
+    statistics."""
     measure: Callable[..., Any]
     """(view before, agent after, batch) -> measurement."""
 
@@ -93,18 +94,19 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
         key = jax.random.fold_in(member_key(seed, Stream.NOISE), batch)
         return distribution.draw_noise(key, shape)
 
-    def moment(seed: Array, number: Array) -> Moment:
-        progress = number.astype(jnp.float32) / spec.num_batches
+    def moment(seed: Array, number: Array, progress: Array) -> Moment:
         return Moment(member_key(seed, Stream.REMEDIES), number.astype(jnp.int32), progress)
 
     def prepare(agent, *arrays):
         *rollout, seed, number = arrays
-        return _prepare(agent, *rollout, moment(seed, number), distribution, spec, task, treatment)
+        return _prepare(
+            agent, *rollout, moment(seed, number, jnp.float32(0)), distribution, spec, task, treatment
+        )
 
-    def update_member(learner, batch, seed, number, learning_rate, active):
+    def update_member(learner, batch, seed, number, progress, learning_rate, active):
         key = jax.random.fold_in(member_key(seed, Stream.ORDER), number)
         order = sample_order(key, spec.batch_size, spec.optimizer.epochs)
-        now = moment(seed, number)
+        now = moment(seed, number, progress)
         return update(learner, batch, order, learning_rate, active, distribution, spec, treatment, now)
 
     like = jax.eval_shape(initialize, jnp.uint32(0)).agent.actor
@@ -114,7 +116,7 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
         acting=_acting_program(spec),
         act=_act_program(distribution, jax.eval_shape(Actor.folded, like)),
         prepare=jax.jit(over_members(prepare, in_axes=(0, *[1] * 7, 0, None))),
-        update=jax.jit(over_members(update_member, in_axes=(0, 0, 0, None, None, 0))),
+        update=jax.jit(over_members(update_member, in_axes=(0, 0, 0, None, None, None, 0))),
         measure=jax.jit(
             over_members(partial(measure, distribution=distribution, spec=spec), in_axes=(0, 0, 0))
         ),

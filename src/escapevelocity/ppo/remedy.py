@@ -72,7 +72,7 @@ class BatchEnd(NamedTuple):
     state: Any
     batch: Batch
     trail: dict[str, Float[Array, "epochs minibatches"]]
-    """What this remedy's `penalty` returned beside the penalty, for every minibatch whose step was applied; else NaN."""
+    """What this remedy's `penalty` returned beside the penalty, for every minibatch; NaN where no step was applied."""
     fresh: Agent
     """A freshly initialised agent; another one for each batch."""
     number: Int32[Array, ""]
