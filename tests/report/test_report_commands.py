@@ -9,7 +9,8 @@ from scripted_runs import BATCH, make_row, make_spec
 
 from escapevelocity.cli import list_runs, plot, show
 from escapevelocity.errors import UserError
-from escapevelocity.report.overview import run_page, runs_table, settings_changed
+from escapevelocity.report.overview import run_page, runs_table
+from escapevelocity.report.settings import settings_changed
 
 
 def text_of(renderable):

@@ -1,41 +1,86 @@
 """From the names of remedies to commands that are ready to type, made from a run's own settings."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.runs import Run
 
+if TYPE_CHECKING:
+    from escapevelocity.ppo.remedy import Remedy
+
 _PAPERS_RATE = 3e-4  # Moalla et al. 2024, Table 3.
 
 
-def commands(run: Run, remedies: Sequence[str]) -> list[str]:
+def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[str]:
     """Give a command for every remedy that this version has and that changes something; name the others.
+
+    The last command tries the first of them that is new to the run from its last checkpoint before the onset.
 
     Args:
         run: the run that is ill.
         remedies: names, as a diagnosis gives them.
+        onset: step of the first sign, if there is one.
     """
     if run.job != "ppo":
         return list(remedies)
     from escapevelocity.ppo.saved import saved_spec
 
     spec = saved_spec(run.path)
-    lines, later = [], []
-    for remedy in remedies:
-        options = _OPTIONS.get(remedy)
-        if options is None:
-            later.append(remedy)
-        elif change := options(spec):
-            lines.append(_command(run.path, spec, remedy, change))
+    later = [remedy for remedy in remedies if remedy not in _OPTIONS]
+    changes = {remedy: _OPTIONS[remedy](spec) for remedy in remedies if remedy in _OPTIONS}
+    changes = {remedy: change for remedy, change in changes.items() if change}
+    lines = [_command(run.path, ["train", spec.task, "--config"], change, r) for r, change in changes.items()]
+    if onset is not None and any(0 < saved.step < onset for saved in run.checkpoints()):
+        # A remedy proper, where there is one, before a mere setting.
+        able = [remedy for remedy in changes if remedy not in _NOT_FOR_BRANCHES]
+        for remedy in sorted(able, key=lambda r: "--remedy" not in changes[r])[:1]:
+            change = f"--at onset {changes[remedy]}"
+            lines.append(_command(run.path, ["branch"], change, f"branch-{remedy}"))
     return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
 
 
-def _command(path: Path, spec: PPOSpec, remedy: str, change: str) -> str:
+def _command(path: Path, command: Sequence[str], change: str, remedy: str) -> str:
     name = f"{path.resolve().name}-{remedy}"
-    given = ["ev", "train", spec.task, "--config", str(path), *change.split(), "--name", name]
-    return shlex.join(given)
+    return shlex.join(["ev", *command, str(path), *change.split(), "--name", name])
+
+
+def _with(name: str, fields: str = "") -> Callable[[PPOSpec], str]:
+    """Options that add a remedy to those that the run has; empty where it has this one."""
+
+    def options(spec: PPOSpec) -> str:
+        if any(remedy.name == name for remedy in spec.remedies):
+            return ""
+        names = [*(remedy.name for remedy in spec.remedies), name]
+        return " ".join(["--remedy", *names, *(_fields(remedy) for remedy in spec.remedies), fields]).strip()
+
+    return options
+
+
+def _fields(remedy: "Remedy") -> str:
+    """A remedy's fields as options."""
+    given = []
+    for item in dataclasses.fields(remedy):
+        value = getattr(remedy, item.name)
+        flag = f"--{remedy.name}.{item.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            given.append(flag if value else flag.replace(".", ".no-", 1))
+        else:
+            given += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return " ".join(given)
+
+
+def _pfo(spec: PPOSpec) -> str:
+    """The published coefficient for the penultimate layer (Moalla et al. 2024): 10 on MuJoCo with ReLU, else 1."""
+    is_small_relu = spec.network.convolutions == "none" and spec.network.activation != "tanh"
+    return _with("pfo", f"--pfo.coef {10 if is_small_relu else 1}")(spec)
+
+
+def _escort(spec: PPOSpec) -> str:
+    return _with("escort")(spec) if spec.network.head == "softmax" else ""
 
 
 def _lower_learning_rate(spec: PPOSpec) -> str:
@@ -51,6 +96,8 @@ def _entropy_bonus(spec: PPOSpec) -> str:
     return f"--entropy-coef {max(0.01, 3 * spec.objective.entropy_coef):.2g}"
 
 
+_NOT_FOR_BRANCHES = ("larger-batch", "measure-health")
+"""A branch keeps the size of its parent's batches; and measuring more is no remedy."""
 _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "lower-learning-rate": _lower_learning_rate,
     "higher-learning-rate": lambda spec: f"--learning-rate {3 * spec.optimizer.learning_rate:.2g}",
@@ -62,6 +109,9 @@ _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "clip-gradients": lambda spec: "--max-grad-norm 0.5" if spec.optimizer.max_grad_norm > 0.5 else "",
     "clip-apart": lambda spec: "--clip-gradients apart" if spec.optimizer.clip_gradients == "jointly" else "",
     "measure-health": lambda spec: "--health-every 1" if spec.monitoring.health_every != 1 else "",
+    "pfo": _pfo,
+    "kl-early-stop": _with("kl-early-stop"),
+    "escort": _escort,
     "skip-nonfinite": lambda spec: "--on-nonfinite skip" if spec.monitoring.on_nonfinite == "stop" else "",
 }
 """Options by remedy, empty where the run has it already. Remedies that are not here come with a later version."""

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -44,7 +44,13 @@ def main(argv: Sequence[str]) -> int:
     told = [_diagnosed(path, seeds, command.env) for path in command.runs]
     if command.json:
         entries = [
-            {"run": str(run.path), **found.to_json(), "commands": lines, "notes": notes}
+            {
+                "run": str(run.path),
+                **found.to_json(),
+                **_branch(run, seeds),
+                "commands": lines,
+                "notes": notes,
+            }
             for run, found, lines, notes in told
         ]
         print(json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False))
@@ -62,7 +68,7 @@ def _diagnosed(
     from escapevelocity.errors import require
     from escapevelocity.health.diagnosis import combine, diagnose, seeds_of
     from escapevelocity.interop.foreign import advice, read_foreign
-    from escapevelocity.report.diagnosis import diagnose_run
+    from escapevelocity.report.diagnosis import diagnose_run, first_onset
     from escapevelocity.runs import Run, Status, open_run
 
     log = read_foreign(path, env)
@@ -70,12 +76,23 @@ def _diagnosed(
         run = open_run(path)
         require(env is None, "env", env, f"left out: {path} is a run of ours, which knows its task")
         found = diagnose_run(run, seeds)
-        return run, found, commands(run, found.remedies), []
+        return run, found, commands(run, found.remedies, first_onset(found)), []
     members = seeds or seeds_of(log.records)
     found = combine([diagnose(log.records, log.context, seed) for seed in members])
     # Whether such a run has finished is not known: nothing is said of it.
     run = Run(path, "foreign", {}, Status("finished", steps_total=log.context.total_steps or 0))
     return run, found, advice(found.remedies), log.notes
+
+
+def _branch(run: "Run", seeds: Sequence[int]) -> dict[str, Any]:
+    """Where a branch began and what its parent went on to, as JSON values; nothing for a run that is no branch."""
+    from escapevelocity.report.diagnosis import parents_diagnosis
+
+    if run.job == "foreign" or run.parent is None:
+        return {}
+    parent, theirs, why = parents_diagnosis(run, seeds)
+    where = {"path": run.parent.path if parent is None else str(parent.path), "step": run.parent.step}
+    return {"parent": {**where, **({"missing": why} if theirs is None else theirs.to_json())}}
 
 
 def _with_notes(text: str, notes: Sequence[str]) -> str:

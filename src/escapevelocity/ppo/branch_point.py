@@ -8,8 +8,9 @@ class BranchPoint:
     """The end of the past that a branch shares with its parent.
 
     A branch counts batches and segments on from there, and its segments end where the parent's would, however long it
-    is: batches · k // segments batches are done after segment k. Two branches of one parent thus meet the same
-    environments at the same steps, and one that changes nothing repeats the parent's own future.
+    is: batches · k // segments batches are done after segment k, and the last lasts half to one and a half times as
+    long as the others. Two branches of one parent thus meet the same environments at the same steps, and one that
+    changes nothing repeats the parent's own future.
     """
 
     parent: str
@@ -29,8 +30,11 @@ class BranchPoint:
 
     def boundary(self, segment: int, num_batches: int) -> int:
         """Batches done when `segment` segments are done, in a run of `num_batches`."""
-        return min(num_batches, self.batches * segment // self.segments)
+        if segment >= self.num_segments(num_batches):
+            return num_batches
+        return self.batches * segment // self.segments
 
     def num_segments(self, num_batches: int) -> int:
         """Segments after which `num_batches` are done, those of the shared past included."""
-        return -(-num_batches * self.segments // self.batches)
+        nearest = (2 * num_batches * self.segments + self.batches) // (2 * self.batches)
+        return max(self.checkpoint + 1, nearest)

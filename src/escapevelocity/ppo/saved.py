@@ -7,7 +7,7 @@ from typing import Any
 
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.runs import load_spec, read_spec, spec_from_json
+from escapevelocity.runs import load_spec, read_spec
 
 
 def saved_spec(path: str | os.PathLike[str]) -> PPOSpec:
@@ -31,19 +31,6 @@ def saved_spec(path: str | os.PathLike[str]) -> PPOSpec:
             f"import {module} first (ev: --import {module})"
         )
     return spec
-
-
-def decoded_spec(fields: Mapping[str, Any], where: str) -> PPOSpec:
-    """Make settings of the `spec` part of a run's spec.json, without looking at its task.
-
-    Args:
-        fields: the JSON values.
-        where: the run, for messages.
-
-    Raises:
-        UserError: not the settings of a PPO run, or a remedy that nobody has registered.
-    """
-    return spec_from_json(PPOSpec, fields, _remedy_types(fields, where))
 
 
 def _remedy_types(fields: Mapping[str, Any], where: str) -> tuple[type, ...]:

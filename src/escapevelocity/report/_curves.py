@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import Run
+from escapevelocity.runs import Run, whole_records
 
 ALPHA = 0.05
 """Weight of the newest of 1,000 points in the moving average (Moalla et al. 2024)."""
@@ -30,6 +30,12 @@ class Curve:
     high: Float[np.ndarray, " points"]
     ends: tuple[tuple[float, float], ...] = ()
     """Where a member was frozen before the others ended: (steps, its last smoothed value)."""
+
+    def after(self, step: float) -> Curve:
+        """What follows a step, with the last point up to it, so that it joins what it branches from."""
+        first = max(int(np.searchsorted(self.steps, step, side="right")) - 1, 0)
+        cut = (x[first:] for x in (self.steps, self.mean, self.low, self.high))
+        return Curve(*cut, ends=tuple(end for end in self.ends if end[0] > step))
 
     @property
     def is_measured(self) -> bool:
@@ -123,12 +129,12 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
 
 
 def require_records(run: Run) -> pa.Table:
-    """Read a run's records.
+    """Read a run's records; those of a branch begin with the past that it shares with its parent.
 
     Raises:
         UserError: when there are none.
     """
-    records = run.records()
+    records, _ = whole_records(run.path, run.parent)
     if records.num_rows == 0 or "env_steps" not in records.column_names:
         raise UserError(f"{run.path} has no records to draw; `ev resume {run.path}` computes them")
     return records

@@ -116,6 +116,8 @@ def _draw_panel(axes: Axes, panel: Panel, series: Sequence[Series]) -> None:
         axes.set_yticks([])
         axes.grid(False)
         return
+    for step in sorted({one.leaves for one in series if one.leaves is not None}):
+        axes.axvline(step, color=_GREY, linewidth=1.0, linestyle=":", zorder=1.5)
     if panel.of_width:
         _count_from_zero(axes, drawn)
     if panel.scale == "log":

@@ -39,6 +39,8 @@ class Series:
     clip_epsilon: float | None
     width: int | None
     """Units of the penultimate layer."""
+    leaves: float | None = None
+    """Of a branch beside its parent: the step at which they part."""
 
 
 PANELS = (

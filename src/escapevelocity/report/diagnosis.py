@@ -9,8 +9,10 @@ from escapevelocity.errors import UserError
 from escapevelocity.health.context import Context
 from escapevelocity.health.diagnosis import Diagnosis, RunDiagnosis, combine, diagnose, seeds_of
 from escapevelocity.health.verdict import Verdict
+from escapevelocity.ppo.config import DISCRETE_HEADS
+from escapevelocity.report._futures import find_parent, futures_lines, sure, verdict_line
 from escapevelocity.report._shown import find_setting, layer_width
-from escapevelocity.runs import Run
+from escapevelocity.runs import Run, whole_records
 
 _WELL = (Verdict.HEALTHY, Verdict.LEARNING, Verdict.NOT_MEASURED)
 
@@ -28,7 +30,7 @@ def run_context(spec: Any, total_steps: int | None = None, action_size: int | No
     return Context(
         width=layer_width(spec),
         clip_epsilon=Context.clip_epsilon if epsilon is None else epsilon,
-        continuous=None if head is None else head != "softmax",
+        continuous=None if head is None else head not in DISCRETE_HEADS,
         action_size=action_size,
         total_steps=total_steps or None,
         epochs=find_setting(spec, "optimizer", "epochs"),
@@ -38,7 +40,7 @@ def run_context(spec: Any, total_steps: int | None = None, action_size: int | No
 
 
 def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:
-    """Name the cause of what a run's records show, finished or not.
+    """Name the cause of what a run's records show, finished or not; those of a branch begin with the shared past.
 
     Args:
         run: the run.
@@ -47,7 +49,7 @@ def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:
     Raises:
         UserError: a run without records, or a seed that it does not have.
     """
-    records = run.records()
+    records, _ = whole_records(run.path, run.parent)
     if records.num_rows == 0 or "env_steps" not in records.column_names:
         raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
     columns = records.to_pydict()
@@ -77,8 +79,7 @@ def diagnosis_text(run: Run, diagnosis: RunDiagnosis, commands: Sequence[str]) -
         commands: what to try, as lines.
     """
     members, verdict = diagnosis.members, diagnosis.verdict
-    count = f" in {len(diagnosis.seeds)} of {len(members)} seeds" if len(members) > 1 else ""
-    lines = [f"{run.path}: {verdict.upper()}{count}{_sure(diagnosis)}"]
+    lines = [f"{run.path}: {verdict_line(diagnosis)}", *_lineage(run, diagnosis)]
     if run.status.state != "finished":
         why = f" ({run.status.why})" if run.status.why else ""
         lines.append(f"The run is {run.status.state}{why}: what follows is about the part that was recorded.")
@@ -95,6 +96,30 @@ def diagnosis_text(run: Run, diagnosis: RunDiagnosis, commands: Sequence[str]) -
     if told.not_measured:
         lines += ["", "not measured", *(f"  {text}" for text in told.not_measured)]
     return "\n".join(lines)
+
+
+def parents_diagnosis(run: Run, seeds: Sequence[int] = ()) -> tuple[Run | None, RunDiagnosis | None, str]:
+    """Diagnose the run that `run` branched from, with the same members.
+
+    Returns:
+        The parent and its diagnosis, None for a run that is no branch or a parent that is gone or has no records; and
+        in the last two cases why, one line.
+    """
+    parent, gone = find_parent(run)
+    if parent is None:
+        return None, None, gone
+    try:
+        return parent, diagnose_run(parent, seeds), ""
+    except UserError as error:
+        return parent, None, str(error)
+
+
+def _lineage(run: Run, diagnosis: RunDiagnosis) -> list[str]:
+    """Both futures of a branch; that its parent is gone where it is; nothing for a run that is no branch."""
+    parent, theirs, why = parents_diagnosis(run, [member.seed for member in diagnosis.members])
+    if parent is None or theirs is None:
+        return [f"Only this branch can be told of: {why}."] if why else []
+    return futures_lines(run, diagnosis, parent, theirs)
 
 
 def _member(member: Diagnosis, run: Run, named: bool) -> list[str]:
@@ -116,14 +141,7 @@ def _short(member: Diagnosis) -> str:
     first = next((onset for onset in member.onsets if onset.ended is None), None)
     begun = f", first sign at step {first.step:,} ({first.sign})" if first and is_ill(member.verdict) else ""
     reason = f": {member.reason}" if member.reason else ""
-    return f"{member.verdict}{_sure(member)}{begun}{reason}"
-
-
-def _sure(found: Diagnosis | RunDiagnosis) -> str:
-    """Nothing was inferred where nothing was measured."""
-    if found.verdict is Verdict.NOT_MEASURED:
-        return ""
-    return f", confidence {found.confidence_word} ({found.confidence:.2f})"
+    return f"{member.verdict}{sure(member)}{begun}{reason}"
 
 
 def _action_size(run: Run) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -31,7 +30,8 @@ from escapevelocity.report._shown import (
     write_number,
     write_time,
 )
-from escapevelocity.runs import Listed, Run, list_runs, open_run
+from escapevelocity.report.settings import lineage_lines, settings_changed
+from escapevelocity.runs import Listed, Run, list_runs, open_run, whole_records
 
 MARK_STYLE = "bold red"
 _STATE_STYLES = {
@@ -69,15 +69,18 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
 
 def _list_row(listed: Listed, out_dir: Path) -> list[RenderableType]:
     name = Text(str(listed.path.relative_to(out_dir)))
+    if listed.run is not None and (parent := listed.run.parent) is not None:
+        name.append(f"\n  from {Path(parent.path).name} at {parent.step:,}", "dim")
     state = Text(listed.state, _STATE_STYLES[listed.state])
     if listed.run is None:
         return [name, UNDEFINED, state, *[UNDEFINED] * 4, Text(listed.damage, MARK_STYLE)]
     run, status = listed.run, listed.run.status
     members = len(find_setting(run.spec, "seeds") or (0,))
-    speed = status.steps_done * members / status.wall_time if status.wall_time > 0 else math.nan
+    own_steps = status.steps_done - (run.parent.step if run.parent is not None else 0)
+    speed = own_steps * members / status.wall_time if status.wall_time > 0 else math.nan
     done = status.steps_done / status.steps_total if status.steps_total else 0.0
     try:
-        records = run.records()
+        records, _ = whole_records(run.path, run.parent)
         latest, starts = _latest(records), first_values(first_rows(records))
         outside = (_outside(column, latest, run, starts.get(column)) for column in RANGED)
         marks = Text("; ".join(text for text in outside if text), MARK_STYLE)
@@ -104,9 +107,10 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
         UserError: when it is not a run, or its records are damaged.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    records = run.records()
+    records, _ = whole_records(run.path, run.parent)
     return Group(
         _status_part(run),
+        *(Text(line) for line in lineage_lines(run)),
         _heading("settings"),
         _settings_part(run),
         _heading("provenance"),
@@ -117,23 +121,6 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
         _heading("checkpoints"),
         _checkpoints_part(run),
     )
-
-
-def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
-    """Give the settings that differ from the run's preset: dotted name to (value, the preset's value).
-
-    A job without presets gives every setting, with None for the preset's.
-    """
-    if run.job != "ppo":
-        return {name: (value, None) for name, value in _flat(run.spec).items()}
-    from escapevelocity.ppo.config import PPOSpec
-    from escapevelocity.ppo.presets import preset_spec
-    from escapevelocity.runs import spec_from_json
-
-    spec = spec_from_json(PPOSpec, run.spec)
-    preset = preset_spec(spec.preset, spec.task, spec.network.head == "softmax", spec.seeds)
-    own, usual = _flat(dataclasses.asdict(spec)), _flat(dataclasses.asdict(preset))
-    return {name: (value, usual.get(name)) for name, value in own.items() if value != usual.get(name)}
 
 
 def _status_part(run: Run) -> RenderableType:
@@ -236,13 +223,6 @@ def _outside(column: str, latest: Mapping[int, Mapping[str, Any]], run: Run, sta
     return f"{column} {write_number(marked[0])}" + (
         f" to {write_number(marked[-1])}" if len(marked) > 1 else ""
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
 
 
 def _heading(text: str) -> Text:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from escapevelocity.errors import UserError
 from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
+from escapevelocity.report._futures import find_parent
 from escapevelocity.report._panels import PANELS, Panel, Series, column_panel
 from escapevelocity.report._shown import find_setting, layer_width
 from escapevelocity.runs import Run, open_run
@@ -34,7 +35,9 @@ def plot_run(
     1 ± ε, entropy and policy variance (Moalla et al. 2024, Figs. 1–3). Smoothed as there: thinned to 0.1 % of
     the run, then an exponential moving average (α = 0.05 per 0.1 % of the run, not bias-adjusted) on each of
     mean, minimum and maximum over seeds. A panel whose columns were not recorded says "not measured". In the
-    figure of a single run that is ill, a thin line marks the onset of each sign of its diagnosis.
+    figure of a single run that is ill, a thin line marks the onset of each sign of its diagnosis. A branch is
+    drawn with its parent: the past that they share once, as the parent's, then both futures, and a dotted line
+    where they part.
 
     Args:
         run: a run or its folder, or several, each then in a colour of its own.
@@ -132,14 +135,18 @@ def compose(
     from escapevelocity.report._marks import onset_marks
     from escapevelocity.report.diagnosis import diagnose_run
 
-    runs = _open(run)
-    series = [_series(one, panels, label) for one, label in zip(runs, _labels(runs), strict=True)]
+    runs, lost = _with_parents(_open(run))
+    labels = _labels(runs)
+    series = [
+        _series(one, panels, label, _drawn_parent(one, runs)) for one, label in zip(runs, labels, strict=True)
+    ]
     ended = any(curve.ends for one in series for curve in one.curves.values())
     # Lines of several runs in one panel could not be told apart.
     diagnosis = diagnose_run(runs[0]) if marks and len(runs) == 1 else None
     found = onset_marks(diagnosis) if diagnosis else []
     if diagnosis and found:
         note += f"Vertical lines: onsets of the signs of {diagnosis.verdict} (ev diagnose). "
+    note += _lineage_note(runs, labels) + "".join(f"{line[:1].upper()}{line[1:]}. " for line in lost)
     return _figure.draw(panels, series, _caption(runs, note, ended), found)
 
 
@@ -150,11 +157,46 @@ def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:
     return [one if isinstance(one, Run) else open_run(one) for one in several]
 
 
-def _series(run: Run, panels: Sequence[Panel], label: str) -> Series:
+def _with_parents(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs, each branch behind its parent where nobody asked for that; and a line for each parent that is gone."""
+    found: list[Run] = []
+    lost: list[str] = []
+    asked = {run.path.resolve() for run in runs}
+    for run in runs:
+        parent, gone = find_parent(run)
+        lost += [gone] if gone else []
+        if parent is not None and parent.path.resolve() not in asked:
+            asked.add(parent.path.resolve())
+            found.append(parent)
+        found.append(run)
+    return found, lost
+
+
+def _drawn_parent(run: Run, runs: Sequence[Run]) -> Run | None:
+    """The run among `runs` that `run` branched from."""
+    parent, _ = find_parent(run)
+    there = [one for one in runs if parent is not None and one.path.resolve() == parent.path.resolve()]
+    return there[0] if there else None
+
+
+def _lineage_note(runs: Sequence[Run], labels: Sequence[str]) -> str:
+    """Say which run leaves which, and where."""
+    notes = []
+    for run, label in zip(runs, labels, strict=True):
+        parent = _drawn_parent(run, runs)
+        if parent is not None and run.parent is not None:
+            notes.append(f"{label} leaves {labels[list(runs).index(parent)]} at step {run.parent.step:,}")
+    return f"Dotted: {'; '.join(notes)}. " if notes else ""
+
+
+def _series(run: Run, panels: Sequence[Panel], label: str, parent: Run | None) -> Series:
     records = require_records(run)
     curves: dict[str, Curve] = {
         column: curve(run, records, column) for panel in panels for column in panel.columns
     }
+    leaves = float(run.parent.step) if run.parent is not None and parent is not None else None
+    if leaves is not None:
+        curves = {column: found.after(leaves) for column, found in curves.items()}
     furthest = max(records["env_steps"].to_pylist())
     # A run that is still going on, or was cut short, is drawn as far as it came.
     return Series(
@@ -163,6 +205,7 @@ def _series(run: Run, panels: Sequence[Panel], label: str) -> Series:
         float(furthest),
         find_setting(run.spec, "objective", "clip_epsilon"),
         layer_width(run.spec),
+        leaves,
     )
 
 
