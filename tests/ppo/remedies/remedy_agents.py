@@ -1,4 +1,7 @@
-"""Small agents of every shape, and their hidden units worked out by loops in NumPy, for the tests of remedies."""
+"""Small agents of every shape, and their hidden units worked out by loops in NumPy, for the tests of remedies.
+
+Trees are put together in NumPy: an operation of JAX outside of jit is compiled for every shape.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +35,8 @@ def agent_of(kind, rng, activation="relu"):
 
 def moments_of(agent, rng):
     """Adam's state with nothing in it that is 0."""
-    filled = jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.1, 1.0, x.shape), jnp.float32), agent)
-    return optax.ScaleByAdamState(jnp.int32(7), filled, jax.tree.map(lambda x: 2 * x, filled))
+    filled = jax.tree.map(lambda x: rng.uniform(0.1, 1.0, x.shape).astype(np.float32), agent)
+    return optax.ScaleByAdamState(np.int32(7), filled, jax.tree.map(lambda x: 2 * x, filled))
 
 
 def _network(kind, rng, activation, outputs):
@@ -159,11 +162,15 @@ def masks_of(agent, chosen):
 
 def stacked(trees):
     """Members of a population as one tree with a first axis more."""
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+    return jax.tree.map(lambda *xs: np.stack(xs), *trees)
 
 
 def member(tree, i):
-    return jax.tree.map(lambda x: x[i], tree)
+    return jax.tree.map(lambda x: np.asarray(x)[i], tree)
+
+
+def zeros_like(tree):
+    return jax.tree.map(np.zeros_like, tree)
 
 
 def networks_of(agent):

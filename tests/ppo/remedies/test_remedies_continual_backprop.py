@@ -18,6 +18,7 @@ from remedy_agents import (
     networks_of,
     observations_of,
     stacked,
+    zeros_like,
 )
 from remedy_views import batch_end
 
@@ -80,7 +81,7 @@ class Member:
 
     def step(self):
         """Make a gradient step of some kind, and choose units; returns what `after_step` is to be given."""
-        self.before, self.after = self.agent, jax.tree.map(lambda x: 1.5 * x + 0.01, self.agent)
+        self.before, self.after = self.agent, jax.tree.map(lambda x: 1.5 * np.asarray(x) + 0.01, self.agent)
         self.fresh, self.moments = agent_of(self.kind, self.rng), moments_of(self.agent, self.rng)
         observations, self.chosen = observations_of(self.kind, self.rng), {}
         for name, network in networks_of(self.before):
@@ -93,7 +94,7 @@ class Member:
         return self.before, self.after, observations, self.fresh, self.moments
 
     def check(self, changed):
-        zeros = jax.tree.map(jnp.zeros_like, self.agent)
+        zeros = zeros_like(self.agent)
         assert_agent_is(changed.agent, expected_renewal(self.after, self.chosen, self.fresh))
         assert_agent_is(changed.moments.mu, expected_renewal(self.moments.mu, self.chosen, zeros))
         assert_agent_is(changed.moments.nu, expected_renewal(self.moments.nu, self.chosen, zeros))
@@ -126,7 +127,9 @@ def test_a_run_of_steps_does_what_the_algorithm_does_unit_by_unit_for_every_memb
             assert any(one.chosen.values()) == (number > 0)  # At age 1 nothing is mature.
         state = population.state
     for i, one in enumerate(members):
-        end = batch_end(agent=one.agent, moments=one.moments, state=member(state, i))
+        end = batch_end(
+            agent=one.agent, moments=one.moments, state=jax.tree.map(jnp.asarray, member(state, i))
+        )
         changed, numbers = remedy.after_batch(end)
         assert {name: float(numbers[f"replaced_{name}"]) for name in one.totals} == one.totals
         assert [float(x[0]) for x in changed.state.replaced] == [0.0, 0.0]

@@ -17,6 +17,7 @@ from remedy_agents import (
     networks_of,
     observations_of,
     stacked,
+    zeros_like,
 )
 from remedy_views import TASK, batch_end
 
@@ -76,7 +77,7 @@ def test_dormant_units_of_every_member_are_recycled_with_their_moments_and_no_ot
             assert all(1 in chosen["actor", layer] for layer in range(len(agent.actor.network.weights) - 1))
         changed = member(population, i)
         assert_agent_is(changed.agent, expected_renewal(agent, chosen, end.fresh))
-        zeros = jax.tree.map(jnp.zeros_like, agent)
+        zeros = zeros_like(agent)
         assert_agent_is(changed.moments.mu, expected_renewal(end.moments.mu, chosen, zeros))
         assert_agent_is(changed.moments.nu, expected_renewal(end.moments.nu, chosen, zeros))
         assert int(changed.moments.count) == int(end.moments.count)
@@ -108,8 +109,8 @@ def test_units_are_recycled_after_every_nth_batch_only(rng):
     observations = observations_of("dense", rng)
     agent = quieten(agent_of("dense", rng))
     end, redo = end_of(agent, rng, observations), ReDo(threshold=0.4, every=3)
-    program = jax.jit(jax.vmap(lambda number: redo.after_batch(end._replace(number=number))))
-    changed, numbers = program(jnp.arange(6))
+    program = jax.jit(jax.vmap(lambda end, number: redo.after_batch(end._replace(number=number)), (None, 0)))
+    changed, numbers = program(end, jnp.arange(6))
     recycled = np.asarray(numbers["recycled_actor"])
     assert (recycled > 0).tolist() == [False, False, True, False, False, True]
     weights = np.asarray(changed.agent.actor.network.weights[0])

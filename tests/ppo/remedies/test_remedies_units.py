@@ -1,7 +1,6 @@
 """Hidden units: what is measured of them and what is reset, against loops over single weights."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from remedy_agents import (
@@ -16,6 +15,7 @@ from remedy_agents import (
     moments_of,
     networks_of,
     observations_of,
+    zeros_like,
 )
 
 from escapevelocity.ppo.remedies import units
@@ -98,7 +98,7 @@ def test_a_renewed_unit_has_no_say_in_the_outputs(kind, rng):
 def test_moments_are_forgotten_in_exactly_the_entries_that_were_renewed(kind, rng):
     agent = agent_of(kind, rng)
     chosen, moments = chosen_in(agent), moments_of(agent, rng)
-    zeros = jax.tree.map(jnp.zeros_like, agent)
+    zeros = zeros_like(agent)
     forgotten = jax.jit(units.forget)(moments, masks_of(agent, chosen))
     assert_agent_is(forgotten.mu, expected_renewal(moments.mu, chosen, zeros))
     assert_agent_is(forgotten.nu, expected_renewal(moments.nu, chosen, zeros))
@@ -109,8 +109,8 @@ def test_both_copies_of_a_trunk_that_two_optimisers_hold_are_forgotten(rng):
     agent = agent_of("shared", rng)
     whole = agent.with_whole_critic()
     assert len(whole.critic.weights) == 3
-    moments, zeros = moments_of(whole, rng), jax.tree.map(jnp.zeros_like, whole)
-    forgotten = units.forget(moments, masks_of(agent, {("actor", 1): [3]}))
+    moments, zeros = moments_of(whole, rng), zeros_like(whole)
+    forgotten = jax.jit(units.forget)(moments, masks_of(agent, {("actor", 1): [3]}))
     assert_agent_is(
         forgotten.mu, expected_renewal(moments.mu, {("actor", 1): [3], ("critic", 1): [3]}, zeros)
     )
