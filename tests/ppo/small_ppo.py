@@ -73,7 +73,7 @@ def random_batch(spec, seed=0, samples=64):
         params = distribution.params(agent.actor.outputs(agent.actor.network.trace(observations)))
         noise = distribution.draw_noise(jax.random.key(seed), (samples,))
         actions = distribution.sample(params, noise)
-        return noise, actions, distribution.log_prob(params, actions), agent.critic(observations)[:, 0]
+        return noise, actions, distribution.log_prob(params, actions), agent.values(observations)
 
     def normal(*shape, scale=1.0):
         return np.asarray(scale * rng.normal(size=shape), np.float32)

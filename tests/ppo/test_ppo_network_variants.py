@@ -1,4 +1,4 @@
-"""Networks beyond the plain one: convolutions, CReLU, layer and spectral normalisation, shared trunks, the escort head."""
+"""Networks beyond the plain one: convolutions, CReLU, layer and spectral normalisation, shared trunks, escort heads."""
 
 import equinox as eqx
 import jax

@@ -1,15 +1,15 @@
 """From a gradient to new parameters: clipping by the global norm, and Adam."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
-from escapevelocity.ppo.networks import Agent, Network
+from escapevelocity.ppo.networks import Actor, Agent, Network
 from escapevelocity.ppo.vectors import Vectors, from_vectors, to_vectors
 
 
@@ -106,20 +106,15 @@ def _descend_twice(
     actor_norm = jnp.sqrt(jnp.sum(jnp.square(gradients.actor)))
     gradient = Agent(_scaled(gradient.actor, _clip_factor(actor_norm, largest)), gradient.critic)
     critic: Network = gradient.with_whole_critic().critic
-    critic_norm = optax.global_norm(critic)
+    critic_norm = optax.tree.norm(critic)
     critic = _scaled(critic, _clip_factor(critic_norm, largest))
-    actor = eqx.tree_at(lambda a: _trunk(a.network), gradient.actor, _trunk(critic))
+    actor = Actor(_with_trunk_of(critic, gradient.actor.network), gradient.actor.log_std)
     directions, moments = _direction(to_vectors(Agent(actor, critic)), moments, spec)
     direction: Agent = from_vectors(directions, like.with_whole_critic())
-    both = jax.tree.map(jnp.add, _trunk(direction.actor.network), _trunk(direction.critic))
-    step = Agent(
-        eqx.tree_at(lambda a: _trunk(a.network), direction.actor, both),
-        eqx.tree_at(
-            lambda head: (head.weights, head.biases),
-            like.critic,
-            (direction.critic.weights[-1:], direction.critic.biases[-1:]),
-        ),
-    )
+    for_actor, for_critic = direction.actor.network, direction.critic
+    both = jax.tree.map(jnp.add, _with_trunk_of(for_actor, for_critic), for_critic)  # Its head is not used.
+    head = dataclasses.replace(like.critic, weights=for_critic.weights[-1:], biases=for_critic.biases[-1:])
+    step = Agent(Actor(_with_trunk_of(both, for_actor), direction.actor.log_std), head)
     parameters = jax.tree.map(lambda p, u: p - learning_rate * u, parameters, to_vectors(step))
     return Descent(parameters, moments, actor_norm, critic_norm)
 
@@ -128,5 +123,10 @@ def _scaled(tree: Any, factor: Float[Array, ""]) -> Any:
     return jax.tree.map(lambda x: x * factor, tree)
 
 
-def _trunk(network: Network) -> tuple[Any, ...]:
-    return network.weights[:-1], network.biases[:-1], network.scales, network.offsets
+def _with_trunk_of(trunk: Network, head: Network) -> Network:
+    """The hidden layers of one network and the head of another."""
+    return dataclasses.replace(
+        trunk,
+        weights=(*trunk.weights[:-1], head.weights[-1]),
+        biases=(*trunk.biases[:-1], head.biases[-1]),
+    )

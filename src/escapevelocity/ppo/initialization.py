@@ -1,5 +1,6 @@
 """Freshly initialised agents."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -108,14 +109,8 @@ def _with_uniform_start(network: Network, config: NetworkConfig) -> Network:
     weight, bias = network.weights[-1], network.biases[-1]
     if config.initialization == "torch":
         weight = _SMALL_GAIN * weight
-    return Network(
-        (*network.weights[:-1], weight),
-        (*network.biases[:-1], jnp.zeros_like(bias)),
-        network.scales,
-        network.offsets,
-        network.activation,
-        network.convolutions,
-        network.spectral_norm,
+    return dataclasses.replace(
+        network, weights=(*network.weights[:-1], weight), biases=(*network.biases[:-1], jnp.zeros_like(bias))
     )
 
 

@@ -1,5 +1,6 @@
 """Actor and critic: networks that show their features and pre-activations."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -92,14 +93,7 @@ class Network(eqx.Module):
             weight / largest_singular_value(weight) if self.normalises(layer) else weight
             for layer, weight in enumerate(self.weights[:-1])
         ]
-        return Network(
-            (*weights, self.weights[-1]),
-            self.biases,
-            self.scales,
-            self.offsets,
-            self.activation,
-            self.convolutions,
-        )
+        return dataclasses.replace(self, weights=(*weights, self.weights[-1]), spectral_norm="none")
 
 
 class Actor(eqx.Module):
@@ -149,12 +143,8 @@ class Agent(eqx.Module):
         if not self.shares_trunk:
             return self
         trunk, head = self.actor.network, self.critic
-        critic = eqx.tree_at(
-            lambda network: (network.weights, network.biases),
-            trunk,
-            (trunk.weights[:-1] + head.weights, trunk.biases[:-1] + head.biases),
-        )
-        return Agent(self.actor, critic)
+        weights, biases = trunk.weights[:-1] + head.weights, trunk.biases[:-1] + head.biases
+        return Agent(self.actor, dataclasses.replace(trunk, weights=weights, biases=biases))
 
 
 def _as_floats(observations: Num[Array, "batch ..."]) -> Float[Array, "batch ..."]:

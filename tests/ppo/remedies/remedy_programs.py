@@ -40,6 +40,12 @@ def family_spec(family):
     )
 
 
+def quickly_compiled(programs):
+    """The same programs, compiled without optimisation: compiling is nearly all that such a test costs."""
+    quick = {"xla_backend_optimization_level": 0}
+    return type(programs)(*(jax.jit(program, compiler_options=quick) for program in programs))
+
+
 class TracedUpdate:
     """The update of all members: shapes and dtypes of what goes in and comes out, and the text of its program."""
 

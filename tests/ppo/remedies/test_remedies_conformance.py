@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import probe_environments  # noqa: F401  Importing it registers EvWalk-v0.
 import pytest
-from remedy_programs import NAMES, TracedUpdate, assert_same_shapes, remedy_of
+from remedy_programs import NAMES, TracedUpdate, assert_same_shapes, quickly_compiled, remedy_of
 from small_ppo import assert_same_bits, small_spec
 from walk_runs import Calls, assert_same_rows
 
 from escapevelocity.cli import main
 from escapevelocity.cli.remedies import summaries
 from escapevelocity.ppo import group as group_module
+from escapevelocity.ppo import job as job_module
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.programs import build_programs, make_treatment
@@ -150,8 +151,9 @@ def stacked(trees):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains_resumes_with_the_same_bits_and_a_population_is_its_members(name, tmp_path, monkeypatch):
     spec, job = treated_spec(remedy_of(name)), PPOJob()
-    calls = Calls(build_programs(spec, task_of(spec)))
-    monkeypatch.setattr(group_module, "build_programs", lambda spec, task: calls.wrapped())
+    calls = Calls(quickly_compiled(build_programs(spec, task_of(spec))))
+    for module in (group_module, job_module):
+        monkeypatch.setattr(module, "build_programs", lambda spec, task: calls.wrapped())
     assert start(job, spec, tmp_path / "whole").state == "finished"
     whole = read_records(tmp_path / "whole").to_pylist()
 
