@@ -17,7 +17,7 @@ TASK = "CartPole-v1"
         (["trian"], "command = 'trian': not a command of ev; did you mean train?"),
         (
             ["xyzzy"],
-            "command = 'xyzzy': not a command of ev; known: train, resume, list, show, plot, evaluate",
+            "command = 'xyzzy': not a command of ev; known: train, branch, resume, list, show, plot, evaluate",
         ),
         (["--verbose"], "command = '--verbose': not a command of ev; known: train"),
         (["train"], "task: missing; name an environment before the options, such as ev train Hopper-v4"),
@@ -43,7 +43,10 @@ TASK = "CartPole-v1"
             ["train", TASK, "--config", "x", "--preset", "mujoco"],
             "preset = 'mujoco': --config x already says every setting",
         ),
-        (["train", TASK, "--preset", "atari"], "preset = 'atari': must be one of mujoco, classic"),
+        (
+            ["train", TASK, "--preset", "paper"],
+            "preset = 'paper': must be one of mujoco, atari, classic, minatar",
+        ),
         (
             ["train", TASK, "--import", "no_such_module"],
             "import = 'no_such_module': not found in the current folder",

@@ -22,13 +22,13 @@ COMMANDS = {
     "branch": Command(
         "branch", "go on from a checkpoint of a run with other settings: same past, other future"
     ),
-    "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "resume": Command("resume", "go on with an interrupted, killed or failed run"),
     "list": Command("list_runs", "list runs with their state, progress and last return"),
     "show": Command("show", "show a run: settings, how it ended, last values, checkpoints"),
     "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
     "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
     "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
+    "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
