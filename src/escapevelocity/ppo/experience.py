@@ -1,6 +1,7 @@
 """Where batches come from: environments on the host that take turns with the network, or on the device inside jit."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import jax
@@ -11,10 +12,11 @@ from jaxtyping import Array
 from escapevelocity.envs import BoxActions, ObservationStatistics, Task
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.group import Group
-from escapevelocity.ppo.programs import input_shape
+from escapevelocity.ppo.programs import build_programs, input_shape
 from escapevelocity.ppo.rollout import Rollout, collect, make_lanes, simulator_threads
 
 if TYPE_CHECKING:
+    from escapevelocity.ppo.device_rollout import Collector
     from escapevelocity.ppo.job import TrainingState
 
 
@@ -94,22 +96,8 @@ class DeviceExperience:
     def __init__(
         self, spec: PPOSpec, task: Task, state: "TrainingState", segment: int, groups: Sequence[Group]
     ):
-        from escapevelocity.envs.device import make_device_environment
-        from escapevelocity.ppo.device_rollout import build_collector
-
         (self._group,) = groups
-        act, box = self._group.programs.act, isinstance(task.actions, BoxActions)
-
-        def member_act(arrays: tuple[Array, ...], observations: Array, noise: Array) -> tuple[Array, Array]:
-            drawn = act(*jax.tree.map(lambda x: x[None], (arrays, observations, noise)))[0]
-            if not box:
-                return drawn, drawn
-            action, environment_action = jnp.split(drawn, 2, axis=-1)
-            return action, environment_action
-
-        self._collector = build_collector(
-            make_device_environment(task), spec.environment.num_envs, member_act, spec.environment.append_time
-        )
+        self._collector = _device_collector(spec, task)
         self._mean, self._std = state.mean, state.std
         self._states = self._collector.begin(jnp.asarray(spec.seeds, jnp.uint32), jnp.uint32(segment))
 
@@ -123,3 +111,22 @@ class DeviceExperience:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+@lru_cache(maxsize=8)
+def _device_collector(spec: PPOSpec, task: Task) -> "Collector":
+    """The same object for each segment, so that what was compiled for it is found again."""
+    from escapevelocity.envs.device import make_device_environment
+    from escapevelocity.ppo.device_rollout import build_collector
+
+    act, box = build_programs(spec, task).act, isinstance(task.actions, BoxActions)
+
+    def member_act(arrays: tuple[Array, ...], observations: Array, noise: Array) -> tuple[Array, Array]:
+        drawn = act(*jax.tree.map(lambda x: x[None], (arrays, observations, noise)))[0]
+        if not box:
+            return drawn, drawn
+        action, environment_action = jnp.split(drawn, 2, axis=-1)
+        return action, environment_action
+
+    env = spec.environment
+    return build_collector(make_device_environment(task), env.num_envs, member_act, env.append_time)
