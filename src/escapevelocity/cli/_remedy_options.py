@@ -41,12 +41,12 @@ def take_remedies(argv: Sequence[str]) -> Line:
     """
     names = _names(argv)
     options: dict[str, Option] = {}
-    rest, fields, dropped = [], [], []
+    rest, fields, dropped, positionals = [], [], [], []
     target, room = rest, len(argv)  # Where values go, and how many more of them.
     for argument in argv:
         if not is_option(argument):
-            target = target if room > 0 else rest
-            target.append(argument)
+            # Behind a field's values: it must not fall to the option before, which may take any number of values.
+            (target if room > 0 else positionals).append(argument)
             room -= 1
             continue
         flag, equals, _ = argument.partition("=")
@@ -56,7 +56,7 @@ def take_remedies(argv: Sequence[str]) -> Line:
             values = _find_field(flag, match[1], names or [], options).values
             target, room = fields, _ROOM[values] - (1 if equals else 0)
         target.append(argument)
-    return Line(rest, names, fields)
+    return Line([*positionals, *rest], names, fields)
 
 
 def make_remedies(line: Line, prog: str) -> "tuple[Remedy, ...] | None":
