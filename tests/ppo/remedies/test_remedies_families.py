@@ -10,7 +10,7 @@ from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.remedies import apply_remedies
 from escapevelocity.runs import open_run, read_records, start
 
-REFUSED = {("escort.*actions"}
+REFUSED = {("escort", "mujoco"): "escort.*actions"}
 """What a remedy says of a family that it is not for."""
 
 
