@@ -1,4 +1,4 @@
-"""The code of every page about other people's trainers runs from top to bottom and prints what the page promises."""
+"""The code of every page about trainers and remedies runs from top to bottom and prints what the page promises."""
 
 import re
 import subprocess
@@ -14,6 +14,7 @@ NEEDED = {
     "sb3": ("torch", "stable_baselines3"),
     "cleanrl": ("torch",),
     "torchrl": ("torch", "torchrl"),
+    "remedy": (),
 }
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\s*(-?\d[\d.,]*(e[+-]?\d+)?|nan)\b")
