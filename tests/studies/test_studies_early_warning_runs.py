@@ -35,7 +35,7 @@ def test_the_readout_is_that_of_the_saved_networks_on_states_of_a_uniform_policy
     for member in range(2):
         arrays = run.arrays(run.latest_checkpoint()[0])
         weight, bias = (
-            arrays[f".learner.agent.actor.mlp.{name}[0]"][member] for name in ("weights", "biases")
+            arrays[f".learner.agent.actor.network.{name}[0]"][member] for name in ("weights", "biases")
         )
         features = np.maximum(states @ weight.T + bias, 0)
         fitted = LinearRegression().fit(features[:half], states[:half])

@@ -11,7 +11,9 @@ from escapevelocity.errors import UserError
 
 if TYPE_CHECKING:
     from escapevelocity.interop._columns import Snapshot, health_row
+    from escapevelocity.interop._export import export_policy
     from escapevelocity.interop.escort import EscortCategorical
+    from escapevelocity.interop.exported import ExportedPolicy, load_policy
     from escapevelocity.interop.losses import EscortCrossEntropyLoss, pfo_loss
     from escapevelocity.interop.sb3 import PFOPPO, EscortPolicy, HealthCallback
     from escapevelocity.interop.torch import TorchMonitor
@@ -21,10 +23,13 @@ __all__ = [
     "EscortCategorical",
     "EscortCrossEntropyLoss",
     "EscortPolicy",
+    "ExportedPolicy",
     "HealthCallback",
     "Snapshot",
     "TorchMonitor",
+    "export_policy",
     "health_row",
+    "load_policy",
     "pfo_loss",
 ]
 
@@ -33,10 +38,13 @@ _MODULES = {
     "EscortCategorical": "escort",
     "EscortCrossEntropyLoss": "losses",
     "EscortPolicy": "sb3",
+    "ExportedPolicy": "exported",
     "HealthCallback": "sb3",
     "Snapshot": "_columns",
     "TorchMonitor": "torch",
+    "export_policy": "_export",
     "health_row": "_columns",
+    "load_policy": "exported",
     "pfo_loss": "losses",
 }
 

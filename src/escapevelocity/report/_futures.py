@@ -81,15 +81,11 @@ def futures_lines(run: Run, own: RunDiagnosis, parent: Run, parents: RunDiagnosi
     reached = [max(table["env_steps"].to_pylist(), default=0) for table in records if table.num_rows]
     if len(reached) < 2 or min(reached) <= point.step:
         return [*lines, "  the parent has no records behind this point"]
-    start = min(reached) - _LAST * (min(reached) - point.step)
-    rows = [
-        [column, *(write_number(_median(table, column, start, min(reached))) for table in records)]
-        for column in COMPARED
-    ]
-    rows = [
-        row for row in rows if any(column in table.column_names for table in records for column in row[:1])
-    ]
-    title = f"steps {int(start) + 1:,} to {min(reached):,}, median"
+    end = float(min(reached))
+    start = end - _LAST * (end - point.step)
+    measured = [column for column in COMPARED if any(column in table.column_names for table in records)]
+    rows = [[c, *(write_number(_median(table, c, start, end)) for table in records)] for c in measured]
+    title = f"steps {int(start) + 1:,} to {int(end):,}, median"
     return [*lines, "", *_aligned([[title, "parent", "branch"], *rows])]
 
 

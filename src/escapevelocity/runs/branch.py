@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from ..errors import UserError
 from . import checkpoint
+from .measured import with_measured
 from .records import read_records
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def open_parent(run_dir: str | os.PathLike[str], parent: Parent) -> Run:
 def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tuple[pa.Table, list[str]]:
     """Read a run's records behind those of the past that it shares with its parent, and with the parent's parent.
 
-    The clock (`wall_time`) begins anew at every branch point.
+    Columns that were measured on snapshots (`measured.with_measured`) are there too. The clock (`wall_time`) begins
+    anew at every branch point.
 
     Args:
         run_dir: the run's folder.
@@ -106,7 +108,7 @@ def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tup
     Raises:
         UserError: the run's own records are damaged.
     """
-    own = read_records(run_dir)
+    own = with_measured(Path(run_dir), read_records(run_dir))
     if parent is None:
         return own, []
     try:
