@@ -1,0 +1,63 @@
+"""`ev export`: write a trained agent's policy for PyTorch and ONNX."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from escapevelocity.cli._imports import import_modules
+from escapevelocity.cli._parse import parse
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a trained agent's policy as PyTorch's safetensors and as ONNX, each checked to give the same actions."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run's folder."""
+    seed: int | None = None
+    """Which member of the population; by default the first."""
+    to: Path | None = None
+    """The folder to make; by default RUN/policy-seed-N."""
+    format: tuple[Literal["torch", "onnx"], ...] = ()
+    """What to write; by default both, or torch alone where onnx is not installed."""
+    checkpoint: int | None = None
+    """Number of segments done, as `ev show RUN` lists them; by default the last whole one."""
+    best: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take the member's parameters of its best batches, which `ev train --keep-best` leaves."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first: those that register your own environments, from the current folder or installed."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev export`; returns the exit code."""
+    command = parse(Export, argv, "ev export")
+    import_modules(command.import_modules)
+    from escapevelocity.interop import export_policy
+    from escapevelocity.ppo.agent import load
+    from escapevelocity.ppo.export.check import MismatchError
+    from escapevelocity.ppo.saved import saved_spec
+    from escapevelocity.runs import open_run
+
+    seed = saved_spec(command.run).seeds[0] if command.seed is None else command.seed
+    to = command.to or command.run / f"policy-seed-{seed}"
+    checkpoint = command.checkpoint
+    if checkpoint is None and not command.best:
+        checkpoint, damaged = open_run(command.run).latest_checkpoint()
+        for text in damaged:
+            print(f"ev: {text}", file=sys.stderr)
+    agent = load(command.run, seed, checkpoint, command.best)
+    try:
+        export = export_policy(agent, to, command.format or None)
+    except MismatchError as error:
+        print(f"ev: {' '.join(str(error).split())}; nothing was written", file=sys.stderr)
+        return 1
+    print(f"{export.folder}: {agent.task.name}, seed {seed}, after {agent.env_steps:,} environment steps")
+    for file in export.files:
+        print(f"  {file}")
+    if export.left_out:
+        print(f"ev: {export.left_out}", file=sys.stderr)
+    return 0
