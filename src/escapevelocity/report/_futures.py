@@ -21,7 +21,7 @@ COMPARED = (
 )
 """Columns that are held against each other."""
 _LAST = 0.1
-"""Share of the steps that both runs have, at whose end they are compared."""
+"""Share of the future that both have, at whose end they are compared."""
 
 
 def find_parent(run: Run) -> tuple[Run | None, str]:
@@ -60,7 +60,7 @@ def sure(found: Diagnosis | RunDiagnosis) -> str:
 
 
 def futures_lines(run: Run, own: RunDiagnosis, parent: Run, parents: RunDiagnosis) -> list[str]:
-    """Tell both futures side by side: verdicts, and medians over the last tenth of the steps that both have.
+    """Tell both futures side by side: verdicts, and medians over the last tenth of the future that both have.
 
     Args:
         run: the branch.
@@ -80,7 +80,7 @@ def futures_lines(run: Run, own: RunDiagnosis, parent: Run, parents: RunDiagnosi
     ]
     reached = [max(table["env_steps"].to_pylist(), default=0) for table in records if table.num_rows]
     if len(reached) < 2 or min(reached) <= point.step:
-        return [*lines, "  the parent has no records behind this point"]
+        return [*lines, "  one of the two has no records behind this point"]
     end = float(min(reached))
     start = end - _LAST * (end - point.step)
     measured = [column for column in COMPARED if any(column in table.column_names for table in records)]
