@@ -12,8 +12,8 @@ class SharedTrunk(Remedy):
     """Let actor and critic share all hidden layers, each with a linear head of its own.
 
     The critic's loss then shapes the actor's features too. Moalla et al. 2024 (arXiv 2405.00662, Section 4 and Fig. 35)
-    saw that keep their rank up in games with dense rewards, and lose it in a sparse one. Nothing but the settings `trunk`
-    and `trunk-updates`.
+    saw that keep their rank up in games with dense rewards, and lose it in a sparse one. Nothing but the settings
+    `trunk` and `trunk-updates`.
     """
 
     name: ClassVar[str] = "shared-trunk"
