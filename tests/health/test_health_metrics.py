@@ -40,7 +40,7 @@ EXPECTED = (
         "time/health",
     }
     | {f"norm/{n}_{x}" for n in NETWORKS for x in ("gradient", "weights")}
-    | {f"capacity/{n}" for n in NETWORKS}
+    | {f"capacity/{n}{x}" for n in NETWORKS for x in ("", "_data")}
     | {
         f"change/{n}/{x}_{d}"
         for n in NETWORKS

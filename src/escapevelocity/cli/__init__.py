@@ -28,6 +28,7 @@ COMMANDS = {
     "plot": Command("plot", "draw a run's returns and health to PNG and PDF"),
     "evaluate": Command("evaluate", "run a trained agent in fresh environments, and film it"),
     "export": Command("export", "write a trained policy as PyTorch's safetensors and as ONNX, checked"),
+    "capacity": Command("capacity", "measure how well each snapshot of a run can still learn"),
     "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
     "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),

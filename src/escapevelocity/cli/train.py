@@ -54,6 +54,8 @@ class Train:
     It then counts as interrupted, with the reason in its status and exit code 0."""
     keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
     """Keep each seed's parameters of its best five batches: RUN/snapshots/best.safetensors, `ev evaluate --best`."""
+    capacity: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Measure each snapshot's capacity loss as it is taken, as `ev capacity RUN` would do afterwards, alike."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved settings and the planned segments, and stop."""
 
@@ -74,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join([*plan(spec, path), *rounding(spec)]))
         return 0
     observers = observers_of(command.track, path, rounding(spec), command.stop_on)
-    return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
+    finished = train(spec, command.out, command.name, observers, command.keep_best, command.capacity)
+    return finished.status.exit_code
 
 
 def observers_of(

@@ -133,12 +133,21 @@ NETWORK_METRICS = (
     ),
     Metric(
         "capacity/{actor,critic}",
-        "loss left after fitting a random network's outputs from these parameters (forward KL, L2)",
+        "loss left when this network has been fitted to a random one: mean KL(target ‖ network); mean squared error",
         _MOALLA + ", Fig. 1",
         "nats (actor), value² (critic)",
-        "a snapshot; last minibatch of the fit",
+        "a snapshot; last minibatch of the fit, before its step",
         None,
         "compare with the same run's first snapshot: rising means plasticity is being lost",
+    ),
+    Metric(
+        "capacity/{actor,critic}_data",
+        "the same on the whole data, after the fit",
+        _MOALLA + ", code",
+        "nats (actor), value² (critic)",
+        "a snapshot; 4,000 agent steps (Atari: 36,000)",
+        None,
+        "as for the last minibatch, with less noise",
     ),
 )
 """health/, change/ and capacity/."""

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from escapevelocity.ppo.best import BestKeeper
 from escapevelocity.ppo.branching import origin_of, placed
+from escapevelocity.ppo.capacity import require_minibatch
+from escapevelocity.ppo.capacity_data import probe_size
+from escapevelocity.ppo.capacity_run import CapacityJob, has_capacity
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, state_template, task_of
 from escapevelocity.ppo.presets import preset_spec
@@ -56,6 +59,7 @@ def train(
     name: str | None = None,
     observers: Sequence[Observer] = (),
     keep_best: bool = False,
+    capacity: bool = False,
 ) -> Run:
     """Train a population and write its run directory.
 
@@ -66,6 +70,7 @@ def train(
         name: the run's name; by default the task and the spec's hash.
         observers: told about every record as it happens (a live table, a tracker, a rule that stops the run).
         keep_best: keep each member's parameters of its best batches, which `load(path, best=True)` gives.
+        capacity: measure the capacity loss of each snapshot as it is taken, as `ev capacity` does afterwards.
 
     Returns:
         The run; its `status` says whether it finished, failed or was interrupted, and why.
@@ -75,11 +80,14 @@ def train(
         KeyboardInterrupt, SystemExit: the user pressed Ctrl-C or the process was told to end (SIGTERM). The run
             has been left in order by then; a loop over runs ends too.
     """
-    task_of(spec)
+    task = task_of(spec)
+    if capacity:
+        require_minibatch(spec, probe_size(task))
     path = run_path(spec, out, name)
     spec = placed(spec, path)
     with trainer_process():
-        job = PPOJob(BestKeeper(path, spec.seeds) if keep_best else None)
+        keeper = BestKeeper(path, spec.seeds) if keep_best else None
+        job = CapacityJob(path, keeper) if capacity else PPOJob(keeper)
         status = start(job, spec, path, observers, origin_of(spec, path))
     _pass_signal_on(status)
     # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
@@ -90,7 +98,9 @@ def train(
 def resume_training(
     path: str | os.PathLike[str], observers: Sequence[Observer] = (), keep_best: bool = False
 ) -> Run:
-    """Go on with an unfinished run from its last committed segment; a best that was kept before is kept on.
+    """Go on with an unfinished run from its last committed segment.
+
+    A best that was kept before is kept on, and where snapshots were measured (`has_capacity`), the new ones are too.
 
     Raises:
         UserError: not a PPO run, or one that is finished or being trained.
@@ -100,7 +110,8 @@ def resume_training(
         keeper = BestKeeper(Path(path), spec.seeds) if keep_best or has_best(Path(path)) else None
         if keeper is not None:
             keeper.restore(state_template(spec).learner.agent)
-        status = resume(PPOJob(keeper), spec, path, observers, origin_of(spec, Path(path)))
+        job = CapacityJob(Path(path), keeper) if has_capacity(Path(path)) else PPOJob(keeper)
+        status = resume(job, spec, path, observers, origin_of(spec, Path(path)))
     _pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
 
