@@ -22,7 +22,7 @@ class Rewards(NamedTuple):
 def advantages_and_returns(
     agent: Agent,
     values: Float[Array, "time envs"],
-    next_observations: Num[Array, "time envs ..."],
+    next_observations: Num[Array, "rows envs ..."],
     outcome: Rewards,
     episode_limit: int | None,
     spec: PPOSpec,
@@ -32,7 +32,7 @@ def advantages_and_returns(
     Args:
         agent: the parameters that acted.
         values: V of the observations.
-        next_observations: the true successors.
+        next_observations: the true successors; for images the last row is enough where a time limit terminates.
         outcome: rewards and ends.
         episode_limit: of the task, in steps.
         spec: the run's settings.
@@ -57,7 +57,7 @@ def advantages_and_returns(
 def _few_next_values(
     agent: Agent,
     values: Float[Array, "time envs"],
-    next_observations: Num[Array, "time envs ..."],
+    next_observations: Num[Array, "rows envs ..."],
     outcome: Rewards,
     episode_limit: int | None,
     spec: PPOSpec,

@@ -1,5 +1,6 @@
 """Where batches come from: environments on the host that take turns with the network, or on the device inside jit."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -66,6 +67,8 @@ class HostExperience:
         self._lanes = make_lanes(
             task, env, self._rollout, spec.seeds, statistics, segment, count, simulator_threads(count)
         )
+        # An accelerator has seen every image already, so that the batch need not travel there again.
+        self.keeps_images = task.pixels and jax.default_backend() != "cpu"
         for group in groups:
             group.rollout = self._rollout.of_members(group.members)
 
@@ -75,8 +78,17 @@ class HostExperience:
             group.rollout.noise[...] = group.begin(batch)
         parameters = acting_parameters(self._groups)
         for lane in self._lanes:
+            lane.kept = [] if self.keeps_images else None
             lane.begin(self._groups[0].programs.act, parameters)
         collect(self._lanes, self._length)
+        if self.keeps_images:
+            self._hand_over_images()
+
+    def _hand_over_images(self) -> None:
+        images = jnp.concatenate([jnp.stack(lane.kept or []) for lane in self._lanes], axis=2)
+        for group in self._groups:
+            own = self._rollout.of_members(group.members)
+            group.rollout = dataclasses.replace(own, observations=images[:, group.members])
 
     def close(self) -> None:
         """Free the simulators."""

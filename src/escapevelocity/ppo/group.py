@@ -86,7 +86,7 @@ class Group:
         prepared, before, reward_columns = self.programs.prepare(
             old.agent,
             rollout.observations,
-            rollout.next_observations,
+            self._successors(),
             rollout.actions,
             rollout.noise,
             rollout.rewards,
@@ -134,6 +134,12 @@ class Group:
             rows.append(MemberRow(self.seeds[index], row, self._fault(index) if failed else None))
             self.active[index] = not failed
         return rows
+
+    def _successors(self) -> np.ndarray | Array:
+        """What the critic may have to look at; of images only the last, where nothing is bootstrapped before it."""
+        successors = self.rollout.next_observations
+        few = successors.ndim > 4 and self.spec.environment.time_limit == "termination"
+        return successors[-1:] if few else successors
 
     def _environment_faults(self) -> list[str]:
         """Per member, what the environments returned that is not finite ('' for nothing)."""

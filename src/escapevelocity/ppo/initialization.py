@@ -58,7 +58,10 @@ def hidden_layers(config: NetworkConfig, shape: tuple[int, ...]) -> list[Layer]:
         layers.append(Layer(convolution.kernel**2 * channels, convolution.channels, 2**0.5))
         channels = convolution.channels * widening
     size = 1
-    for entries in (*output_shape(shape, convolutions)[:2], channels) if convolutions else shape:
+    if convolutions:
+        height, width, _ = output_shape((shape[0], shape[1], shape[2]), convolutions)
+        shape = (height, width, channels)
+    for entries in shape:
         size *= entries
     for units in config.hidden:
         layers.append(Layer(size, units, 2**0.5))

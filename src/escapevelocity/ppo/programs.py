@@ -27,6 +27,18 @@ class Stream:
     INITIALIZATION, NOISE, ORDER, EVALUATION, REMEDIES = range(5)
 
 
+class Transitions(NamedTuple):
+    """One member's part of a `rollout.Rollout`, in the order of its fields: arrays are (time, environments, …)."""
+
+    observations: Array
+    next_observations: Array
+    actions: Array
+    noise: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
+
+
 class Programs(NamedTuple):
     """Jitted functions. Arrays have the members as first axis; rollout arrays have time before it."""
 
@@ -99,9 +111,8 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
 
     def prepare(agent, *arrays):
         *rollout, seed, number = arrays
-        return _prepare(
-            agent, *rollout, moment(seed, number, jnp.float32(0)), distribution, spec, task, treatment
-        )
+        now = moment(seed, number, jnp.float32(0))
+        return _prepare(agent, Transitions(*rollout), now, distribution, spec, task, treatment)
 
     def update_member(learner, batch, seed, number, progress, learning_rate, active):
         key = jax.random.fold_in(member_key(seed, Stream.ORDER), number)
@@ -177,13 +188,7 @@ def _act_program(distribution: ActionDistribution, like: Actor) -> Callable[...,
 
 def _prepare(
     agent: Agent,
-    observations: Array,
-    next_observations: Array,
-    actions: Array,
-    noise: Array,
-    rewards: Array,
-    terminated: Array,
-    truncated: Array,
+    rollout: Transitions,
     moment: Moment,
     distribution: ActionDistribution,
     spec: PPOSpec,
@@ -191,6 +196,7 @@ def _prepare(
     treatment: Treatment,
 ) -> tuple[Batch, View, dict[str, Array]]:
     """One member's rollout (time, environments, …) to a flattened batch with advantages and returns."""
+    observations, next_observations, actions, noise, rewards, terminated, truncated = rollout
 
     def flat(x: Array) -> Array:
         return x.reshape(-1, *x.shape[2:])

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from escapevelocity.envs import (
@@ -18,7 +19,8 @@ from escapevelocity.envs import (
 )
 from escapevelocity.ppo.config import EnvironmentConfig
 
-PolicyStep = Callable[[tuple, np.ndarray, np.ndarray], np.ndarray]
+Array = np.ndarray | jax.Array
+PolicyStep = Callable[[tuple, Array, Array], Array]
 """(parameters, observations (m, e, *shape), noise (m, e, _)) -> actions (m, e), or for Box tasks actions and
 environment actions side by side (m, e, 2 × size)."""
 
@@ -27,19 +29,19 @@ environment actions side by side (m, e, 2 × size)."""
 class Rollout:
     """A batch of real transitions of a group of members. Arrays are (time, members, environments, …)."""
 
-    observations: np.ndarray
+    observations: Array
     """Network inputs: float32, or bytes of images."""
-    next_observations: np.ndarray
+    next_observations: Array
     """The true successors, as network inputs."""
-    actions: np.ndarray
+    actions: Array
     """As the distribution drew them."""
-    noise: np.ndarray
+    noise: Array
     """Standard noise the actions were made from."""
-    rewards: np.ndarray
+    rewards: Array
     """As the task gave them, float32."""
-    terminated: np.ndarray
+    terminated: Array
     """The task ended the episode."""
-    truncated: np.ndarray
+    truncated: Array
     """The time limit ended the episode."""
 
     @classmethod
@@ -79,6 +81,8 @@ class Lane:
         self._host, self._observer, self._box = host, observer, box
         self._members, self._num_envs = members, envs.stop - envs.start
         self._num_members = members.stop - members.start
+        self.kept: list[jax.Array] | None = None
+        """What the policy saw in each step, on the device; None where it is not kept there."""
         self.elapsed = np.zeros(host.num_envs, np.int64)
         """Steps since the start of each environment's episode."""
         self._inputs = np.empty((host.num_envs, *observer.output_shape), observer.dtype)
@@ -122,7 +126,11 @@ class Lane:
 
     def _act(self, t: int) -> None:
         self._observations[t] = self._inputs_by_member
-        drawn = np.asarray(self._policy(self._parameters, self._observations[t], self._noise[t]))
+        seen = self._observations[t]
+        if self.kept is not None:
+            seen = jax.device_put(seen)
+            self.kept.append(seen)
+        drawn = np.asarray(self._policy(self._parameters, seen, self._noise[t]))
         if self._box:
             size = drawn.shape[-1] // 2
             self._actions[t] = drawn[..., :size]

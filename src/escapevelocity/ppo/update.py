@@ -48,7 +48,7 @@ class Carry(NamedTuple):
     """False once a fault has frozen the member."""
     going: Bool[Array, ""] | None
     """False once a remedy has ended the batch's update; None where none can."""
-    index: Int32[Array, ""]
+    step: Int32[Array, ""]
     """Number of the minibatch, counted from 0 over all epochs."""
 
 
@@ -148,7 +148,7 @@ class Updater:
         tries = carry.active if carry.going is None else carry.active & carry.going
         apply = tries & (fault == Quantity.NONE)
         new, old = (parameters, moments, remedies), (carry.parameters, carry.moments, carry.remedies)
-        kept = jax.tree.map(lambda new, old: jnp.where(apply, new, old), new, old)
+        parameters, moments, remedies = jax.tree.map(lambda new, old: jnp.where(apply, new, old), new, old)
         fault = jnp.where(tries, fault, 0)
         active, going = carry.active, carry.going
         if self._stops_at_fault:
@@ -160,7 +160,7 @@ class Updater:
         statistics = StepStatistics(
             beside.terms, descent.actor_norm, descent.critic_norm, fault, apply, ended, numbers
         )
-        return Carry(*kept, active, going, carry.index + 1), statistics
+        return Carry(parameters, moments, remedies, active, going, carry.step + 1), statistics
 
     def _loss(
         self, carry: Carry, other: Batch | None
@@ -192,7 +192,7 @@ class Updater:
             state=(),
         )
         agent, new_moments, states = self._treatment.after_step(
-            step, carry.remedies, self._moment, carry.index
+            step, carry.remedies, self._moment, carry.step
         )
         return to_vectors(agent), to_vectors(new_moments), states
 
