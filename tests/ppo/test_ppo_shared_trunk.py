@@ -64,7 +64,7 @@ def test_the_update_of_a_shared_trunk_equals_pytorchs(updates):
     spec = small_spec("softmax", network=network, optimizer={"max_grad_norm": 0.05})
     agent = fresh_learner(spec).agent
     batch, order = random_batch(spec), random_order(spec)
-    ours, _ = run_update(spec, Learner(agent, initial_moments(agent, spec)), batch, order)
+    ours, _ = run_update(spec, Learner(agent, initial_moments(agent, spec.optimizer)), batch, order)
     expected, clipped = run_torch(spec, agent, batch, order)
     assert clipped > STEPS // 2  # the batch must try what it is for
     # As in test_ppo_update: 12 steps of 1e-2 whose directions carry 1e-5; a trunk that is stepped twice has two each.
@@ -78,7 +78,7 @@ def test_one_and_two_optimisers_differ_and_two_move_the_trunk_further():
         spec = small_spec("softmax", network={"trunk": "shared", "trunk_updates": updates})
         agent = fresh_learner(spec).agent
         batch, order = random_batch(spec), random_order(spec)
-        learner = Learner(agent, initial_moments(agent, spec))
+        learner = Learner(agent, initial_moments(agent, spec.optimizer))
         after, _ = run_update(spec, learner, batch, order)
         moved[updates] = float(
             jnp.abs(after.agent.actor.network.weights[0] - agent.actor.network.weights[0]).mean()

@@ -122,7 +122,7 @@ def build_fit(spec: PPOSpec, task: Task) -> Programs:
             done = descend(parameters, gradients, moments, rate, spec, agent)
             return (done.parameters, done.moments), both
 
-        start = to_vectors(agent), to_vectors(initial_moments(agent, spec))
+        start = to_vectors(agent), to_vectors(initial_moments(agent, spec.optimizer))
         (parameters, _), (actor, critic) = jax.lax.scan(step, start, probe.order)
         fitted = from_vectors(parameters, agent)
         whole = _in_passes(lambda samples: errors(fitted, probe, samples), probe.values.shape[0])

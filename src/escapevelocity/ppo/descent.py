@@ -28,15 +28,10 @@ def adam(config: OptimizerConfig) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
 
 
-def updates_trunk_twice(spec: PPOSpec) -> bool:
-    """Whether a shared trunk sits in two optimisers, as in the paper's code."""
-    return spec.network.trunk == "shared" and spec.network.trunk_updates == "twice"
-
-
-def initial_moments(agent: Agent, spec: PPOSpec) -> optax.OptState:
-    """Adam's moments at the start; with two optimisers the critic's hold the shared trunk as well."""
-    parameters: Any = agent.with_whole_critic() if updates_trunk_twice(spec) else agent
-    return adam(spec.optimizer).init(parameters)
+def initial_moments(agent: Agent, config: OptimizerConfig) -> optax.OptState:
+    """Adam's moments at the start."""
+    parameters: Any = agent  # An Equinox module is a pytree, which Optax's types leave out.
+    return adam(config).init(parameters)
 
 
 def descend(
@@ -57,7 +52,7 @@ def descend(
         spec: the run's settings.
         like: an agent of the parameters' shape.
     """
-    if updates_trunk_twice(spec):
+    if spec.network.trunk == "shared" and spec.network.trunk_updates == "twice":
         return _descend_twice(parameters, gradients, moments, learning_rate, spec, like)
     jointly = spec.optimizer.clip_gradients == "jointly" or spec.network.trunk == "shared"
     gradients, actor_norm, critic_norm = clip_gradients(gradients, spec.optimizer.max_grad_norm, jointly)
@@ -100,33 +95,33 @@ def _descend_twice(
     like: Agent,
 ) -> Descent:
     """The shared trunk is clipped with the actor's head, what is left of it with the critic's, and then stepped by both
-    optimisers (Moalla et al. 2024, code)."""
+    optimisers (Moalla et al. 2024, code). Both see the same gradient of the trunk, so that their moments of it are the
+    same and are kept once, and the trunk moves by twice the learning rate."""
     largest = spec.optimizer.max_grad_norm
     gradient: Agent = from_vectors(gradients, like)
     actor_norm = jnp.sqrt(jnp.sum(jnp.square(gradients.actor)))
-    gradient = Agent(_scaled(gradient.actor, _clip_factor(actor_norm, largest)), gradient.critic)
-    critic: Network = gradient.with_whole_critic().critic
-    critic_norm = optax.tree.norm(critic)
-    critic = _scaled(critic, _clip_factor(critic_norm, largest))
-    actor = Actor(_with_trunk_of(critic, gradient.actor.network), gradient.actor.log_std)
+    actor = jax.tree.map(lambda g: g * _clip_factor(actor_norm, largest), gradient.actor)
+    critic_norm = optax.tree.norm((_trunk(actor.network), gradient.critic))
+    factor = _clip_factor(critic_norm, largest)
+    actor = Actor(_with_scaled_trunk(actor.network, factor), actor.log_std)
+    critic = jax.tree.map(lambda g: g * factor, gradient.critic)
     directions, moments = _direction(to_vectors(Agent(actor, critic)), moments, spec)
-    direction: Agent = from_vectors(directions, like.with_whole_critic())
-    for_actor, for_critic = direction.actor.network, direction.critic
-    both = jax.tree.map(jnp.add, _with_trunk_of(for_actor, for_critic), for_critic)  # Its head is not used.
-    head = dataclasses.replace(like.critic, weights=for_critic.weights[-1:], biases=for_critic.biases[-1:])
-    step = Agent(Actor(_with_trunk_of(both, for_actor), direction.actor.log_std), head)
+    step: Agent = from_vectors(directions, like)
+    step = Agent(Actor(_with_scaled_trunk(step.actor.network, 2.0), step.actor.log_std), step.critic)
     parameters = jax.tree.map(lambda p, u: p - learning_rate * u, parameters, to_vectors(step))
     return Descent(parameters, moments, actor_norm, critic_norm)
 
 
-def _scaled(tree: Any, factor: Float[Array, ""]) -> Any:
-    return jax.tree.map(lambda x: x * factor, tree)
+def _trunk(network: Network) -> tuple[Any, ...]:
+    return network.weights[:-1], network.biases[:-1], network.scales, network.offsets
 
 
-def _with_trunk_of(trunk: Network, head: Network) -> Network:
-    """The hidden layers of one network and the head of another."""
+def _with_scaled_trunk(network: Network, factor: float | Float[Array, ""]) -> Network:
+    weights, biases, scales, offsets = jax.tree.map(lambda x: x * factor, _trunk(network))
     return dataclasses.replace(
-        trunk,
-        weights=(*trunk.weights[:-1], head.weights[-1]),
-        biases=(*trunk.biases[:-1], head.biases[-1]),
+        network,
+        weights=(*weights, network.weights[-1]),
+        biases=(*biases, network.biases[-1]),
+        scales=scales,
+        offsets=offsets,
     )

@@ -138,14 +138,6 @@ class Agent(eqx.Module):
             return self.trace(observations)[1].outputs[:, 0]
         return self.critic(observations)[:, 0]
 
-    def with_whole_critic(self) -> "Agent":
-        """The same agent with a critic of its own hidden layers: copies of the actor's where they are shared."""
-        if not self.shares_trunk:
-            return self
-        trunk, head = self.actor.network, self.critic
-        weights, biases = trunk.weights[:-1] + head.weights, trunk.biases[:-1] + head.biases
-        return Agent(self.actor, dataclasses.replace(trunk, weights=weights, biases=biases))
-
 
 def _as_floats(observations: Num[Array, "batch ..."]) -> Float[Array, "batch ..."]:
     if jnp.issubdtype(observations.dtype, jnp.integer):

@@ -100,7 +100,7 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
 
     def initialize(seed: Array) -> Learner:
         agent = treatment.fresh(member_key(seed, Stream.INITIALIZATION))
-        return Learner(agent, initial_moments(agent, spec), treatment.initial(agent))
+        return Learner(agent, initial_moments(agent, spec.optimizer), treatment.initial(agent))
 
     def draw_noise(seed: Array, batch: Array) -> Array:
         key = jax.random.fold_in(member_key(seed, Stream.NOISE), batch)

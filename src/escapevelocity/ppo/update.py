@@ -180,11 +180,10 @@ class Updater:
     ) -> tuple[Vectors, optax.OptState, tuple[Any, ...]]:
         if not self._treatment.overrides("after_step") or self._moment is None:
             return parameters, moments, carry.remedies
-        whole = self._like.with_whole_critic()
         step = Step(
             before=from_vectors(carry.parameters, self._like),
             agent=from_vectors(parameters, self._like),
-            moments=_moments_from_vectors(moments, self._like, whole),
+            moments=from_vectors(moments, self._like),
             actor=beside.actor,
             critic=beside.critic,
             fresh=self._like,
@@ -238,7 +237,7 @@ def update(
     )
     end, steps = jax.lax.scan(epoch, start, order)
     agent = from_vectors(end.parameters, like)
-    moments = _moments_from_vectors(end.moments, like, like.with_whole_critic())
+    moments = from_vectors(end.moments, like)
     states, columns = end.remedies, {}
     if treatment.overrides("after_batch") and moment is not None:
         batch_end = BatchEnd(agent, moments, (), batch, {}, like, moment.number, moment.key, distribution)
@@ -246,12 +245,6 @@ def update(
             batch_end, states, steps.numbers, moment, end.active
         )
     return Learner(agent, moments, states), _summarise(jax.tree.map(lambda x: x.reshape(-1), steps), columns)
-
-
-def _moments_from_vectors(moments: Any, like: Agent, whole: Agent) -> Any:
-    """Adam's moments as agents; where two optimisers share the trunk, the critic's are larger than its parameters."""
-    size = sum(leaf.size for leaf in jax.tree.leaves(like.critic))
-    return from_vectors(moments, like if moments.mu.critic.size == size else whole)
 
 
 def _summarise(steps: StepStatistics, columns: dict[str, Array]) -> UpdateStatistics:

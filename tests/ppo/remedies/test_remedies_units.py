@@ -105,17 +105,6 @@ def test_moments_are_forgotten_in_exactly_the_entries_that_were_renewed(kind, rn
     assert int(forgotten.count) == 7
 
 
-def test_both_copies_of_a_trunk_that_two_optimisers_hold_are_forgotten(rng):
-    agent = agent_of("shared", rng)
-    whole = agent.with_whole_critic()
-    assert len(whole.critic.weights) == 3
-    moments, zeros = moments_of(whole, rng), zeros_like(whole)
-    forgotten = jax.jit(units.forget)(moments, masks_of(agent, {("actor", 1): [3]}))
-    assert_agent_is(
-        forgotten.mu, expected_renewal(moments.mu, {("actor", 1): [3], ("critic", 1): [3]}, zeros)
-    )
-
-
 def test_the_columns_of_a_channel_are_spread_over_all_positions(rng):
     # 2 × 2 windows of 3 channels, then an image of 2 × 2 positions with 2 channels.
     network = agent_of("convolutional", rng).actor.network

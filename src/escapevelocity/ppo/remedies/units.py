@@ -54,7 +54,7 @@ def renew(agent: Agent, chosen: Layers, incoming: Agent) -> Agent:
     """Give units the weights of another agent on their way in, and zeros on their way out.
 
     On the way in are the weights, the bias, and layer normalisation's scale and offset. A weight from one chosen unit
-    to another is 0. Moments of a shared trunk that two optimisers step hold it twice, and both copies are changed.
+    to another is 0.
 
     Args:
         agent: the agent, or one of Adam's moments in its shape.
@@ -62,8 +62,7 @@ def renew(agent: Agent, chosen: Layers, incoming: Agent) -> Agent:
         incoming: an agent of the same shape.
     """
     actor = _renew(agent.actor.network, chosen.actor, incoming.actor.network)
-    of_critic = chosen.critic if chosen.critic or agent.shares_trunk else chosen.actor
-    critic = _renew(agent.critic, of_critic, incoming.critic)
+    critic = _renew(agent.critic, chosen.critic, incoming.critic)
     if agent.shares_trunk:
         head = _without_columns(critic.weights[0], chosen.actor[-1])
         critic = replace(critic, weights=(head,))
