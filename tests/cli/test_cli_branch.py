@@ -207,7 +207,8 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(runs, refused, argumen
 
 
 def test_a_run_of_one_segment_has_no_point_but_its_end(ev, refused):
-    assert ev("train", "CartPole-v1", *SMALL, "--steps", "512", "--name", "short").code == 0
+    arguments = [*SMALL, "--steps", "512", "--health-every", "0", "--name", "short"]
+    assert ev("train", "CartPole-v1", *arguments).code == 0
     assert "short can be branched at 1, its end, with more --steps" in refused(
         "branch", "runs/short", "--at", "0.4"
     )

@@ -20,6 +20,10 @@ def remedies_of(*arguments):
     return make_remedies(take_remedies(arguments), "ev train")
 
 
+def first_line(cls):
+    return (cls.__doc__ or "").strip().split("\n")[0]
+
+
 def settings(answer):
     assert answer.code == 0, answer.err
     return json.JSONDecoder().raw_decode(answer.out)[0]["spec"]
@@ -149,7 +153,7 @@ def test_a_spec_with_a_strangers_remedy_is_refused_until_its_module_is_imported(
 def test_the_list_is_the_registry_with_a_line_on_each(ev, third_party):
     from_source = summaries()
     for name, cls in REMEDIES.items():
-        assert from_source[name] == cls.__doc__.strip().split("\n")[0]
+        assert from_source[name] == first_line(cls)
     assert set(from_source) == set(REMEDIES)
     answer = ev("remedies", "--import", third_party)
     lines = dict(re.findall(r"^  ([\w-]+) +(.*)$", answer.out, re.MULTILINE))
@@ -160,7 +164,7 @@ def test_the_list_is_the_registry_with_a_line_on_each(ev, third_party):
 
 def test_the_list_read_from_source_is_what_the_registry_says(monkeypatch):
     monkeypatch.delitem(sys.modules, "escapevelocity.ppo.remedies.registry")
-    assert summaries() == {name: cls.__doc__.strip().split("\n")[0] for name, cls in REMEDIES.items()}
+    assert summaries() == {name: first_line(cls) for name, cls in REMEDIES.items()}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def test_the_fields_of_a_remedy_are_shown_with_meaning_and_default(ev, arguments
     assert f"(default: {PFO().coef})" in text
     assert "--kl-early-stop.limit" in text
     assert f"(default: {KLEarlyStop().limit})" in text
-    assert " ".join(PFO.__doc__.split())[:60] in text
+    assert first_line(PFO)[:60] in text
 
 
 def test_an_unknown_remedy_is_refused_by_the_list_too(refused):

@@ -203,3 +203,21 @@ def test_a_past_that_is_gone_or_another_runs_is_told_and_the_rest_is_there(paren
     for name in ("parent", "branch"):
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
     assert whole(tmp_path / "elsewhere" / "branch")[1] == []
+
+
+@pytest.mark.parametrize("fault", ["3:1:fail", "3:1:raise", ""])
+def test_an_unfinished_parent_can_be_branched_and_its_own_last_rows_are_no_past(tmp_path, fault):
+    parent, branch = tmp_path / "parent", tmp_path / "branch"
+    observers = [] if fault else [Recorder(20)]
+    if fault.endswith("raise"):
+        with pytest.raises(ArithmeticError):
+            start(JOB, CountingSpec(fault=fault), parent)
+    else:
+        start(JOB, CountingSpec(fault=fault), parent, observers)
+    assert open_run(parent).status.state == ("failed" if fault else "interrupted")
+    assert max(read_records(parent)["segment"].to_pylist()) == 3  # the partial shard
+    begin(parent, 2, branch)
+    table, lost = whole(branch)
+    start(JOB, SPEC, tmp_path / "untroubled")
+    assert lost == []
+    assert table["x"].to_pylist() == read_records(tmp_path / "untroubled")["x"].to_pylist()

@@ -32,7 +32,8 @@ class Evaluate:
     video: tyro.conf.FlagCreatePairsOff[bool] = False
     """Also film one episode of each member with its most likely actions: RUN/plots/video-seed-N.gif."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
-    """Modules to import first: those that register your own environments, from the current folder or installed."""
+    """Modules to import first: those that register your own environments or remedies, from the current folder or
+    installed."""
 
     def __post_init__(self) -> None:
         require(self.episodes >= 1, "episodes", self.episodes, "at least 1")

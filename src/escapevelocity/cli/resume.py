@@ -28,7 +28,8 @@ class Resume:
     keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
     """Keep each seed's best parameters from here on; a run that was started with it does so anyway."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
-    """Modules to import first: those that register your own environments, from the current folder or installed."""
+    """Modules to import first: those that register your own environments or remedies, from the current folder or
+    installed."""
 
 
 def main(argv: Sequence[str]) -> int:
