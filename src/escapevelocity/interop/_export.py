@@ -1,11 +1,12 @@
 """Writing a trained policy for use elsewhere, all of it or nothing."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.agent import TrainedAgent
@@ -65,7 +66,7 @@ def _chosen(to: str | os.PathLike[str], formats: Sequence[str] | None) -> tuple[
 def export_policy(
     agent: TrainedAgent,
     to: str | os.PathLike[str],
-    formats: Sequence[Literal["torch", "onnx"]] | None = None,
+    formats: Sequence[str] | None = None,
 ) -> Export:
     """Write a trained agent's policy as PyTorch's safetensors and as ONNX, each checked to act as the agent does.
 
@@ -77,7 +78,8 @@ def export_policy(
     Args:
         agent: from `escapevelocity.load`.
         to: the folder to make.
-        formats: by default all; without the package onnx only PyTorch's, which needs no PyTorch to be written.
+        formats: "torch", "onnx" or both, the default. Without the package onnx the default is "torch", which can be
+            written even where PyTorch is missing; it is then not checked.
 
     Raises:
         UserError: the folder exists or cannot be made, an unknown format, or ONNX is asked for and not installed.
@@ -85,10 +87,7 @@ def export_policy(
     """
     chosen, folder = _chosen(to, formats), Path(to)
     policy = plain_policy(agent)
-    # Not *.tmp: inside a run that is what the engine clears away as files.
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with _appearing(folder) as partial:
         _write(policy, partial, chosen)
         expected = reference(agent)
         files = []
@@ -96,13 +95,31 @@ def export_policy(
             path, (run, runtime) = partial / _FILES[name], _load(name, partial)
             found = None if run is None else compare(agent, expected, run, path.name)
             files.append(ExportedFile(folder / path.name, runtime, found))
-        os.rename(partial, folder)
-    except OSError as error:
-        raise UserError(f"to = {os.fspath(to)!r}: cannot be made: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     left_out = None if formats is not None or "onnx" in chosen else f"policy.onnx needs onnx: {INSTALL_ONNX}"
     return Export(folder, tuple(files), left_out)
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes its name when all went well and is removed otherwise."""
+    # Not *.tmp: inside a run these are files, which the engine clears away.
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        with _told(folder):
+            partial.mkdir(parents=True)
+        yield partial
+        with _told(folder):
+            os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"to = {os.fspath(folder)!r}: cannot be made: {error.strerror}") from error
 
 
 _FILES = {"torch": TORCH_FILE, "onnx": ONNX_FILE}

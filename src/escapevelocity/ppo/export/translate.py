@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from escapevelocity.envs import BoxActions
@@ -72,7 +73,8 @@ def sequential_layers(
         network: the actor's.
         shape: of an observation, (height, width, channels) where there are convolutions.
     """
-    network = network.folded()
+    if network.spectral_norm != "none":
+        network = jax.jit(Network.folded)(network)
     layers: list[Layer] = []
     arrays: dict[str, np.ndarray] = {}
 
