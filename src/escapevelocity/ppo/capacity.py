@@ -80,13 +80,15 @@ class Fit(NamedTuple):
 class Programs(NamedTuple):
     """Jitted functions; arrays have the members as first axis."""
 
+    draw: Callable[[Array, Array], tuple[Agent, Array, Array]]
+    """(seeds, probe seed) -> targets, keys of the actions' noise, and `Probe.order`."""
     outputs: Callable[[Agent, Observations], tuple[Array, Array]]
     """What an agent does on the data: parameters of its action distribution, and values."""
     fit: Callable[[Agent, Probe], Fit]
 
 
 @lru_cache(maxsize=8)
-def build_fit(spec: PPOSpec, task: Task) -> Programs:
+def build_fit(spec: PPOSpec, task: Task, size: ProbeSize) -> Programs:
     """Build (not yet compile) the programs of a fit, with the run's networks and optimiser.
 
     Both losses are minimised as their sum, in one step of the training's own optimiser: actor and critic do not
@@ -95,9 +97,18 @@ def build_fit(spec: PPOSpec, task: Task) -> Programs:
     Args:
         spec: the run's settings.
         task: its task.
+        size: amount of data, and epochs.
     """
-    distribution = action_distribution(spec, task)
+    distribution, fresh = action_distribution(spec, task), make_treatment(spec, task).fresh
+    minibatch = spec.optimizer.minibatch_size
     rate = jnp.float32(spec.optimizer.learning_rate)
+
+    def draw(seed: Array, probe_seed: Array) -> tuple[Agent, Array, Array]:
+        key = jax.random.fold_in(member_key(seed, _STREAM), probe_seed)
+        target_key, noise_key, order_key = jax.random.split(key, 3)
+        whole = size.steps // minibatch * minibatch
+        order = sample_order(order_key, size.steps, size.epochs)[:, :whole]
+        return fresh(target_key), noise_key, order.reshape(-1, minibatch)
 
     def look(agent: Agent, observations: Observations, samples: Array) -> tuple[Array, Array]:
         actor, critic = agent.trace(observations.take(samples))
@@ -129,7 +140,11 @@ def build_fit(spec: PPOSpec, task: Task) -> Programs:
         return Fit(actor, critic, jnp.mean(whole[0]), jnp.mean(whole[1]))
 
     over_members = _over_one if _one_by_one(spec) else jax.vmap
-    return Programs(jax.jit(over_members(outputs)), jax.jit(over_members(fit)))
+    return Programs(
+        jax.jit(jax.vmap(draw, in_axes=(0, None))),
+        jax.jit(over_members(outputs)),
+        jax.jit(over_members(fit)),
+    )
 
 
 def require_minibatch(spec: PPOSpec, size: ProbeSize) -> None:
@@ -178,7 +193,7 @@ class CapacityMeter:
         )
         # Programs differ by no seed: one compilation serves all members.
         self._any_seed = dataclasses.replace(spec, seeds=(0,), branch=None)
-        self._programs = build_fit(self._any_seed, self._task)
+        self._programs = build_fit(self._any_seed, self._task, self._size)
         self._probes: dict[int, Probe] = {}
 
     @property
@@ -216,26 +231,16 @@ class CapacityMeter:
     def _make_probe(self, block: slice) -> Probe:
         spec = dataclasses.replace(self._spec, seeds=self._spec.seeds[block])
         seeds, size = jnp.asarray(spec.seeds, jnp.uint32), self._size
-        keys = jax.vmap(lambda seed: _keys(seed, jnp.uint32(self._config.probe_seed)))(seeds)
-        target = jax.jit(jax.vmap(make_treatment(spec, self._task).fresh))(keys[:, 0])
+        target, noise_keys, order = self._programs.draw(seeds, jnp.uint32(self._config.probe_seed))
         learner = build_programs(self._any_seed, self._task).initialize(seeds)
         if self._config.data == "target":
             learner = learner._replace(agent=target)
         everyone = jnp.ones(len(spec.seeds), bool)
         state = TrainingState(learner, self._mean[block], self._std[block], everyone)
         observations = collect_observations(
-            spec, self._task, state, keys[:, 1], size, self._config.probe_seed
+            spec, self._task, state, noise_keys, size, self._config.probe_seed
         )
-        params, values = self._programs.outputs(target, observations)
-        minibatch = spec.optimizer.minibatch_size
-        whole = size.steps // minibatch * minibatch
-        order = jax.vmap(lambda key: sample_order(key, size.steps, size.epochs)[:, :whole])(keys[:, 2])
-        return Probe(observations, params, values, order.reshape(len(spec.seeds), -1, minibatch))
-
-
-def _keys(seed: Array, probe_seed: Array) -> Array:
-    """Keys of the target, of the actions' noise and of the order of minibatches."""
-    return jax.random.split(jax.random.fold_in(member_key(seed, _STREAM), probe_seed), 3)
+        return Probe(observations, *self._programs.outputs(target, observations), order)
 
 
 def _one_by_one(spec: PPOSpec) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int32, Num
 
 from escapevelocity.envs import Task
+from escapevelocity.policy import ActionDistribution
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.experience import make_experience
 from escapevelocity.ppo.group import Group
@@ -82,8 +84,11 @@ def collect_observations(
     length = size.steps // size.num_envs
     chunk = max(divisor for divisor in range(1, _CHUNK + 1) if length % divisor == 0)
     spec = _acting_spec(spec, size.num_envs, chunk)
-    group = _Behaviour(spec, task, slice(0, len(spec.seeds)), state)
-    group.draw = _noise(spec, task, keys)
+    members = len(spec.seeds)
+    # Its programs use no seed: with the same ones for all, those of other members are found compiled.
+    group = _Behaviour(dataclasses.replace(spec, seeds=tuple(range(members))), task, slice(0, members), state)
+    draw = _noise_program(action_distribution(spec, task), (chunk, size.num_envs))
+    group.draw = lambda number: draw(keys, jnp.uint32(number))
     experience = make_experience(spec, task, state, _SEGMENT + probe_seed, [group])
     frames, ended = [], []
     try:
@@ -128,12 +133,13 @@ def _acting_spec(spec: PPOSpec, num_envs: int, length: int) -> PPOSpec:
     return dataclasses.replace(spec, environment=environment, optimizer=optimizer, steps=steps, branch=None)
 
 
-def _noise(spec: PPOSpec, task: Task, keys: Array) -> Callable[[int], Array]:
-    distribution = action_distribution(spec, task)
-    shape = (spec.environment.rollout_length, spec.environment.num_envs)
+@lru_cache(maxsize=8)
+def _noise_program(
+    distribution: ActionDistribution, shape: tuple[int, int]
+) -> Callable[[Array, Array], Array]:
+    """(keys, number of the chunk) -> (time, members, environments, _)."""
 
-    def draw_one(key: Array, chunk: Array) -> Array:
+    def draw(key: Array, chunk: Array) -> Array:
         return distribution.draw_noise(jax.random.fold_in(key, chunk), shape)
 
-    draw = jax.jit(jax.vmap(draw_one, in_axes=(0, None), out_axes=1))
-    return lambda chunk: draw(keys, jnp.uint32(chunk))
+    return jax.jit(jax.vmap(draw, in_axes=(0, None), out_axes=1))
