@@ -12,6 +12,7 @@ from escapevelocity.envs import BoxActions, Task
 from escapevelocity.policy import ActionDistribution, Categorical, DiagonalNormal, Escort, Softmax, TanhNormal
 from escapevelocity.ppo.advantages import Rewards, advantages_and_returns
 from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.convolution import compiler_options
 from escapevelocity.ppo.descent import initial_moments
 from escapevelocity.ppo.initialization import initial_agent
 from escapevelocity.ppo.measure import View, measure, view_and_references
@@ -96,7 +97,9 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
     """Build (not yet compile) the programs of a run."""
     distribution, treatment = action_distribution(spec, task), make_treatment(spec, task)
     shape = (spec.environment.rollout_length, spec.environment.num_envs)
-    over_members = _one_by_one if spec.network.convolutions == "nature" else jax.vmap
+    over_members, jit = jax.vmap, jax.jit
+    if spec.network.convolutions == "nature":
+        over_members, jit = _one_by_one, partial(jax.jit, compiler_options=compiler_options())
 
     def initialize(seed: Array) -> Learner:
         agent = treatment.fresh(member_key(seed, Stream.INITIALIZATION))
@@ -125,12 +128,10 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
         initialize=jax.jit(jax.vmap(initialize)),
         draw_noise=jax.jit(jax.vmap(draw_noise, in_axes=(0, None), out_axes=1)),
         acting=_acting_program(spec),
-        act=_act_program(distribution, jax.eval_shape(Actor.folded, like)),
-        prepare=jax.jit(over_members(prepare, in_axes=(0, *[1] * 7, 0, None))),
-        update=jax.jit(over_members(update_member, in_axes=(0, 0, 0, None, None, None, 0))),
-        measure=jax.jit(
-            over_members(partial(measure, distribution=distribution, spec=spec), in_axes=(0, 0, 0))
-        ),
+        act=_act_program(distribution, jax.eval_shape(Actor.folded, like), jit),
+        prepare=jit(over_members(prepare, in_axes=(0, *[1] * 7, 0, None))),
+        update=jit(over_members(update_member, in_axes=(0, 0, 0, None, None, None, 0))),
+        measure=jit(over_members(partial(measure, distribution=distribution, spec=spec), in_axes=(0, 0, 0))),
     )
 
 
@@ -171,7 +172,9 @@ def _acting_program(spec: PPOSpec) -> Callable[[Agent], tuple[Array, ...]]:
     return jax.jit(jax.vmap(lambda agent: tuple(jax.tree.leaves(agent.actor.folded()))))
 
 
-def _act_program(distribution: ActionDistribution, like: Actor) -> Callable[..., Array]:
+def _act_program(
+    distribution: ActionDistribution, like: Actor, jit: Callable[..., Any]
+) -> Callable[..., Array]:
     """The policy step. Its parameters come as a flat tuple: flattening a module costs more than the network."""
     structure = jax.tree.structure(like)
 
@@ -183,7 +186,7 @@ def _act_program(distribution: ActionDistribution, like: Actor) -> Callable[...,
             return action
         return jnp.concatenate([action, distribution.to_environment(action)], axis=-1)
 
-    return jax.jit(jax.vmap(act))
+    return jit(jax.vmap(act))
 
 
 def _prepare(
