@@ -12,8 +12,8 @@ from escapevelocity.envs import ObservationStatistics, Purpose, environment_seed
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.agent import TrainedAgent
 from escapevelocity.ppo.evaluation import evaluate, record_video
-from escapevelocity.ppo.job import task_of
 from escapevelocity.ppo.initialization import initial_agent
+from escapevelocity.ppo.job import task_of
 
 
 class Walk(gymnasium.Env):
