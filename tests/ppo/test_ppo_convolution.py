@@ -1,4 +1,6 @@
-"""Convolutional layers: shapes, and values and gradients against PyTorch's convolution."""
+"""Convolutional layers: shapes, values and gradients against PyTorch's convolution, and how they are compiled."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,15 @@ import numpy as np
 import pytest
 
 from escapevelocity.errors import UserError
-from escapevelocity.ppo.convolution import MINATAR, NATURE, Convolution, convolve, output_shape
+from escapevelocity.ppo import convolution
+from escapevelocity.ppo.convolution import (
+    MINATAR,
+    NATURE,
+    Convolution,
+    compiler_options,
+    convolve,
+    output_shape,
+)
 
 # (height, width, channels) of the input and the layer: those of both trunks, and sizes that no window divides.
 CASES = [
@@ -18,6 +28,12 @@ CASES = [
     pytest.param((9, 12, 2), Convolution(3, 5, 3), id="stride no divisor of the window"),
     pytest.param((7, 8, 2), Convolution(3, 1, 2), id="window smaller than the stride"),
 ]
+
+
+@pytest.fixture(params=["product", "convolution"])
+def way(request, monkeypatch):
+    """Both ways of computing a layer, whatever its size."""
+    monkeypatch.setattr(convolution, "_SMALL", {"product": 10**9, "convolution": 0}[request.param])
 
 
 def layer_inputs(rng, shape, layer, batch=3):
@@ -41,6 +57,7 @@ def torch_convolution(x, weight, bias, layer, cotangent):
     return y.detach().numpy(), [g.numpy() for g in gradients]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("shape", "layer"), CASES)
 def test_values_and_gradients_are_those_of_torch(rng, shape, layer):
     x, weight, bias = layer_inputs(rng, shape, layer)
@@ -59,6 +76,7 @@ def test_values_and_gradients_are_those_of_torch(rng, shape, layer):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
 
 
+@pytest.mark.usefixtures("way")
 def test_columns_of_a_weight_go_by_row_then_column_then_channel():
     # One window covers the whole image, so the weight's row lies over the image as NumPy flattens it.
     image = np.arange(2 * 2 * 3, dtype=np.float32).reshape(1, 2, 2, 3)
@@ -70,22 +88,75 @@ def test_columns_of_a_weight_go_by_row_then_column_then_channel():
         assert y[0, 0, 0, 0] == column
 
 
+@pytest.mark.usefixtures("way")
 def test_members_of_a_population_are_computed_as_each_alone(rng):
-    shape, layer = (10, 10, 4), MINATAR[0]
-    members = [layer_inputs(rng, shape, layer) for _ in range(4)]
-    cotangent = rng.normal(size=(3, 8, 8, 16)).astype(np.float32)
+    shape, layer = (11, 11, 4), Convolution(16, 4, 2)
+    members = [layer_inputs(rng, shape, layer) for _ in range(3)]
+    cotangent = jnp.asarray(rng.normal(size=(3, 4, 4, 16)), jnp.float32)
 
     def gradients(x, weight, bias):
         y, pull = jax.vjp(lambda x, w, b: convolve(x, w, b, layer.kernel, layer.stride), x, weight, bias)
         return y, pull(cotangent)
 
     together = jax.jit(jax.vmap(gradients))(*(np.stack(part) for part in zip(*members, strict=True)))
+    # All members look at the same images, as they do in a probe of their capacity.
+    x, weights = members[0][0], np.stack([weight for _, weight, _ in members])
+    bias = members[0][2]
+    shared = jax.jit(jax.vmap(gradients, in_axes=(None, 0, None)))(x, weights, bias)
     alone = jax.jit(gradients)
     for number, member in enumerate(members):
-        mine = jax.tree.map(lambda a, i=number: a[i], together)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, alone(*member)
-        )
+        for several, own in ((together, member), (shared, (x, weights[number], bias))):
+            mine = jax.tree.map(lambda a, i=number: a[i], several)
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), mine, alone(*own)
+            )
+
+
+def training_program(shape, layer, samples=8):
+    """The compiled text of a loop of gradient steps on bytes, as training has it, for a population of one."""
+
+    def step(weight, images):
+        def loss(weight):
+            x = images.astype(jnp.float32) / 255
+            return jnp.sum(convolve(x, weight, jnp.zeros(layer.channels), layer.kernel, layer.stride) ** 2)
+
+        return weight - 1e-3 * jax.grad(loss)(weight), None
+
+    weight = jnp.zeros((1, layer.channels, layer.kernel**2 * shape[2]))
+    images = jnp.zeros((1, 2, samples, *shape), jnp.uint8)
+    run = jax.jit(jax.vmap(lambda weight, images: jax.lax.scan(step, weight, images)[0]))
+    return str(run.lower(weight, images).compile().as_text())
+
+
+def test_convolutions_in_a_loop_have_the_form_of_the_fast_routine_and_bytes_get_no_gradient():
+    # Other forms, which are those of JAX's own gradients in a loop, are compiled to plain nested loops.
+    text = training_program((84, 84, 4), NATURE[0])
+    forms = re.findall(r" convolution\(.*dim_labels=(\S+?)[,\s]", text)
+    # The forward pass and the gradient of the weights; a third would be that of the images.
+    assert forms == ["b01f_01io->b01f"] * 2
+
+
+def test_small_layers_are_matrix_products():
+    assert " convolution(" not in training_program((10, 10, 4), MINATAR[0])
+
+
+def test_options_of_the_compiler_are_known_to_this_jaxlib_and_keep_the_values(rng):
+    x, weight, bias = layer_inputs(rng, (20, 20, 32), NATURE[1])
+    plain, with_options = (
+        jax.jit(convolve, static_argnums=(3, 4), compiler_options=options)(x, weight, bias, 4, 2)
+        for options in (None, compiler_options())
+    )
+    np.testing.assert_allclose(plain, with_options, rtol=1e-5, atol=1e-5)
+
+
+def test_options_of_the_compiler_are_for_known_versions_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(convolution, "version", {"jaxlib": "0.10.2"}.__getitem__)
+    assert list(compiler_options()) == ["xla_cpu_experimental_ynn_fusion_type"]
+    monkeypatch.setattr(convolution, "version", {"jaxlib": "99.0"}.__getitem__)
+    assert compiler_options() == {}
+    monkeypatch.setattr(convolution, "version", {"jaxlib": "0.10.2"}.__getitem__)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compiler_options() == {}
 
 
 def test_shapes_after_both_trunks():
