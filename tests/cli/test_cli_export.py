@@ -36,7 +36,7 @@ def test_a_policy_is_written_in_both_formats_and_acts_as_the_run_says(ev, run, t
     assert (answer.code, answer.err) == (0, "")
     lines = answer.out.splitlines()
     assert lines[0] == "deploy/policy: CartPole-v1, seed 9, after 512 environment steps"
-    same = r": the same actions on 1,000 observations( but for \d+ ties)?, in "
+    same = r": the same actions on 1,000 observations( but for \d+ ties?)?, in "
     assert re.fullmatch(r"  policy\.safetensors" + same + r"PyTorch \S+", lines[1])
     assert re.fullmatch(r"  policy\.onnx" + same + r"ONNX Runtime \S+", lines[2])
     assert len(lines) == 3

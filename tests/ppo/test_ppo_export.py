@@ -225,7 +225,7 @@ def test_actions_may_be_exchanged_on_a_tie_alone():
 
     assert acting(3, 3, 7).ties == 0
     assert acting(4, 3, 7).ties == 1
-    assert str(acting(4, 3, 7)) == "the same actions on 3 observations but for 1 ties"
+    assert str(acting(4, 3, 7)) == "the same actions on 3 observations but for 1 tie"
     for wrong in ((5, 3, 7), (3, 4, 7), (3, 3, 8), (0, 3, 7), (3, 3, 2)):
         with pytest.raises(check.MismatchError, match="x: action of observation"):
             acting(*wrong)

@@ -1,5 +1,7 @@
 """The same health and the same remedies inside other people's trainers: PyTorch loops and Stable-Baselines3.
 
+The other way round, `export_policy` writes what was trained here for PyTorch and ONNX, and `load_policy` reads it.
+
 Importing this package does not import PyTorch. A name is loaded when it is first asked for, and asking for it
 without the package it needs says what to install.
 """

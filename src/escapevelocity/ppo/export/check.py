@@ -58,14 +58,17 @@ class Agreement(NamedTuple):
     ties: int
     """Discrete actions that differ because two are equally likely, to float32's precision."""
     difference: float
-    """The largest in a continuous action; 0 where actions are discrete."""
+    """The largest difference in a continuous action; 0 where actions are discrete."""
+    allowed: float
+    """What that may be at most; more where the agent's own float32 is coarse, as in networks with huge activations."""
     parameters: float
-    """The largest in a parameter of the distributions: mean, std or probability."""
+    """The largest difference in a parameter of the distributions: mean, std or probability."""
 
     def __str__(self) -> str:
         """In words, for one line."""
-        close = f"actions within {self.difference:.1e}" if self.difference else "the same actions"
-        ties = f" but for {self.ties} ties" if self.ties else ""
+        within = f"actions within {self.difference:.1e} ({self.allowed:.0e} allowed)"
+        close = within if self.difference else "the same actions"
+        ties = f" but for {self.ties} tie{'s' * (self.ties > 1)}" if self.ties else ""
         return f"{close} on {self.observations:,} observations{ties}"
 
 
@@ -143,9 +146,14 @@ def compare(agent: TrainedAgent, expected: Reference, policy: Policy, name: str)
             raise MismatchError(
                 f"{name}: {key} of observation {worst} is {found[key][worst]}, the agent's is {values[worst]}"
             )
-    action = largest.pop("action")
     ties = int(np.sum(found["action"] != expected.outputs["action"])) if discrete else 0
-    return Agreement(len(expected.observations), ties, 0.0 if discrete else action, max(largest.values()))
+    return Agreement(
+        observations=len(expected.observations),
+        ties=ties,
+        difference=0.0 if discrete else largest["action"],
+        allowed=float(expected.allowed["action"].max()),
+        parameters=max(value for key, value in largest.items() if key != "action"),
+    )
 
 
 def _lost(agent: TrainedAgent, expected: Reference, actions: np.ndarray) -> np.ndarray:
