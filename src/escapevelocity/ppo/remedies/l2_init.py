@@ -19,8 +19,8 @@ class L2Init(Remedy):
     """Regenerative regularisation, "L2 Init" (Kumar et al. 2023, arXiv 2308.11958).
 
     The loss gains coef · ‖θ − θ₀‖², a sum over all parameters of actor and critic, θ₀ being the member's own start. Its
-    gradient is clipped together with the loss's. A run that is branched keeps the θ₀ of its own past only if that past
-    had this remedy; else θ₀ is where it branched off.
+    gradient is clipped together with the loss's. In a branch θ₀ is the member's start as well, not where it branched
+    off.
 
     Recorded: `distance`, ‖θ − θ₀‖² averaged over the batch's steps.
     """
