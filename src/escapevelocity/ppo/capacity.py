@@ -147,8 +147,9 @@ def build_fit(spec: PPOSpec, task: Task, size: ProbeSize) -> Programs:
     )
 
 
-def require_minibatch(spec: PPOSpec, size: ProbeSize) -> None:
-    """Raise `UserError` where the data do not make a single minibatch."""
+def require_minibatch(spec: PPOSpec, size: ProbeSize | None = None) -> None:
+    """Raise `UserError` where the data, by default those of the task's family, do not make a single minibatch."""
+    size = size or probe_size(task_of(spec))
     given, accepted = (
         spec.optimizer.minibatch_size,
         f"at most {size.steps}, the samples that capacity is measured on",

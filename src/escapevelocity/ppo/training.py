@@ -10,7 +10,6 @@ from pathlib import Path
 from escapevelocity.ppo.best import BestKeeper
 from escapevelocity.ppo.branching import origin_of, placed
 from escapevelocity.ppo.capacity import require_minibatch
-from escapevelocity.ppo.capacity_data import probe_size
 from escapevelocity.ppo.capacity_run import CapacityJob, has_capacity
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, state_template, task_of
@@ -80,9 +79,9 @@ def train(
         KeyboardInterrupt, SystemExit: the user pressed Ctrl-C or the process was told to end (SIGTERM). The run
             has been left in order by then; a loop over runs ends too.
     """
-    task = task_of(spec)
+    task_of(spec)
     if capacity:
-        require_minibatch(spec, probe_size(task))
+        require_minibatch(spec)
     path = run_path(spec, out, name)
     spec = placed(spec, path)
     with trainer_process():
