@@ -25,7 +25,8 @@ from escapevelocity.envs import describe_task, make_environments
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
 from escapevelocity.ppo import group as group_module
-from escapevelocity.ppo import job as job_module
+from escapevelocity.ppo.experience import make_experience
+from escapevelocity.ppo.group import Group
 from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.update import learning_rate
 from escapevelocity.runs import Observer, open_run, read_records, resume, start
@@ -171,14 +172,11 @@ def test_two_configurations_with_one_seed_share_their_start():
     assert_same_bits(one, other)
     rollouts = []
     for spec in (plain, changed):
-        lanes, (group,) = job_module._set_up(spec, one, 0)
-        group.begin(0)
-        for lane in lanes:
-            lane.begin(job_module.build_programs(spec, task_of(spec)).act, job_module._actors([group]))
-        job_module.collect(lanes, spec.environment.rollout_length)
-        rollouts.append(group._rollout)
-        for lane in lanes:
-            lane.close()
+        group = Group(spec, task_of(spec), slice(0, 1), one)
+        experience = make_experience(spec, task_of(spec), one, 0, [group])
+        experience.collect(0)
+        rollouts.append(group.rollout)
+        experience.close()
     # The same policy in the same environments with the same noise: the whole first batch is the same.
     for name, array in vars(rollouts[0]).items():
         np.testing.assert_array_equal(array, getattr(rollouts[1], name))

@@ -52,7 +52,6 @@ _BESIDE_RANK = (
     Sign.LOW_RATIOS,
     Sign.TRUST_REGION_LEFT,
     Sign.PERFORMANCE_COLLAPSE,
-    Sign.CAPACITY_LOSS,
 )
 """A low rank alone is no collapse: where observations have few dimensions, sound runs end with few directions as well
 (10 of 45 in studies/early_warning)."""
@@ -72,7 +71,6 @@ CAUSES: dict[Verdict, Cause] = {
             *((Sign.RANK_DECLINE, other) for other in _BESIDE_RANK),
             (Sign.DEAD_NEURONS,),
             (Sign.DEGENERATE_POLICY,),
-            *((Sign.CAPACITY_LOSS, stuck) for stuck in _STUCK),
         ),
         (Instrument.FEATURES, Instrument.NORM, Instrument.RATIOS),
         frozenset(
