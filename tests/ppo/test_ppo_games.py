@@ -101,7 +101,7 @@ def one_batch(keeps_images: bool):
     state = PPOJob().initial_state(GAME)
     group = Group(GAME, task_of(GAME), slice(0, 1), state)
     experience = HostExperience(GAME, task_of(GAME), state, 0, [group])
-    experience.keeps_images = keeps_images
+    experience._keeps_images = keeps_images
     experience.collect(0)
     rollout = {name: np.array(array) for name, array in vars(group.rollout).items()}
     rows = group.learn(0, boundary=True)

@@ -17,7 +17,7 @@ from small_ppo import (
     task_for,
 )
 
-from escapevelocity.ppo.measure import health_rows, measure, view
+from escapevelocity.ppo.measure import _dead_units, health_rows, measure, view
 from escapevelocity.ppo.programs import action_distribution
 
 MEMBERS = 2
@@ -249,3 +249,11 @@ def test_a_members_nan_stays_its_own_and_has_a_reason():
         assert math.isnan(first[name])
         assert name in first["health/undefined"]
     assert first["health/critic/feature_rank_pca"] == measured.rows[0]["health/critic/feature_rank_pca"]
+
+
+def test_a_crelu_unit_is_dead_when_both_its_outputs_are():
+    # Units: always positive, always negative, both, and 0 throughout: [relu(x), relu(−x)].
+    x = jnp.asarray([[1.0, -2.0, 3.0, 0.0], [2.0, -1.0, -3.0, 0.0]])
+    features = jnp.concatenate([jnp.maximum(x, 0), jnp.maximum(-x, 0)], axis=-1)
+    spec = small_spec("softmax", network={"activation": "crelu"})
+    assert float(_dead_units(features, spec)) == 1.0

@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
     from escapevelocity.cli._console import console
     from escapevelocity.ppo.agent import load
-    from escapevelocity.ppo.evaluation import evaluate, record_video
+    from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
     from escapevelocity.runs import open_run
 
@@ -62,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
     seeds = command.seeds or saved_spec(command.run).seeds
     agents = [load(command.run, seed, checkpoint, command.best) for seed in seeds]
+    if command.video:
+        require_film(agents[0])
     table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
     for agent in agents:
         for mode in (False, True):

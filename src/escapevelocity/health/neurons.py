@@ -20,7 +20,7 @@ TANH_DEAD_STD = 0.001
 def dead_neurons(activations: Any, activation: str) -> Any:
     """Count the units that are dead on the whole batch.
 
-    Moalla et al. 2024 (arXiv 2405.00662). ReLU, GELU and both halves of CReLU: the output is 0 for every state.
+    Moalla et al. 2024 (arXiv 2405.00662). ReLU, GELU and CReLU: the output is 0 for every state.
     LeakyReLU: it is negative for every state. Tanh: its standard deviation (ddof 1) over the states is below 0.001,
     which is a statistical notion where ReLU's is structural. Sparsity, the share of zeros, is another thing.
 

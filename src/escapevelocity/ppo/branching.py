@@ -12,6 +12,7 @@ from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.branch_point import BranchPoint
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import TrainingState, state_template, task_of
+from escapevelocity.ppo.networks import Agent
 from escapevelocity.ppo.programs import build_programs, make_treatment
 from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.runs import Origin, Parent, Run, Saved, open_parent, parent_at, seen_from
@@ -135,8 +136,8 @@ def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingStat
     """The state that a branch of settings `spec` begins with at a point of `parent`.
 
     Parameters, moments, observation statistics and frozen members are the parent's. A remedy that parent and branch
-    have with equal settings keeps its state; the state of any other is made as at the start of a run, from the
-    member's own initial agent.
+    have with equal settings keeps its state; any other begins with what `Remedy.at_branch` makes of the state that it
+    would have at the start of a run.
 
     Raises:
         UserError: the parent's checkpoint is damaged, or no longer the one that the branch was made for.
@@ -153,18 +154,19 @@ def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingStat
         jax.tree.unflatten(jax.tree.structure(new), jax.tree.leaves(kept))
         for new, kept in ((like.agent, state.learner.agent), (like.moments, state.learner.moments))
     )
-    remedies = _remedy_states(spec, old, state.learner.remedies)
+    remedies = _remedy_states(spec, old, state.learner.remedies, agent)
     return state._replace(learner=state.learner._replace(agent=agent, moments=moments, remedies=remedies))
 
 
-def _remedy_states(spec: PPOSpec, old: PPOSpec, states: tuple) -> tuple:
+def _remedy_states(spec: PPOSpec, old: PPOSpec, states: tuple, agent: Agent) -> tuple:
     task = task_of(spec)
     kept = dict(zip(make_treatment(old, task_of(old)).remedies, states, strict=True))
     remedies = make_treatment(spec, task).remedies
     if all(remedy in kept for remedy in remedies):
         return tuple(kept[remedy] for remedy in remedies)
     fresh = build_programs(spec, task).initialize(jnp.asarray(spec.seeds, jnp.uint32)).remedies
-    return tuple(kept.get(remedy, new) for remedy, new in zip(remedies, fresh, strict=True))
+    begun = [jax.vmap(remedy.at_branch)(agent, new) for remedy, new in zip(remedies, fresh, strict=True)]
+    return tuple(kept.get(remedy, new) for remedy, new in zip(remedies, begun, strict=True))
 
 
 def _require_same_past(spec: PPOSpec, old: PPOSpec) -> None:

@@ -7,7 +7,7 @@ its plasticity is left with a larger loss.
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,9 +19,11 @@ from escapevelocity.envs import Task
 from escapevelocity.errors import require
 from escapevelocity.ppo.capacity_data import Observations, ProbeSize, collect_observations, probe_size
 from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.convolution import compiler_options
 from escapevelocity.ppo.descent import descend, initial_moments
 from escapevelocity.ppo.job import TrainingState, task_of
 from escapevelocity.ppo.networks import Agent
+from escapevelocity.ppo.passes import in_passes
 from escapevelocity.ppo.programs import action_distribution, build_programs, make_treatment, member_key
 from escapevelocity.ppo.update import sample_order
 from escapevelocity.ppo.vectors import from_vectors, to_vectors
@@ -30,7 +32,6 @@ COLUMNS = ("capacity/actor", "capacity/critic", "capacity/actor_data", "capacity
 """Losses of the last minibatch, as the paper plots them, and of the whole data after the fit."""
 _STREAM = 2**30
 """Folded into a member's key; the streams of `programs.Stream` count from 0."""
-_MOST_IN_A_PASS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ def build_fit(spec: PPOSpec, task: Task, size: ProbeSize) -> Programs:
         return distribution.kl(probe.params[samples], params), jnp.square(values - probe.values[samples])
 
     def outputs(agent: Agent, observations: Observations) -> tuple[Array, Array]:
-        return _in_passes(lambda samples: look(agent, observations, samples), observations.frames.shape[0])
+        return in_passes(lambda samples: look(agent, observations, samples), observations.frames.shape[0])
 
     def fit(agent: Agent, probe: Probe) -> Fit:
         def loss(parameters: Any, samples: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -136,14 +137,14 @@ def build_fit(spec: PPOSpec, task: Task, size: ProbeSize) -> Programs:
         start = to_vectors(agent), to_vectors(initial_moments(agent, spec.optimizer))
         (parameters, _), (actor, critic) = jax.lax.scan(step, start, probe.order)
         fitted = from_vectors(parameters, agent)
-        whole = _in_passes(lambda samples: errors(fitted, probe, samples), probe.values.shape[0])
+        whole = in_passes(lambda samples: errors(fitted, probe, samples), probe.values.shape[0])
         return Fit(actor, critic, jnp.mean(whole[0]), jnp.mean(whole[1]))
 
-    over_members = _over_one if _one_by_one(spec) else jax.vmap
+    over_members, jit = jax.vmap, jax.jit
+    if _one_by_one(spec):
+        over_members, jit = _over_one, partial(jax.jit, compiler_options=compiler_options())
     return Programs(
-        jax.jit(jax.vmap(draw, in_axes=(0, None))),
-        jax.jit(over_members(outputs)),
-        jax.jit(over_members(fit)),
+        jax.jit(jax.vmap(draw, in_axes=(0, None))), jit(over_members(outputs)), jit(over_members(fit))
     )
 
 
@@ -255,10 +256,3 @@ def _over_one(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: x[0], arguments)))
 
     return mapped
-
-
-def _in_passes(function: Callable[[Array], Any], samples: int) -> Any:
-    """Call `function` on the indices of all samples, in several passes."""
-    size = max(divisor for divisor in range(1, _MOST_IN_A_PASS + 1) if samples % divisor == 0)
-    parts = jax.lax.map(function, jnp.arange(samples, dtype=jnp.int32).reshape(-1, size))
-    return jax.tree.map(lambda x: x.reshape(samples, *x.shape[2:]), parts)

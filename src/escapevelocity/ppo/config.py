@@ -55,7 +55,7 @@ class EnvironmentConfig:
     time_limit: Literal["termination", "truncation"] = "termination"
     """A time limit counts as a termination (finite horizon [M]) or a truncation (its value is bootstrapped)."""
     episode_limit: int | None = None
-    """Steps after which an episode is cut; by default the task's own limit."""
+    """The agent's steps after which an episode is cut; by default the task's own limit."""
     append_time: bool = True
     """Append the time 2t/limit − 1 to the observation, which a finite horizon needs [M, code]."""
     normalization: Literal["fixed", "none"] = "fixed"
@@ -202,7 +202,7 @@ class PPOSpec:
     """One training run: a task, a population of seeds, and all settings. The defaults are the preset `mujoco`."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "Hopper-v4"
-    """Environment id known to EnvPool or Gymnasium, such as Hopper-v4 or CartPole-v1."""
+    """Environment id: EnvPool's or Gymnasium's such as Hopper-v4, ALE/Phoenix-v5, or gymnax:Breakout-MinAtar."""
     preset: Preset = "mujoco"
     """Where the defaults come from: mujoco [M, Table 3], atari [M, Table 2], classic [C] or minatar; follows from the
     task."""

@@ -21,6 +21,7 @@ class Descent(NamedTuple):
     actor_norm: Float[Array, ""]
     """Global norm of the gradient before clipping."""
     critic_norm: Float[Array, ""]
+    """Likewise; of a trunk in two optimisers it counts what the actor's clipping has left."""
 
 
 def adam(config: OptimizerConfig) -> optax.GradientTransformation:

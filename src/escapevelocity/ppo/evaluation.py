@@ -134,7 +134,14 @@ def record_video(
     return len(frames)
 
 
+def require_film(agent: TrainedAgent) -> None:
+    """Raise `UserError` where no episode can be filmed: of games and of Gymnax's tasks."""
+    accepted = "a task that Gymnasium draws; games and Gymnax's tasks are not filmed"
+    require(agent.task.backend not in ("ale", "gymnax"), "video", agent.task.name, accepted)
+
+
 def _drawable(agent: TrainedAgent) -> gymnasium.Env:
+    require_film(agent)
     limit: dict[str, Any] = (
         {} if agent.task.episode_limit is None else {"max_episode_steps": agent.task.episode_limit}
     )

@@ -68,7 +68,7 @@ class HostExperience:
             task, env, self._rollout, spec.seeds, statistics, segment, count, simulator_threads(count)
         )
         # An accelerator has seen every image already, so that the batch need not travel there again.
-        self.keeps_images = task.pixels and jax.default_backend() != "cpu"
+        self._keeps_images = task.pixels and jax.default_backend() != "cpu"
         for group in groups:
             group.rollout = self._rollout.of_members(group.members)
 
@@ -78,10 +78,10 @@ class HostExperience:
             group.rollout.noise[...] = group.begin(batch)
         parameters = acting_parameters(self._groups)
         for lane in self._lanes:
-            lane.kept = [] if self.keeps_images else None
+            lane.kept = [] if self._keeps_images else None
             lane.begin(self._groups[0].programs.act, parameters)
         collect(self._lanes, self._length)
-        if self.keeps_images:
+        if self._keeps_images:
             self._hand_over_images()
 
     def _hand_over_images(self) -> None:

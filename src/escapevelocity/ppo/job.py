@@ -56,6 +56,8 @@ def task_of(spec: PPOSpec) -> Task:
         frame_skip=env.frame_skip,
         sticky_actions=env.sticky_actions,
     )
+    for remedy in spec.remedies:  # Before the head: a remedy that has chosen it says so.
+        remedy.check(spec, task)
     discrete = isinstance(task.actions, DiscreteActions)
     if discrete != (spec.network.head in DISCRETE_HEADS):
         fitting = "softmax or escort" if discrete else "tanh_normal, normal or normal_independent"
@@ -72,8 +74,6 @@ def task_of(spec: PPOSpec) -> Task:
             f"append-time = True: {spec.task} has no time limit; give --episode-limit or --no-append-time"
         )
     _check_observations(spec, task)
-    for remedy in spec.remedies:
-        remedy.check(spec, task)
     return task
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
@@ -12,10 +11,9 @@ from escapevelocity.policy import ActionDistribution, Categorical
 from escapevelocity.ppo.config import DISCRETE_HEADS, PPOSpec
 from escapevelocity.ppo.networks import Agent, Trace
 from escapevelocity.ppo.objective import Batch
+from escapevelocity.ppo.passes import LARGEST, in_passes
 from escapevelocity.ppo.treatment import Treatment
 from escapevelocity.ppo.vectors import to_vectors
-
-_MOST_IMAGES = 256  # In one pass: pre-activations of convolutions take 170 KB per image and network.
 
 
 class Seen(NamedTuple):
@@ -69,11 +67,9 @@ def view_and_references(
         return View(params, _seen(actor), _seen(critic)), references
 
     samples = observations.shape[0]
-    if observations.ndim == 2 or samples <= _MOST_IMAGES:
+    if observations.ndim == 2 or samples <= LARGEST:
         return one_pass(observations)
-    size = max(divisor for divisor in range(1, _MOST_IMAGES + 1) if samples % divisor == 0)
-    parts = jax.lax.map(one_pass, observations.reshape(-1, size, *observations.shape[1:]))
-    return jax.tree.map(lambda x: x.reshape(samples, *x.shape[2:]), parts)
+    return in_passes(lambda rows: one_pass(observations[rows]), samples)
 
 
 def _seen(trace: Trace) -> Seen:
@@ -113,9 +109,7 @@ def measure(
         for suffix, seen in (("", old), ("_after", new)):
             features[name + suffix] = seen.features
             prefix = f"health/{name}/"
-            scalars[prefix + "dead_neurons" + suffix] = health.dead_neurons(
-                seen.features, spec.network.activation
-            )
+            scalars[prefix + "dead_neurons" + suffix] = _dead_units(seen.features, spec)
             scalars[prefix + "preactivation_norm" + suffix] = health.preactivation_norm(seen.preactivations)
             scalars[prefix + "preactivation_norm_all" + suffix] = health.preactivation_norm(seen.layer_norms)
         for what, old_units, new_units in (
@@ -127,6 +121,14 @@ def measure(
             scalars[f"change/{name}/{what}_cosine"] = change.cosine
     log_ratio = distribution.log_prob(after.params, batch.actions) - batch.log_probs
     return Measurement(scalars, features, log_ratio)
+
+
+def _dead_units(features: Float[Array, "samples units"], spec: PPOSpec) -> Float[Array, ""]:
+    """A unit of CReLU has two outputs, and is dead when both are."""
+    if spec.network.activation == "crelu":
+        positive, negative = jnp.split(features, 2, axis=-1)
+        features = positive + negative
+    return health.dead_neurons(features, spec.network.activation)
 
 
 def health_rows(measured: Measurement, advantages: np.ndarray, spec: PPOSpec) -> list[dict[str, float | str]]:

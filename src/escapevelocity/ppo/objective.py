@@ -42,7 +42,7 @@ class LossTerms(NamedTuple):
     """Means over a minibatch."""
 
     objective: Float[Array, ""]
-    """The clipped objective, to be maximised (Schulman et al. 2017, eq. 7)."""
+    """The objective to be maximised, clipped (Schulman et al. 2017, eq. 7) and weighted as the remedies have it."""
     value: Float[Array, ""]
     """Squared error of the critic, without its coefficient."""
     entropy: Float[Array, ""]

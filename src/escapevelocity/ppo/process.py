@@ -42,5 +42,9 @@ def trainer_process() -> Iterator[None]:
             cache_folder().mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if (
+        jax.default_backend() != "cpu"
+    ):  # Accelerators would round factors to 10 bits, ratios and divergences with them.
+        jax.config.update("jax_default_matmul_precision", "float32")
     with threadpool_limits(1, user_api="blas"):
         yield

@@ -112,6 +112,15 @@ class Remedy:
         """Make the state, from the member's freshly initialised agent."""
         return ()
 
+    def at_branch(self, agent: Agent, initial: Any) -> Any:
+        """Make the state where a run branches off from one that did not have this remedy.
+
+        Args:
+            agent: the member's agent at the branch point.
+            initial: what `initial` gave for the member's freshly initialised agent.
+        """
+        return initial
+
     def rewards(
         self, rewards: Float[Array, "time envs"], key: Array
     ) -> tuple[Float[Array, "time envs"], dict[str, Float[Array, ""]]]:

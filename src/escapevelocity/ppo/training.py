@@ -35,7 +35,7 @@ def default_spec(task: str, preset: str | None = None, seeds: Sequence[int] = (1
 
     Args:
         task: environment id, such as "Hopper-v4".
-        preset: "mujoco" or "classic".
+        preset: one of `presets.PRESETS`.
         seeds: seeds of the population.
 
     Raises:
@@ -99,7 +99,8 @@ def resume_training(
 ) -> Run:
     """Go on with an unfinished run from its last committed segment.
 
-    A best that was kept before is kept on, and where snapshots were measured (`has_capacity`), the new ones are too.
+    A best that was kept before is kept on, and where snapshots were measured (`has_capacity`), the new ones are too;
+    a run that ended before its first measurement is resumed without, and `capacity` measures afterwards.
 
     Raises:
         UserError: not a PPO run, or one that is finished or being trained.

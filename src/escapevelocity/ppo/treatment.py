@@ -64,7 +64,7 @@ class Treatment:
         columns: dict[str, Array] = {}
         for i in self.overrides("rewards"):
             remedy = self.remedies[i]
-            rewards, numbers = remedy.rewards(rewards, _batch_key(remedy, moment))
+            rewards, numbers = remedy.rewards(rewards, _batch_key(remedy, moment, _Place.REWARDS))
             columns |= _columns(remedy, numbers)
         return rewards, columns
 
@@ -105,7 +105,7 @@ class Treatment:
         agent, moments, new_states = step.agent, step.moments, list(states)
         for i in self.overrides("after_step"):
             remedy = self.remedies[i]
-            key = jax.random.fold_in(_batch_key(remedy, moment), index)
+            key = jax.random.fold_in(_batch_key(remedy, moment, _Place.STEP), index)
             own = step._replace(agent=agent, moments=moments, state=states[i], fresh=self.fresh(key))
             agent, moments, new_states[i] = remedy.after_step(own)
         return agent, moments, tuple(new_states)
@@ -123,7 +123,7 @@ class Treatment:
         columns: dict[str, Array] = {}
         for i in self.overrides("after_batch"):
             remedy = self.remedies[i]
-            key, fresh_key = jax.random.split(_batch_key(remedy, moment))
+            key, fresh_key = jax.random.split(_batch_key(remedy, moment, _Place.BATCH))
             own = end._replace(
                 agent=agent,
                 moments=moments,
@@ -144,10 +144,16 @@ def _seen_by(view: MinibatchView, index: int, states: tuple[Any, ...]) -> Miniba
     return view._replace(reference=view.minibatch.references[index], state=states[index])
 
 
-def _batch_key(remedy: Remedy, moment: Moment) -> Array:
-    """A key of this remedy and batch, whichever other remedies there are."""
+class _Place:
+    """Places of training, each with random numbers of its own."""
+
+    REWARDS, STEP, BATCH = range(3)
+
+
+def _batch_key(remedy: Remedy, moment: Moment, place: int) -> Array:
+    """A key of this remedy, batch and place, whichever other remedies there are."""
     key = jax.random.fold_in(moment.key, zlib.crc32(remedy.name.encode()))
-    return jax.random.fold_in(key, moment.number)
+    return jax.random.fold_in(jax.random.fold_in(key, moment.number), place)
 
 
 def _columns(remedy: Remedy, numbers: dict[str, Array]) -> dict[str, Array]:

@@ -1,16 +1,14 @@
 """PFO's distances, gradient and limit, against matrix algebra in NumPy and PyTorch's cosine."""
 
-import dataclasses
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from remedy_views import TASK, batch_end, minibatch_view, network, reference_of, trace_of
+from remedy_views import batch_end, minibatch_view, network, reference_of, trace_of
 
 from escapevelocity.errors import UserError
-from escapevelocity.ppo.config import NetworkConfig, PPOSpec
 from escapevelocity.ppo.remedies import PFO
 
 SAMPLES, INPUTS, UNITS = 6, 3, 4
@@ -154,11 +152,3 @@ def test_settings_that_change_nothing_are_idle():
 def test_wrong_fields_are_refused(fields, message):
     with pytest.raises(UserError, match=re.escape(message)):
         PFO(**fields)
-
-
-def test_a_network_without_hidden_layers_is_refused():
-    network_config = NetworkConfig()
-    object.__setattr__(network_config, "hidden", ())  # The settings themselves may not let it through.
-    spec = dataclasses.replace(PPOSpec(), network=network_config)
-    with pytest.raises(UserError, match="remedy = 'pfo': acts on hidden layers"):
-        PFO().check(spec, TASK)

@@ -60,6 +60,10 @@ class CChain(Remedy):
         """θ⁻ = θ: no step has been made."""
         return agent
 
+    def at_branch(self, agent: Agent, initial: Agent) -> Agent:
+        """θ⁻ = θ: what the run it branches off from did last is not known."""
+        return agent
+
     def penalty(self, view: MinibatchView) -> tuple[Float[Array, ""] | None, dict[str, Float[Array, ""]]]:
         """The weighted churn of policy and critic."""
         assert view.other is not None  # `needs_other_minibatch`

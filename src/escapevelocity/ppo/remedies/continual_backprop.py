@@ -6,11 +6,8 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
 
-from escapevelocity.envs import Task
 from escapevelocity.errors import require
-from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.networks import Agent
-from escapevelocity.ppo.remedies._trail import require_hidden_layers
 from escapevelocity.ppo.remedies.units import (
     Layers,
     activity,
@@ -78,10 +75,6 @@ class ContinualBackprop(Remedy):
     def is_idle(self) -> bool:
         """Whether nothing is ever replaced."""
         return self.replacement_rate == 0
-
-    def check(self, spec: PPOSpec, task: Task) -> None:
-        """Raise `UserError` for networks without hidden layers."""
-        require_hidden_layers(spec, self.name)
 
     def initial(self, agent: Agent) -> GenerateAndTest:
         """Utilities, ages and debts of 0."""

@@ -44,8 +44,8 @@ class KLEarlyStop(Remedy):
         return None, {"kl": jnp.mean(view.distribution.kl(view.reference, view.params))}
 
     def stops(self, numbers: dict[str, Float[Array, ""]]) -> Bool[Array, ""]:
-        """Whether the divergence exceeds the limit."""
-        return numbers["kl"] > self.limit
+        """Whether the divergence exceeds the limit, or is no number."""
+        return ~(numbers["kl"] <= self.limit)
 
     def after_batch(self, end: BatchEnd) -> tuple[Changed, dict[str, Float[Array, ""]]]:
         """Record how many steps were made."""

@@ -7,11 +7,9 @@ from typing import ClassVar, Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from escapevelocity.envs import Task
 from escapevelocity.errors import UserError, require
-from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.networks import Trace
-from escapevelocity.ppo.remedies._trail import applied_mean, require_hidden_layers
+from escapevelocity.ppo.remedies._trail import applied_mean
 from escapevelocity.ppo.remedy import BatchEnd, Changed, MinibatchView, Remedy
 
 Preactivations = tuple[Float[Array, "samples _"], ...]
@@ -56,10 +54,6 @@ class PFO(Remedy):
     def is_idle(self) -> bool:
         """Whether the coefficient is 0, or the limit infinite."""
         return self.coef == 0 if self.limit is None else math.isinf(self.limit)
-
-    def check(self, spec: PPOSpec, task: Task) -> None:
-        """Raise `UserError` for a network without hidden layers."""
-        require_hidden_layers(spec, self.name)
 
     def reference(
         self, params: Float[Array, "samples params"], actor: Trace, critic: Trace

@@ -12,7 +12,7 @@ from escapevelocity.envs import Task
 from escapevelocity.errors import require
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.networks import Agent
-from escapevelocity.ppo.remedies._trail import require_hidden_layers
+from escapevelocity.ppo.passes import in_passes
 from escapevelocity.ppo.remedies.units import Layers, activity, count, forget, hidden_layers, per_unit, renew
 from escapevelocity.ppo.remedy import BatchEnd, Changed, Remedy
 
@@ -48,8 +48,7 @@ class ReDo(Remedy):
         require(self.every >= 1, "redo.every", self.every, "at least 1")
 
     def check(self, spec: PPOSpec, task: Task) -> None:
-        """Raise `UserError` for networks without hidden layers, and for tanh."""
-        require_hidden_layers(spec, self.name)
+        """Raise `UserError` for tanh."""
         accepted = (
             "relu, gelu, leaky_relu or crelu with the remedy redo: its score does not see saturated units"
         )
@@ -78,7 +77,15 @@ class ReDo(Remedy):
         return Layers(layers(active.actor, sizes.actor), layers(active.critic, sizes.critic))
 
     def _recycle(self, end: BatchEnd) -> tuple[Agent, Any, Layers]:
-        dormant = self.dormant(end.agent, activity(end.agent, *end.agent.trace(end.batch.observations)))
+        observations = end.batch.observations
+
+        def look(rows: Array) -> Layers:
+            """The mean over a pass, as every sample's own: the mean over all is the batch's."""
+            active = activity(end.agent, *end.agent.trace(observations[rows]))
+            return jax.tree.map(lambda mean: jnp.broadcast_to(mean, (rows.shape[0], *mean.shape)), active)
+
+        active = jax.tree.map(lambda x: jnp.mean(x, axis=0), in_passes(look, observations.shape[0]))
+        dormant = self.dormant(end.agent, active)
         return renew(end.agent, dormant, end.fresh), forget(end.moments, dormant), dormant
 
     def _leave(self, end: BatchEnd) -> tuple[Agent, Any, Layers]:
