@@ -14,10 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import _common as common
 from benchmarks._atari_run import FRAME_SKIP
 from benchmarks._contenders import Sizes
-from benchmarks._speed_summary import Goal, Training, as_json, summarise_training
+from benchmarks._speed_summary import Goal, Spread, Training, as_json, summarise_training
 
 CORES = len(os.sched_getaffinity(0))
 CONTENDERS: dict[str, dict[str, Any]] = {
@@ -78,7 +80,12 @@ def goals(trainings: Mapping[str, Training]) -> list[Goal]:
     return [*found, Goal("escapevelocity: peak memory", "< 1,024 MiB", f"{peak:,.0f} MiB", peak < 1024)]
 
 
-def report(trainings: Mapping[str, Training], rounds: int, batches: int) -> str:
+def cpu_per_batch(rounds: Sequence[Mapping[str, Any]]) -> Spread:
+    """Seconds of CPU time per batch after the first one."""
+    return Spread.of([float(np.mean(raw["cpu_s"][1:])) for raw in rounds])
+
+
+def report(trainings: Mapping[str, Training], cpu: Mapping[str, Spread], rounds: int, batches: int) -> str:
     """The tables: medians over the rounds, with the lowest and highest in brackets."""
     peer = fastest_peer(trainings)
     rows = []
@@ -90,6 +97,7 @@ def report(trainings: Mapping[str, Training], rounds: int, batches: int) -> str:
                 name,
                 training.rate.text(),
                 against,
+                cpu[name].text(2),
                 *(f"{100 * share:.0f}" for share in shares),
                 training.compile_s.text(1),
                 training.peak_mib.text(),
@@ -99,6 +107,7 @@ def report(trainings: Mapping[str, Training], rounds: int, batches: int) -> str:
         "",
         "agent steps/s",
         "against SB3, separate",
+        "CPU s per batch",
         "collect, %",
         "update, %",
         "health, %",
@@ -162,7 +171,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = common.machine()
     raw = run_rounds(names, sizes, rounds, variables)
     trainings = {name: summarise_training(raw[name], 1, sizes.batch_size) for name in names}
-    text = f"{common.machine_line(where)}\n\n{report(trainings, rounds, sizes.batches)}"
+    cpu = {name: cpu_per_batch(raw[name]) for name in names}
+    text = f"{common.machine_line(where)}\n\n{report(trainings, cpu, rounds, sizes.batches)}"
     if on_gpu and OURS in trainings:
         text += f"\n\n{raw[OURS][0]['device']}. {projection(trainings[OURS])}"
     if arguments.quick:
@@ -173,6 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "sizes": asdict(sizes),
         "rounds": rounds,
         "trainings": {name: as_json(value) for name, value in trainings.items()},
+        "cpu_s_per_batch": {name: asdict(value) for name, value in cpu.items()},
         "targets": [as_json(goal) for goal in goals(trainings)],
         "raw": raw,
     }

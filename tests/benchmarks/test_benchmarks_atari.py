@@ -47,9 +47,14 @@ def test_the_projection_counts_frames():
 
 
 def test_the_report_has_a_row_for_each_contender_and_shares_that_add_up():
-    text = atari.report({"Stable-Baselines3": trained(200.0), "escapevelocity": trained(300.0)}, 1, 2)
+    trainings = {"Stable-Baselines3": trained(200.0), "escapevelocity": trained(300.0)}
+    cpu = {name: atari.cpu_per_batch([{"cpu_s": [50.0, 4.0, 6.0]}]) for name in trainings}
+    text = atari.report(trainings, cpu, 1, 2)
     row = next(line for line in text.splitlines() if line.startswith("| escapevelocity |"))
-    assert [cell.strip() for cell in row.split("|")[3:8]] == ["1.50 ×", "25", "50", "0", "25"]
+    assert [cell.strip() for cell in row.split("|")[3:9]] == [
+        *("1.50 ×", "5.00 (5.00–5.00)"),
+        *("25", "50", "0", "25"),
+    ]
 
 
 def test_a_partial_run_does_not_replace_the_results_of_a_full_one():
