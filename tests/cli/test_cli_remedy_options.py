@@ -110,7 +110,7 @@ def test_every_field_of_every_remedy_can_be_given_as_it_is_by_default():
         (["--remedy", "pfo", "--pfo.coef", "x"], "pfo.coef = 'x': must be a number; see ev train --remedy pfo --help"),
         (["--remedy", "pfo", "--pfo.coef", "-1"], "pfo.coef = -1.0: must be a finite number of at least 0"),
         (["--remedy", "pfo", "--pfo.layers", "some"], "pfo.layers = 'some': must be one of last, all"),
-        (["--remedy", "escort"], "head = 'escort': Hopper-v4 has Box actions"),
+        (["--remedy", "escort"], "remedy = 'escort': must be left out: Hopper-v4 has continuous actions"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_in_one_line_and_leaves_nothing(refused, arguments, line):

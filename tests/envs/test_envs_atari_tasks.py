@@ -132,12 +132,6 @@ def test_images_are_not_measured_for_normalisation():
         measure_observations(describe_task("ALE/Phoenix-v5"), [1], num_envs=1)
 
 
-def test_tasks_of_gymnax_have_no_environments_on_the_host():
-    task = Task("gymnax:CartPole-v1", "gymnax", (4,), DiscreteActions(2), 500)
-    with pytest.raises(UserError, match=r"^task = 'gymnax:CartPole-v1': must be a task of the host's"):
-        make_environments(task, [1])
-
-
 def test_the_size_of_an_observation_is_the_product_of_its_shape():
     assert Task("Any-v0", "gymnax", (10, 10, 4), DiscreteActions(2), None).observation_size == 400
     task = describe_task("EvGrid-v0")

@@ -253,7 +253,7 @@ def test_a_members_nan_stays_its_own_and_has_a_reason():
 
 def test_a_crelu_unit_is_dead_when_both_its_outputs_are():
     # Units: always positive, always negative, both, and 0 throughout: [relu(x), relu(−x)].
-    x = jnp.asarray([[1.0, -2.0, 3.0, 0.0], [2.0, -1.0, -3.0, 0.0]])
-    features = jnp.concatenate([jnp.maximum(x, 0), jnp.maximum(-x, 0)], axis=-1)
+    x = np.asarray([[1.0, -2.0, 3.0, 0.0], [2.0, -1.0, -3.0, 0.0]], np.float32)
+    features = jax.numpy.asarray(np.concatenate([np.maximum(x, 0), np.maximum(-x, 0)], axis=-1))
     spec = small_spec("softmax", network={"activation": "crelu"})
     assert float(_dead_units(features, spec)) == 1.0

@@ -124,4 +124,5 @@ def test_the_library_tells_the_leads_and_keeps_the_silence_that_the_study_chose(
 
     chosen = json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
     assert {str(sign): lead for sign, lead in MEDIAN_LEADS.items()} == chosen["median_lead"]
-    assert {str(sign) for sign in NO_WARNING} == set(chosen["unused_signs"])
+    # Capacity was not measured in the study's runs; health/signs.py says why it warns of nothing.
+    assert {str(sign) for sign in NO_WARNING} == {*chosen["unused_signs"], "capacity loss"}

@@ -50,7 +50,7 @@ def bundles(family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["mujoco", "minatar"])  # Vectors on the host, images inside jit.
 def test_all_that_do_not_contradict_each_other_train_side_by_side(family, tmp_path):
     for number, names in enumerate(bundles(family)):
         spec = apply_remedies(family_spec(family), [remedy_of(name) for name in names])
