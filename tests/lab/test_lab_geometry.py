@@ -30,12 +30,15 @@ def policies(seed, shape, starts=200):
     rng = np.random.default_rng(seed)
     concentration = 10 ** rng.uniform(-2, 0)
     probs = rng.dirichlet(np.full(shape[0], concentration), (*shape[1:], starts))
+    # XLA computes with subnormal numbers as it likes (its power of 1e-313 is off by a factor of 4,000), so none is drawn.
+    probs[probs < np.finfo(np.float64).tiny] = 0
     return np.moveaxis(probs, -1, 0)
 
 
 @every_transform
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=184)  # drew a probability of 1e-313
 @example(seed=416)  # holds a policy so deep in a corner that the squares of its gradient are below 1e-308
 def test_the_inequality_holds_for_bandits_and_its_sides_are_the_formulas(p, seed):
     rewards = np.random.default_rng(seed + 1).random(4)
