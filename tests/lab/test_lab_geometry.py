@@ -30,7 +30,7 @@ def policies(seed, shape, starts=200):
     rng = np.random.default_rng(seed)
     concentration = 10 ** rng.uniform(-2, 0)
     probs = rng.dirichlet(np.full(shape[0], concentration), (*shape[1:], starts))
-    # XLA computes with subnormal numbers as it likes (its power of 1e-313 is off by a factor of 4,000), so none is drawn.
+    # XLA computes with subnormal numbers as it likes (a power of 1e-313 is off by a factor of 4,000): none is drawn.
     probs[probs < np.finfo(np.float64).tiny] = 0
     return np.moveaxis(probs, -1, 0)
 
