@@ -50,7 +50,8 @@ CASES = (
     Case("l2-init", _WEIGHTS, "lower"),
     Case("weight-decay", _WEIGHTS, "lower"),
     Case("redo", f"{_DEAD}_after", "lower"),
-    Case("shrink-perturb", _WEIGHTS, "lower"),
+    # The published dose, 1e-6, is for runs of millions of steps; these have 30,720.
+    Case("shrink-perturb", _WEIGHTS, "lower", {"shrink": 1e-4, "perturb": 1e-4}),
     Case("continual-backprop", _DEAD, "lower"),
     Case("weight-clipping", _WEIGHTS, "lower"),
     Case("c-chain", "trust/kl", "lower"),
