@@ -32,6 +32,8 @@ COMMANDS = {
     "diagnose": Command("diagnose", "name the cause: what happened to a run, since when, and what to try"),
     "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),
+    "study": Command("study", "grids of runs: plan, train on all cores or a Ray cluster, watch, gather"),
+    "reproduce": Command("reproduce", "the papers' figures from real runs: what was claimed, what we measured"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 
