@@ -1,0 +1,181 @@
+"""Gather the thinned records of every run of a store into one Parquet file; only what has changed is read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs import Run, list_runs, open_run, whole_records
+from escapevelocity.runs.atomic import make_folder
+from escapevelocity.runs.measured import MEASURED
+from escapevelocity.runs.records import RECORDS
+from escapevelocity.runs.spec import SPEC_FILE
+from escapevelocity.study._flat import flat_settings
+from escapevelocity.study._history_file import (
+    Entry,
+    open_history_file,
+    read_entries,
+    union,
+    write_history_file,
+)
+from escapevelocity.study._thin import thin
+
+STUDY_FOLDER = "_study"
+HISTORY_FILE = "history.parquet"
+
+
+class _Kept(NamedTuple):
+    """A run's rows in a file that is there already."""
+
+    entry: Entry
+    file: pq.ParquetFile
+    group: int
+
+
+def collect(
+    store: Any,
+    out: str | os.PathLike[str] | None = None,
+    names: Sequence[str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Gather the thinned records of every run of a store into one Parquet file.
+
+    A run that has not changed since is taken over from the old file, not read again. The file is replaced at the end,
+    so an interruption leaves the old one. Runs that are damaged or have no records yet are left out and named in
+    `History.left_out`. The records of a branch begin with the past that it shares with its parent.
+
+    Args:
+        store: the store or its folder.
+        out: the file; by default STORE/_study/history.parquet.
+        names: only these runs (folders in the store); by default all.
+        tell: is told one line for each run that is read.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        UserError: the store is not a folder, has no run of a name in `names`, or the file cannot be written.
+    """
+    folder = store_folder(store)
+    standard = folder / STUDY_FOLDER / HISTORY_FILE
+    path = standard if out is None else Path(out)
+    make_folder(path.parent)
+    entries: list[Entry] = []
+    sources: list[Callable[[], pa.Table]] = []
+    schemas: list[pa.Schema] = []
+    left_out: dict[str, str] = {}
+    with ExitStack() as stack:
+        old = _kept_runs(dict.fromkeys((standard, path)), stack)
+        parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".history-", dir=path.parent)))
+        for name, run in _chosen(folder, names):
+            kept = old.get(name)
+            if isinstance(run, str):
+                left_out[name] = run
+            elif kept is not None and kept.entry.fingerprint == _fingerprint(run, kept.entry.parent):
+                entries.append(kept.entry)
+                sources.append(lambda kept=kept: kept.file.read_row_group(kept.group, use_threads=False))
+                schemas.append(kept.file.schema_arrow)
+            else:
+                tell(f"reading {name}")
+                try:
+                    entry, table = _read(name, run.path)
+                except (UserError, OSError) as error:
+                    left_out[name] = str(error)
+                    continue
+                part = parts / f"{len(entries)}.parquet"
+                pq.write_table(table, part)
+                entries.append(entry)
+                sources.append(lambda part=part: pq.ParquetFile(part).read())
+                schemas.append(table.schema)
+        write_history_file(path, union(schemas), entries, (source() for source in sources), left_out)
+    return path
+
+
+def store_folder(store: Any) -> Path:
+    """Give the folder of a store, given as a `Store` or by its path."""
+    return Path(getattr(store, "path", store))
+
+
+def history_path(path: Any) -> Path:
+    """Give the path of a history's file, given that or its store."""
+    found = store_folder(path)
+    return found / STUDY_FOLDER / HISTORY_FILE if found.is_dir() else found
+
+
+def _kept_runs(paths: Sequence[Path] | dict[Path, None], stack: ExitStack) -> dict[str, _Kept]:
+    """What files hold already, by run; nothing where there is none, or one that is damaged or of another version."""
+    found: dict[str, _Kept] = {}
+    for path in paths:
+        try:
+            file = stack.enter_context(open_history_file(path))
+        except UserError:
+            continue
+        entries, _ = read_entries(file)
+        found |= {entry.name: _Kept(entry, file, index) for index, entry in enumerate(entries)}
+    return found
+
+
+def _chosen(folder: Path, names: Sequence[str] | None) -> Iterator[tuple[str, Run | str]]:
+    """The runs by name, in order; in place of a damaged one what is wrong with it."""
+    listed = {one.path.relative_to(folder).as_posix(): one for one in list_runs(folder)}
+    missing = sorted(set(names or ()) - set(listed))
+    if missing:
+        raise UserError(f"names = {missing[0]!r}: must be runs in {folder}; it has none of that name")
+    for name, one in listed.items():
+        if names is None or name in names:
+            yield name, one.damage if one.run is None else one.run
+
+
+def _read(name: str, path: Path) -> tuple[Entry, pa.Table]:
+    """Read a run, once more if it was changing under our eyes (a run that ends replaces its shards by one file)."""
+    try:
+        return _read_once(name, open_run(path))
+    except (UserError, OSError):
+        return _read_once(name, open_run(path))
+
+
+def _read_once(name: str, run: Run) -> tuple[Entry, pa.Table]:
+    parent = run.parent
+    leaves = "" if parent is None else parent.path
+    fingerprint = _fingerprint(
+        run, leaves
+    )  # Before reading: what changes meanwhile is then read again next time.
+    records, lost = whole_records(run.path, parent)
+    if lost:
+        raise UserError(lost[0])
+    if records.num_rows == 0 or "env_steps" not in records.column_names:
+        raise UserError(f"{run.path} has no records with a column env_steps yet")
+    table = thin(records, name, (run.path / SPEC_FILE).read_text(encoding="utf-8"), run.status.steps_total)
+    found = table["seed"].unique().to_pylist()
+    seeds = run.spec.get("seeds") or sorted(found)
+    settings = flat_settings({"job": run.job, "spec": run.spec})
+    entry = Entry(name, settings, tuple(seeds), run.status.state, run.status.steps_total, fingerprint, leaves)
+    return entry, table
+
+
+def _fingerprint(run: Run, parent: str) -> str:
+    """Digest what tells that a run has changed: its spec, state, segments, and its files' names and sizes."""
+    status = run.status
+    known = [run.spec, status.state, status.segments_done, *_sizes(run.path)]
+    if parent:
+        known += _sizes(Path(os.path.normpath(run.path / parent)))
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sizes(run_dir: Path) -> list[tuple[str, int]]:
+    found = []
+    for folder in (RECORDS, MEASURED):
+        if (run_dir / folder).is_dir():
+            with os.scandir(run_dir / folder) as files:
+                found += [(f"{folder}/{file.name}", file.stat().st_size) for file in files]
+    return sorted(found)
