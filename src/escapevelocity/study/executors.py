@@ -1,0 +1,43 @@
+"""What an executor is: something that trains the runs of a study, each once, wherever it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from escapevelocity.study.plan import Order
+    from escapevelocity.study.store import Store
+    from escapevelocity.study.work import Outcome
+
+
+class Event(NamedTuple):
+    """Something that happened while a study runs."""
+
+    kind: Literal["started", "finished", "failed", "interrupted", "retried", "claimed", "message"]
+    """started; finished, failed, interrupted and claimed end a run for this executor; retried: it was lost and goes
+    on; message: a line about no single run."""
+    name: str
+    """The run's folder in the store; empty for a message."""
+    text: str = ""
+    """One line: why, where there is a reason."""
+
+
+class Executor(Protocol):
+    """Trains orders. It returns when each has an outcome; Ctrl-C makes the outcome of what is left "interrupted"."""
+
+    def run(self, orders: Sequence[Order], store: Store, tell: Callable[[Event], None]) -> list[Outcome]:
+        """Train `orders` into `store`.
+
+        Args:
+            orders: what to train; a finished run among them is returned as it is.
+            store: where the runs are and will be.
+            tell: hears what happens, from the thread that called `run`.
+
+        Returns:
+            The outcomes, in the order of `orders`.
+
+        Raises:
+            UserError: when nothing can be trained at all, such as for want of a cluster.
+        """
+        ...

@@ -1,0 +1,98 @@
+"""A study's store: a folder that holds one run's folder beside the other, and `_study` with what the study adds.
+
+STORE/NAME/              a run, as `ev train --out STORE` writes it
+STORE/_study/plan.json   which seeds run together
+STORE/_study/progress/   a small file for each run: how far it is, how fast, what it warned of
+STORE/_study/logs/       what the worker processes printed
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs import Observer
+from escapevelocity.runs.atomic import make_folder
+
+STUDY_FOLDER = "_study"
+
+
+class Store:
+    """A folder on this machine, or on a disk that several machines share.
+
+    `remote.RemoteStore` has the same methods for an fsspec URL: its `path` is a folder on this machine, `pull` and
+    `push` copy runs between the two, and `observers` push a run while it trains. Here these do nothing.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+
+    @property
+    def url(self) -> str:
+        """What `open_store` makes this store of in another process."""
+        return os.fspath(self.path)
+
+    @property
+    def study_path(self) -> Path:
+        """The folder of what the study adds to its runs."""
+        return self.path / STUDY_FOLDER
+
+    def run_path(self, name: str) -> Path:
+        """The folder of the run `name`.
+
+        Raises:
+            UserError: when the name is not that of a single folder.
+        """
+        if not name or name != Path(name).name or name.startswith((".", "_")):
+            raise UserError(f"run name = {name!r}: must be the name of one folder, not beginning with . or _")
+        return self.path / name
+
+    def pull(self, name: str) -> None:
+        """Fetch the run `name`, or what there is of it, to `run_path(name)`."""
+
+    def push(self, name: str) -> None:
+        """Hand what is at `run_path(name)` to all who share the store."""
+
+    def observers(self, name: str) -> Sequence[Observer]:
+        """What must watch the run `name` while it trains in this process."""
+        return ()
+
+
+def open_store(url: str | os.PathLike[str], create: bool = False) -> Store:
+    """Open a study's store.
+
+    Args:
+        url: a folder, or an fsspec URL such as s3://bucket/study.
+        create: make the folder where it is missing, and require that it can be written.
+
+    Raises:
+        UserError: a folder that is missing, is a file, or must not be read (or written, with `create`).
+
+    Example:
+        >>> import tempfile
+        >>> open_store(tempfile.mkdtemp()).run_path("Hopper-v4-0123456789").name
+        'Hopper-v4-0123456789'
+    """
+    text = os.fspath(url)
+    scheme, colon, rest = text.partition("://")
+    if colon and scheme != "file":
+        from escapevelocity.study.remote import RemoteStore
+
+        return RemoteStore(text, create)
+    path = Path(rest if colon else text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"store = {text!r}: must be a folder, and this is a file")
+    if not path.exists():
+        if not create:
+            raise UserError(f"store = {text!r}: must be a folder that exists; `ev study run` makes it")
+        make_folder(path)
+    needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
+    if not os.access(path, needed):
+        what = "read and written" if create else "read"
+        raise UserError(f"store = {text!r}: must be a folder that can be {what}; check its permissions")
+    return Store(path)
