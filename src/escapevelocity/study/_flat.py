@@ -57,7 +57,7 @@ def _with_defaults(job: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _remedy_settings(remedies: Any) -> dict[str, Any]:
     names = _remedy_names() if remedies else {}
-    named = {names.get(remedy["_type"], remedy["_type"]): remedy for remedy in remedies}
+    named = {names.get(kind := str(remedy["_type"]), kind): remedy for remedy in remedies}
     settings: dict[str, Any] = {"remedy": "+".join(sorted(named)) or NO_REMEDY}
     for name, remedy in sorted(named.items()):
         settings |= {f"{name}.{field}": frozen(x) for field, x in remedy.items() if field != "_type"}
@@ -68,7 +68,7 @@ def _remedy_names() -> dict[str, str]:
     """Names of remedies by their classes' names, as spec.json has them."""
     from escapevelocity.ppo.remedies import remedy_types
 
-    return {cls.__name__: cls.name for cls in remedy_types()}
+    return {str(cls.__name__): cls.name for cls in remedy_types()}
 
 
 def _flatten(part: Mapping[str, Any], prefix: str, into: dict[str, Any]) -> None:

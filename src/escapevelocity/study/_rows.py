@@ -96,18 +96,19 @@ class FileRows(Rows):
             self.entries, self.left_out = read_entries(file)
             self._groups = {entry.name: index for index, entry in enumerate(self.entries)}
             schema = file.schema_arrow
+            self._metadata = file.metadata
         super().__init__(schema)
 
     def read(self, column: str) -> pa.ChunkedArray:
         """Read a column of all rows."""
-        with open_history_file(self._path) as file:
+        with open_history_file(self._path, self._metadata) as file:
             return file.read([column], use_threads=False)[column]
 
     def table(self, run: str, columns: Sequence[str]) -> pa.Table:
         """Give a run's rows."""
         if run not in self._groups:
             return super().table(run, columns)
-        with open_history_file(self._path) as file:
+        with open_history_file(self._path, self._metadata) as file:
             return file.read_row_group(self._groups[run], list(columns), use_threads=False)
 
 

@@ -6,21 +6,23 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from escapevelocity.errors import UserError
-from escapevelocity.runs import Run, list_runs, open_run, whole_records
+from escapevelocity.errors import UserError, require
+from escapevelocity.runs import Run, open_run, read_status, whole_records
 from escapevelocity.runs.atomic import make_folder
 from escapevelocity.runs.measured import MEASURED
 from escapevelocity.runs.records import RECORDS
 from escapevelocity.runs.spec import SPEC_FILE
 from escapevelocity.study._flat import flat_settings
+from escapevelocity.study._folders import parent_of, run_folders, store_folder
 from escapevelocity.study._history_file import (
     Entry,
     open_history_file,
@@ -29,8 +31,8 @@ from escapevelocity.study._history_file import (
     write_history_file,
 )
 from escapevelocity.study._thin import thin
+from escapevelocity.study.store import STUDY_FOLDER
 
-STUDY_FOLDER = "_study"
 HISTORY_FILE = "history.parquet"
 
 
@@ -40,6 +42,10 @@ class _Kept(NamedTuple):
     entry: Entry
     file: pq.ParquetFile
     group: int
+
+    def rows(self) -> pa.Table:
+        """Read them."""
+        return self.file.read_row_group(self.group, use_threads=False)
 
 
 def collect(
@@ -77,42 +83,35 @@ def collect(
     with ExitStack() as stack:
         old = _kept_runs(dict.fromkeys((standard, path)), stack)
         parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".history-", dir=path.parent)))
-        for name, run in _chosen(folder, names):
+        for name, run_dir in _chosen(folder, names):
             kept = old.get(name)
-            if isinstance(run, str):
-                left_out[name] = run
-            elif kept is not None and kept.entry.fingerprint == _fingerprint(run, kept.entry.parent):
-                entries.append(kept.entry)
-                sources.append(lambda kept=kept: kept.file.read_row_group(kept.group, use_threads=False))
-                schemas.append(kept.file.schema_arrow)
-            else:
-                tell(f"reading {name}")
-                try:
-                    entry, table = _read(name, run.path)
-                except (UserError, OSError) as error:
-                    left_out[name] = str(error)
+            try:
+                if kept is not None and kept.entry.fingerprint == _fingerprint(run_dir, kept.entry.parent):
+                    entries.append(kept.entry)
+                    sources.append(kept.rows)
+                    schemas.append(kept.file.schema_arrow)
                     continue
-                part = parts / f"{len(entries)}.parquet"
-                pq.write_table(table, part)
-                entries.append(entry)
-                sources.append(lambda part=part: pq.ParquetFile(part).read())
-                schemas.append(table.schema)
+                tell(f"reading {name}")
+                entry, table = _read(name, run_dir)
+            except (UserError, OSError) as error:
+                left_out[name] = str(error)
+                continue
+            part = parts / f"{len(entries)}.parquet"
+            pq.write_table(table, part)
+            entries.append(entry)
+            sources.append(partial(_read_part, part))
+            schemas.append(table.schema)
         write_history_file(path, union(schemas), entries, (source() for source in sources), left_out)
     return path
 
 
-def store_folder(store: Any) -> Path:
-    """Give the folder of a store, given as a `Store` or by its path."""
-    return Path(getattr(store, "path", store))
-
-
 def history_path(path: Any) -> Path:
     """Give the path of a history's file, given that or its store."""
-    found = store_folder(path)
+    found = Path(getattr(path, "path", path))
     return found / STUDY_FOLDER / HISTORY_FILE if found.is_dir() else found
 
 
-def _kept_runs(paths: Sequence[Path] | dict[Path, None], stack: ExitStack) -> dict[str, _Kept]:
+def _kept_runs(paths: Iterable[Path], stack: ExitStack) -> dict[str, _Kept]:
     """What files hold already, by run; nothing where there is none, or one that is damaged or of another version."""
     found: dict[str, _Kept] = {}
     for path in paths:
@@ -125,15 +124,12 @@ def _kept_runs(paths: Sequence[Path] | dict[Path, None], stack: ExitStack) -> di
     return found
 
 
-def _chosen(folder: Path, names: Sequence[str] | None) -> Iterator[tuple[str, Run | str]]:
-    """The runs by name, in order; in place of a damaged one what is wrong with it."""
-    listed = {one.path.relative_to(folder).as_posix(): one for one in list_runs(folder)}
-    missing = sorted(set(names or ()) - set(listed))
-    if missing:
-        raise UserError(f"names = {missing[0]!r}: must be runs in {folder}; it has none of that name")
-    for name, one in listed.items():
-        if names is None or name in names:
-            yield name, one.damage if one.run is None else one.run
+def _chosen(folder: Path, names: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
+    """The runs' names and folders, in order."""
+    found = dict(run_folders(folder))
+    for name in names or ():
+        require(name in found, "names", name, f"the name of a run in {folder}")
+    return ((name, path) for name, path in found.items() if names is None or name in names)
 
 
 def _read(name: str, path: Path) -> tuple[Entry, pa.Table]:
@@ -145,31 +141,29 @@ def _read(name: str, path: Path) -> tuple[Entry, pa.Table]:
 
 
 def _read_once(name: str, run: Run) -> tuple[Entry, pa.Table]:
-    parent = run.parent
+    parent = parent_of(run.path)
     leaves = "" if parent is None else parent.path
-    fingerprint = _fingerprint(
-        run, leaves
-    )  # Before reading: what changes meanwhile is then read again next time.
+    fingerprint = _fingerprint(run.path, leaves)  # Before reading: a later change is then noticed next time.
     records, lost = whole_records(run.path, parent)
     if lost:
         raise UserError(lost[0])
     if records.num_rows == 0 or "env_steps" not in records.column_names:
         raise UserError(f"{run.path} has no records with a column env_steps yet")
-    table = thin(records, name, (run.path / SPEC_FILE).read_text(encoding="utf-8"), run.status.steps_total)
-    found = table["seed"].unique().to_pylist()
-    seeds = run.spec.get("seeds") or sorted(found)
+    total = run.status.steps_total
+    table = thin(records, name, (run.path / SPEC_FILE).read_text(encoding="utf-8"), total)
+    seeds = run.spec.get("seeds") or sorted(table["seed"].unique().to_pylist())
     settings = flat_settings({"job": run.job, "spec": run.spec})
-    entry = Entry(name, settings, tuple(seeds), run.status.state, run.status.steps_total, fingerprint, leaves)
-    return entry, table
+    return Entry(name, settings, tuple(seeds), run.status.state, total, fingerprint, leaves), table
 
 
-def _fingerprint(run: Run, parent: str) -> str:
-    """Digest what tells that a run has changed: its spec, state, segments, and its files' names and sizes."""
-    status = run.status
-    known = [run.spec, status.state, status.segments_done, *_sizes(run.path)]
+def _fingerprint(run_dir: Path, parent: str) -> str:
+    """Digest what tells that a run has changed: its spec, its status, and its files' names and sizes."""
+    status = read_status(run_dir)
+    spec = (run_dir / SPEC_FILE).read_text(encoding="utf-8")
+    known = [spec, status.state, status.segments_done, *_sizes(run_dir)]
     if parent:
-        known += _sizes(Path(os.path.normpath(run.path / parent)))
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        known += _sizes(Path(os.path.normpath(run_dir / parent)))
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
 
 
 def _sizes(run_dir: Path) -> list[tuple[str, int]]:
@@ -179,3 +173,8 @@ def _sizes(run_dir: Path) -> list[tuple[str, int]]:
             with os.scandir(run_dir / folder) as files:
                 found += [(f"{folder}/{file.name}", file.stat().st_size) for file in files]
     return sorted(found)
+
+
+def _read_part(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return file.read()
