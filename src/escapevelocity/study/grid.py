@@ -138,8 +138,9 @@ def read_study(path: str | Path) -> Study:
     from escapevelocity.study.study_file import study_fields
 
     fields = study_fields(Path(path))
+    rules = tuple(Rule(rule["match"], rule["set"]) for rule in fields.pop("when", ()))
     try:
-        return Study(**(fields | {"when": tuple(Rule(**rule) for rule in fields.get("when", ()))}))
+        return Study(**fields, when=rules)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

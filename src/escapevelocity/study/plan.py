@@ -1,13 +1,20 @@
 """The plan of a study: its runs, what is done of each, and what the rest will cost."""
 
 import dataclasses
+import json
+import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
+from escapevelocity.errors import UserError
 from escapevelocity.runs import spec_from_json
-from escapevelocity.study.grid import Label
-
-State = Literal["missing", "running", "interrupted", "failed", "finished", "damaged"]
+from escapevelocity.study.cost import Prices, leaves_of
+from escapevelocity.study.grid import Cell, Label, Study, cells
+from escapevelocity.study.groups import Group, choose_groups, read_groups, write_groups
+from escapevelocity.study.kinds import Kind, import_modules, kind
+from escapevelocity.study.standing import Standing, State, recorded_runs, standing
+from escapevelocity.study.store import Store, open_store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,3 +68,94 @@ class Planned:
     """Expected seconds of running until it is finished; None: nothing comparable was recorded."""
     why: str
     """One line: why it was interrupted, failed, or cannot be read."""
+
+
+def plan(study: Study, store: Store | str | os.PathLike[str]) -> list[Planned]:
+    """Plan a study: make each run's spec, decide which seeds run together, and look at what is done.
+
+    The groups of seeds are kept in STORE/_study/plan.json; nothing else is written.
+
+    Args:
+        study: the grid.
+        store: where the runs are or will be; a folder that is missing is made.
+
+    Returns:
+        The runs, cell by cell.
+
+    Raises:
+        UserError: a mistake in the study, naming the cell; or a store that cannot be read or written.
+    """
+    import_modules(study.imports)
+    the_kind = kind(study.job)
+    grid = _by_key(the_kind, cells(study))
+    if not isinstance(store, Store):
+        store = open_store(store, create=not Path(store).exists())
+    orders = _orders(the_kind, study, grid, store)
+    standings = {order.name: standing(store.run_path(order.name)) for order in orders}
+    prices = Prices(recorded_runs(store.path))
+    return [_planned(order, standings[order.name], prices) for order in orders]
+
+
+def default_store(study: Study) -> str:
+    """Where a study's runs are when nothing else is said."""
+    return f"runs/{study.name}"
+
+
+def _by_key(the_kind: Kind, grid: list[Cell]) -> dict[str, Cell]:
+    """The cells by what they compute, whatever the seeds: the name that each would have with seed 0 alone."""
+    found: dict[str, Cell] = {}
+    for cell in grid:
+        key = the_kind.folder(_spec(the_kind, cell, (0,)))
+        if key in found:
+            raise UserError(
+                f"study: the cells ({found[key]}) and ({cell}) are the same run; exclude one, or set them apart"
+            )
+        found[key] = cell
+    return found
+
+
+def _orders(the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store) -> list[Order]:
+    """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
+    recorded = read_groups(store.study_path)
+    groups = dict(recorded)
+    orders: list[Order] = []
+    for key, cell in grid.items():
+        made: dict[Group, Order] = {}
+
+        def started(seeds: Group, cell: Cell = cell, made: dict[Group, Order] = made) -> bool:
+            made[seeds] = _order(the_kind, study, cell, seeds)
+            return standing(store.run_path(made[seeds].name)).state != "missing"
+
+        before = recorded.get(key, [])
+        chosen = choose_groups(before, study.seeds, study.population, started)
+        groups[key] = [*before, *(group for group in chosen if group not in before)]
+        orders += [made.get(group) or _order(the_kind, study, cell, group) for group in chosen]
+    if groups != recorded:
+        write_groups(store.study_path, groups)
+    return orders
+
+
+def _order(the_kind: Kind, study: Study, cell: Cell, seeds: Group) -> Order:
+    spec = _spec(the_kind, cell, seeds)
+    name, text = the_kind.folder(spec), the_kind.spec_text(spec)
+    return Order(name, study.job, text, cell.labels, seeds, the_kind.steps(spec), study.imports)
+
+
+def _spec(the_kind: Kind, cell: Cell, seeds: Group) -> Any:
+    try:
+        return the_kind.spec(cell.settings, seeds)
+    except UserError as error:
+        raise UserError(f"{error} (cell: {cell})" if cell.labels else str(error)) from error
+
+
+def _planned(order: Order, at: Standing, prices: Prices) -> Planned:
+    """Add what is left of a run: at its own pace, or before it has one at that of the runs most like it."""
+    if at.state in ("finished", "damaged"):
+        left = 0.0 if at.state == "finished" else None
+    else:
+        pace = at.seconds_per_step
+        if pace is None:
+            spec = json.loads(order.spec)["spec"]
+            pace = prices.seconds_per_step(leaves_of(order.job, spec, len(order.seeds)))
+        left = None if pace is None else pace * max(0, order.steps - at.steps_done)
+    return Planned(order, at.state, at.steps_done, at.wall_time, left, at.why)

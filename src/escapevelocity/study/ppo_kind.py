@@ -72,8 +72,15 @@ class PPOKind:
         if not (path / SPEC_FILE).exists():
             spec = spec_from_json(PPOSpec, json.loads(spec_text)["spec"], remedy_types())
             return train(spec, path.parent, path.name, observers).status
-        status = read_status(path)
-        return status if status.state == "finished" else resume_training(path, observers).status
+        try:
+            status = read_status(path)
+        except (
+            UserError
+        ):  # Killed before its first status landed, or damaged: the checkpoints say how far it is.
+            status = None
+        if status is not None and status.state == "finished":
+            return status
+        return resume_training(path, observers).status
 
 
 @functools.lru_cache(maxsize=256)

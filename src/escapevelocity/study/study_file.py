@@ -85,11 +85,12 @@ def _seeds(key: str, value: Any) -> tuple[int, ...]:
     require(isinstance(value, list), key, value, accepted)
     seeds: list[int] = []
     for item in value:
-        match = _RANGE.fullmatch(item) if isinstance(item, str) else None
-        if match is None:
-            require(type(item) is int, key, item, accepted)
+        if type(item) is int:
             seeds.append(item)
             continue
+        match = _RANGE.fullmatch(str(item))
+        if match is None:
+            raise UserError(f"{key} = {item!r}: must be {accepted}")
         first, last = int(match[1]), int(match[2])
         require(first <= last < first + _MOST_SEEDS, key, item, "a range a:b with a ≤ b")
         seeds += range(first, last + 1)

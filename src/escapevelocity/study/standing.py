@@ -1,0 +1,68 @@
+"""How the runs of a store stand. Reads only, and nothing of a run but spec.json, status.json and its lock."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs import read_spec, read_status
+from escapevelocity.runs.spec import SPEC_FILE
+from escapevelocity.runs.status import is_locked
+from escapevelocity.study.cost import Recorded, leaves_of
+
+State: TypeAlias = Literal["missing", "running", "interrupted", "failed", "finished", "damaged"]
+"""As in status.json; or no run is there, or its folder cannot be read."""
+
+
+class Standing(NamedTuple):
+    """How one run stands."""
+
+    state: State
+    steps_done: int = 0
+    """Environment steps of its committed segments, per seed."""
+    wall_time: float = 0.0
+    """Seconds of running so far."""
+    why: str = ""
+    """One line, for interrupted, failed and damaged."""
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Wall time per environment step; None before there is a first."""
+        return self.wall_time / self.steps_done if self.steps_done > 0 and self.wall_time > 0 else None
+
+
+def standing(path: Path) -> Standing:
+    """Look at the folder of a run."""
+    if not (path / SPEC_FILE).exists():
+        if is_locked(path):
+            return Standing("running")  # Its spec.json lands when its first state is made.
+        # Hidden files are what a process leaves that is killed before that; the engine clears them away.
+        strange = path.exists() and any(not name.startswith(".") for name in os.listdir(path))
+        return (
+            Standing("damaged", why=f"{path} is not empty and not a run") if strange else Standing("missing")
+        )
+    try:
+        read_spec(path)
+    except UserError as error:
+        return Standing("damaged", why=str(error))
+    try:
+        status = read_status(path)
+    except UserError as error:
+        # The engine goes by the checkpoints: such a run can be resumed.
+        return Standing("running") if is_locked(path) else Standing("interrupted", why=str(error))
+    return Standing(status.state, status.steps_done, status.wall_time, status.why)
+
+
+def recorded_runs(folder: Path) -> Iterator[Recorded]:
+    """What the runs of a store have cost so far; those without a committed segment are passed over."""
+    for path in sorted(folder.iterdir()):
+        if not (path / SPEC_FILE).exists():
+            continue
+        pace = standing(path).seconds_per_step
+        if pace is None:
+            continue
+        document = read_spec(path)
+        seeds = document["spec"].get("seeds")
+        members = len(seeds) if isinstance(seeds, list) else 1
+        yield Recorded(leaves_of(document["job"], document["spec"], members), pace)
