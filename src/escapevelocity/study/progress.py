@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from escapevelocity.report.warning import EarlyWarning
 from escapevelocity.runs import Observer, RunInfo, Status, spec_from_json
 from escapevelocity.runs.atomic import make_folder
 from escapevelocity.runs.status import this_host
@@ -70,6 +69,8 @@ class ProgressWriter(Observer):
     def __init__(
         self, store: Store, name: str, members: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        from escapevelocity.report.warning import EarlyWarning  # Readers of progress need not wait for it.
+
         self._path = progress_path(store, name)
         self._name, self._members, self._clock = name, members, clock
         self._alarms: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
 import traceback
 from collections.abc import Sequence
@@ -61,10 +60,9 @@ def do(order: Order, store: Store, observers: Sequence[Observer] = ()) -> Outcom
 def _train(order: Order, store: Store, observers: Sequence[Observer]) -> tuple[Any, str]:
     claimed = "claimed", "another process is training it"
     try:
-        for module in order.imports:
-            importlib.import_module(module)
-        from escapevelocity.study.kinds import kind
+        from escapevelocity.study.kinds import import_modules, kind
 
+        import_modules(order.imports)
         path = store.run_path(order.name)
         store.pull(order.name)
         if is_locked(path):

@@ -45,8 +45,6 @@ class Worker:
     ) -> None:
         make_folder(log.parent)
         self.log = log
-        self.order: Order | None = None
-        """What it works on."""
         self._answers: Answers = queue.SimpleQueue() if answers is None else answers
         self._interrupted = False
         command = [sys.executable, "-m", "escapevelocity.study.worker_process"]
@@ -68,7 +66,6 @@ class Worker:
 
     def submit(self, order: Order, store: Store) -> None:
         """Give it an order, when it has none. That it has died meanwhile is heard as an answer."""
-        self.order = order
         line = json.dumps({"order": order.to_json(), "store": store.url}) + "\n"
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
@@ -96,9 +93,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process, kindly if it has nothing to do."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
+        self._hang_up()
         try:
             self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:
@@ -108,10 +103,12 @@ class Worker:
         """End the process at once; its run can be resumed."""
         self._process.kill()
         self._process.wait()
+        self._hang_up()
 
     def death(self) -> str:
         """How the process ended, in words, with its log; it must have died."""
         code = self._process.wait()
+        self._hang_up()
         try:
             how = (
                 f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -127,11 +124,17 @@ class Worker:
         except psutil.Error:
             return 0
 
+    def _hang_up(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # What a dead process was still to be told is lost.
+            self._process.stdin.close()
+
     def _listen(self) -> None:
         assert self._process.stdout is not None
         try:
-            for line in self._process.stdout:
-                self._answers.put((self, spec_from_json(Outcome, json.loads(line))))
+            with self._process.stdout as lines:
+                for line in lines:
+                    self._answers.put((self, spec_from_json(Outcome, json.loads(line))))
         except ValueError:  # It died while it wrote.
             pass
         finally:
