@@ -92,14 +92,16 @@ def _page(
     lines = [f"# {experiment.question}", "", *(line for answer in findings.answers for line in (answer, ""))]
     for picture in pictures:
         lines += [f"![{name}]({picture})", ""]
-    lines += [*_markdown_table(findings.summary), ""]
+    lines += [*markdown_table(findings.summary), ""]
     lines += ["Made by", "", f"    {shlex.join(command)}", "", "with the settings", ""]
     lines += [f"    {field} = {value!r}" for field, value in dataclasses.asdict(experiment).items()]
     packages = ", ".join(f"{package} {version(package)}" for package in _VERSIONS)
     return "\n".join([*lines, "", f"and {packages}.", ""])
 
 
-def _markdown_table(summary: Summary) -> list[str]:
+def markdown_table(summary: Summary) -> list[str]:
+    """The lines of the small table in Markdown."""
+
     def line(cells: Any) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class LabFigure:
         id: PAPER/NAME, such as "sgw/figure-3".
         title: what it shows, in a few words.
         claim: what the paper claims, in our words.
-        experiment: CLASS's module in `lab.experiments` and `report.lab`, and CLASS: "escape:Escape".
-        pictures: which of the experiment's pictures, by their names in `report.lab`; the main one's is "".
+        experiment: the experiment's name in `ev lab`, such as "p-study".
+        kind: its class in `lab.experiments`, such as "PStudy".
         small: the settings of scale small; those of scale paper are the experiment's defaults.
-        minutes: of CPU that scale small takes, as measured on the machine that docs/how-to/reproduce.md names.
+        cost: what scale small takes, in words, as measured.
+        pictures: which of the experiment's pictures it is, by their names in `report.lab`, the most important first.
+        verdict: says from the findings whether they confirm the claim; None: the experiment's own answers do.
         tasks: always (): there is nothing to choose.
     """
 
@@ -80,9 +82,11 @@ class LabFigure:
     title: str
     claim: str
     experiment: str
-    pictures: tuple[str, ...]
+    kind: str
     small: Mapping[str, Any]
-    minutes: float
+    cost: str
+    pictures: tuple[str, ...] = ("",)
+    verdict: "Callable[[Findings], list[str]] | None" = None
     tasks: tuple[str, ...] = ()
 
     def study(self, task: str, scale: Scale) -> None:
@@ -91,15 +95,24 @@ class LabFigure:
 
     def settings(self, scale: Scale) -> "Experiment":
         """The experiment with the settings of a scale."""
-        module, name = self.experiment.split(":")
-        made = getattr(importlib.import_module(f"escapevelocity.lab.experiments.{module}"), name)
+        module = importlib.import_module(f"escapevelocity.lab.experiments.{self._module}")
+        made = getattr(module, self.kind)
         return made(**self.small) if scale == "small" else made()
 
     def draw(self, experiment: "Experiment", findings: "Findings") -> "dict[str, Figure]":
-        """Draw its pictures from what the experiment found, by name."""
-        module = self.experiment.split(":")[0]
-        drawn = importlib.import_module(f"escapevelocity.report.lab.{module}").draw(experiment, findings)
-        return {name: drawn[name] for name in self.pictures}
+        """Draw its pictures from what the experiment found; the first one's name is "", the others keep theirs."""
+        module = importlib.import_module(f"escapevelocity.report.lab.{self._module}")
+        drawn = module.draw(experiment, findings)
+        first, *others = self.pictures
+        return {"": drawn[first], **{name: drawn[name] for name in others}}
+
+    def measured(self, findings: "Findings") -> list[str]:
+        """What we measured: the verdict on the claim, then what the experiment itself says."""
+        return [*(self.verdict(findings) if self.verdict else []), *findings.answers]
+
+    @property
+    def _module(self) -> str:
+        return self.experiment.replace("-", "_")
 
 
 AnyFigure: TypeAlias = PaperFigure | LabFigure

@@ -1,0 +1,143 @@
+"""`ev reproduce`: the papers' figures from real runs, with what was claimed and what we measured."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+from escapevelocity.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Regenerate figures of the papers: train the runs that are missing, draw, and say what was claimed and measured.
+
+    Runs are shared between figures through the store, so each is trained once; what was interrupted goes on when the
+    command is given again. For every figure PAPER/FIGURE[-TASK].png, .pdf, .parquet and .md are written to --out.
+    """
+
+    figures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ID")] = ()
+    """Figures, such as nrnt/figure-6."""
+    list: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only list the figures: id, title, tasks, and what scale small costs."""
+    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Every figure of every paper."""
+    paper: str = ""
+    """Every figure of this paper: nrnt or sgw."""
+    task: str = ""
+    """On which task; by default each figure's first."""
+    scale: Literal["small", "paper"] = "small"
+    """small: under an hour per figure on two cores; paper: the paper's own size."""
+    store: str = ""
+    """Folder or fsspec URL of the runs; by default runs/reproduce-small or runs/reproduce-paper."""
+    out: Path | None = None
+    """Folder of the figures; by default runs/figures-small or runs/figures-paper."""
+    executor: Literal["local", "ray"] = "local"
+    """Where missing runs train: worker processes on this machine, or a Ray cluster."""
+    address: str | None = None
+    """Of the Ray cluster; by default the one that Ray finds, or a new one on this machine."""
+    workers: int | None = None
+    """Worker processes of the local executor; by default one per core."""
+    draw_only: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Train and compute nothing; draw from what the store holds."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only print which runs the figures need, and in which state those are."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev reproduce`; returns the exit code: 1 where a run failed or a figure could not be drawn."""
+    command = parse(Reproduce, argv, "ev reproduce")
+    if command.list:
+        _print_list()
+        return 0
+    if not (command.figures or command.paper or command.all):
+        raise UserError("figures: missing; name some, such as nrnt/figure-6, or see ev reproduce --list")
+    if command.out is not None:
+        from escapevelocity.report.lab.page import require_writable
+
+        require_writable(command.out)  # Told now, not after hours of training.
+    return _reproduce(command)
+
+
+def _reproduce(command: Reproduce) -> int:
+    from escapevelocity.report.lab.progress import track
+    from escapevelocity.study import reproduce
+    from escapevelocity.study.store import open_store
+
+    papers = reproduce.every_paper() if command.all else [command.paper] if command.paper else []
+    wanted = reproduce.select(command.figures, papers, command.task, command.scale)
+    store = open_store(command.store or f"runs/reproduce-{command.scale}", create=not command.draw_only)
+    out = command.out or Path(f"runs/figures-{command.scale}")
+    plans = reproduce.plan_figures(wanted, store)
+    if command.dry_run:
+        _print_plans(plans)
+        return 0
+    failed = False
+    if not command.draw_only:
+        outcomes = reproduce.train(plans, store, _executor(command), _tell)
+        if any(outcome.state == "interrupted" for outcome in outcomes):
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
+        failed = any(outcome.state == "failed" for outcome in outcomes)
+        plans = reproduce.plan_figures(wanted, store)
+    for one in wanted:
+        drawn = reproduce.draw_figure(one, plans, store, out, None if command.draw_only else track)
+        failed |= bool(drawn.problem)
+        _print_drawn(drawn)
+    return 1 if failed else 0
+
+
+def _executor(command: Reproduce) -> Any:
+    if command.executor == "ray":
+        from escapevelocity.study.ray_executor import RayExecutor
+
+        return RayExecutor(command.address)
+    from escapevelocity.study.local import LocalExecutor
+
+    return LocalExecutor(command.workers)
+
+
+def _tell(event: Any) -> None:
+    print(
+        " ".join(part for part in (event.kind, event.name, event.text) if part), file=sys.stderr, flush=True
+    )
+
+
+def _print_list() -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from escapevelocity.cli._console import console
+    from escapevelocity.study.reproduce import listing
+
+    table = Table(header_style="bold", title=Text("ev reproduce ID --task TASK"), title_justify="left")
+    for heading in ("id", "title", "tasks", "scale small costs"):
+        table.add_column(heading, no_wrap=heading == "id")
+    for row in listing():
+        table.add_row(*map(Text, row))
+    console().print(table)
+
+
+def _print_plans(plans: Mapping[str, Sequence[Any]]) -> None:
+    from escapevelocity.study.reproduce import distinct
+
+    for stem, runs in plans.items():
+        print(f"{stem}: {len(runs)} runs" if runs else f"{stem}: computed by the lab, no runs")
+    for planned in distinct(plans):
+        labels = ", ".join(f"{axis} {label}" for axis, label in planned.order.labels.items())
+        print(f"  {planned.state:<12} {planned.order.name}  {labels}")
+
+
+def _print_drawn(drawn: Any) -> None:
+    if drawn.problem:
+        print(f"{drawn.wanted.stem}: not drawn: {drawn.problem}", file=sys.stderr)
+        return
+    print(f"\n{drawn.wanted.stem}: {drawn.wanted.figure.claim}")
+    for sentence in drawn.said:
+        print(f"  {sentence}")
+    for path in drawn.paths:
+        print(path)

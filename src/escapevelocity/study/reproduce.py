@@ -1,0 +1,166 @@
+"""From a figure's id to its picture: plan its runs, train what is missing, gather, draw, write the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from escapevelocity.errors import UserError
+from escapevelocity.study.papers.figure import AnyFigure, LabFigure, Scale
+from escapevelocity.study.papers.registry import PAPERS, all_figures, figures_of, find_figure
+
+if TYPE_CHECKING:
+    from escapevelocity.lab.experiments.experiment import Track
+    from escapevelocity.study.executors import Event, Executor
+    from escapevelocity.study.plan import Order, Planned
+    from escapevelocity.study.store import Store
+    from escapevelocity.study.work import Outcome
+
+TRAINABLE = ("missing", "interrupted", "running")
+"""States of runs that an executor is given; a running one has an owner, whom the executor finds and leaves it to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A figure to regenerate: which, on which task, at what scale."""
+
+    figure: AnyFigure
+    task: str
+    """One of the figure's tasks; "" where it has none."""
+    scale: Scale
+
+    @property
+    def stem(self) -> str:
+        """The path of its files below --out, without their ending, such as nrnt/figure-6-Hopper-v4."""
+        task = self.task.replace("/", "-")
+        return f"{self.figure.id}-{task}" if task else self.figure.id
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that regenerates it, with the default folders."""
+        task = ["--task", self.task] if self.task else []
+        return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale]
+
+
+class Drawn(NamedTuple):
+    """What came of one figure."""
+
+    wanted: Wanted
+    paths: Sequence[Path]
+    """The files that were written."""
+    said: Sequence[str]
+    """What we measured."""
+    problem: str
+    """Why it could not be drawn, in one line; "" when it could."""
+
+
+def select(ids: Sequence[str], papers: Sequence[str], task: str, scale: Scale) -> list[Wanted]:
+    """What to regenerate.
+
+    Args:
+        ids: figures by id.
+        papers: papers of which every figure is wanted; those without the task are passed over.
+        task: on which task; "" for each figure's own default.
+        scale: at what size.
+
+    Raises:
+        UserError: for an unknown figure or paper, or a task that a figure named by its id does not have, or that
+            none of a paper's figures has.
+    """
+    found = []
+    for figure in map(find_figure, ids):
+        if task and task not in figure.tasks:
+            accepted = f"one of {', '.join(figure.tasks)}" if figure.tasks else "left out: it has none"
+            raise UserError(f"task = {task!r}: must be, for {figure.id}, {accepted}")
+        found.append(Wanted(figure, task or _default(figure), scale))
+    for paper in papers:
+        some = [one for one in figures_of(paper) if not task or task in one.tasks]
+        if not some:
+            known = sorted({name for one in figures_of(paper) for name in one.tasks})
+            raise UserError(
+                f"task = {task!r}: no figure of {paper} has it; known are {', '.join(known) or 'none'}"
+            )
+        found += [Wanted(one, task or _default(one), scale) for one in some]
+    return list({one.stem: one for one in found}.values())
+
+
+def every_paper() -> list[str]:
+    """The papers by short name."""
+    return list(PAPERS)
+
+
+def plan_figures(wanted: Iterable[Wanted], store: Store) -> dict[str, list[Planned]]:
+    """The runs that each figure needs, by the figure's stem, in the state they are in; the lab's need none."""
+    from escapevelocity.study.plan import plan
+
+    plans = {}
+    for one in wanted:
+        study = one.figure.study(one.task, one.scale)
+        plans[one.stem] = [] if study is None else plan(study, store)
+    return plans
+
+
+def distinct(plans: Mapping[str, Sequence[Planned]]) -> list[Planned]:
+    """Every run once, in the order in which figures ask for them: they share what they can."""
+    return list({planned.order.name: planned for runs in plans.values() for planned in runs}.values())
+
+
+def train(
+    plans: Mapping[str, Sequence[Planned]], store: Store, executor: Executor, tell: Callable[[Event], None]
+) -> list[Outcome]:
+    """Train what is missing; finished runs are left alone, failed and damaged ones as well (`ev resume RUN`)."""
+    orders: list[Order] = [one.order for one in distinct(plans) if one.state in TRAINABLE]
+    return executor.run(orders, store, tell) if orders else []
+
+
+def draw_figure(
+    wanted: Wanted, plans: Mapping[str, Sequence[Planned]], store: Store, out: Path, track: Track | None
+) -> Drawn:
+    """Draw one figure from what is in the store, and write its files.
+
+    Args:
+        wanted: the figure.
+        plans: the figures' runs, from `plan_figures`.
+        store: where they are.
+        out: the folder of the figures; a folder per paper is made in it.
+        track: shows how far the lab's experiment is; None: nothing is computed, only drawn.
+
+    Returns:
+        The files and sentences, or why there are none.
+    """
+    from escapevelocity.study.reproduced_page import write_lab, write_study
+
+    figure = wanted.figure
+    try:
+        if isinstance(figure, LabFigure):
+            written = write_lab(wanted, figure, store, out, track)
+        else:
+            written = write_study(wanted, figure, plans[wanted.stem], store, out)
+        return Drawn(wanted, *written, "")
+    except UserError as error:
+        return Drawn(wanted, (), (), " ".join(str(error).split()))
+
+
+def cost(figure: AnyFigure) -> str:
+    """What scale small of a figure takes on its first task: runs and environment steps, or the lab's own words."""
+    if isinstance(figure, LabFigure):
+        return figure.cost
+    from escapevelocity.study.grid import cells
+    from escapevelocity.study.kinds import kind
+
+    study = figure.study(_default(figure), "small")
+    made = kind(study.job)
+    found = cells(study)
+    steps = sum(made.steps(made.spec(cell.settings, study.seeds)) for cell in found) * len(study.seeds)
+    return f"{len(found)} × {len(study.seeds)} seeds, {steps / 1e6:.3g}M steps"
+
+
+def listing() -> list[tuple[str, str, str, str]]:
+    """Every figure: id, title, tasks, and what scale small costs."""
+    return [(one.id, one.title, ", ".join(one.tasks) or "–", cost(one)) for one in all_figures()]
+
+
+def _default(figure: AnyFigure) -> str:
+    return figure.tasks[0] if figure.tasks else ""
