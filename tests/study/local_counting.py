@@ -5,6 +5,7 @@ Worker processes import it by name, from the folder of the tests.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from escapevelocity.errors import UserError
 from escapevelocity.runs import (
     Observer,
     RunFailed,
@@ -117,8 +119,11 @@ class CountKind:
         spec = spec_from_json(CountSpec, json.loads(spec_text)["spec"])
         if not (path / "spec.json").exists():
             return start(CountJob(), spec, path, observers)
-        status = read_status(path)
-        return status if status.state == "finished" else resume(CountJob(), spec, path, observers)
+        with contextlib.suppress(UserError):  # A run that was killed early has no status.json yet.
+            status = read_status(path)
+            if status.state == "finished":
+                return status
+        return resume(CountJob(), spec, path, observers)
 
 
 def order(diary: Path, number: int, **settings: Any) -> Order:
