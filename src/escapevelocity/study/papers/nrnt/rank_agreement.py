@@ -1,0 +1,152 @@
+"""How far five definitions of rank agree along a run: Figures 36–41."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from escapevelocity.study.correlation import RANKS, AgreementOverRuns, agreement, agreement_over_runs
+from escapevelocity.study.papers.figure import Scale
+from escapevelocity.study.papers.nrnt.arms import NONE
+from escapevelocity.study.papers.nrnt.base import Found, RunFigure
+from escapevelocity.study.papers.nrnt.epochs import epoch_groups
+from escapevelocity.study.papers.nrnt.judge import Check, number
+from escapevelocity.study.papers.nrnt.members import Group
+from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAMES = ("effective", "PCA", "srank", "Lyle", "numerical")
+"""Short names of `correlation.RANKS`, in their order."""
+MEASURES = {
+    "kendall": "Kendall's τ",
+    "spearman": "Spearman's ρ",
+    "pearson": "Pearson's r",
+    "distance": "1 − L2 / (√T·D)",
+}
+assert len(NAMES) == len(RANKS)
+
+
+@dataclass(frozen=True)
+class RankAgreement(RunFigure):
+    """Four measures of agreement between each two ranks, mean and worst over runs.
+
+    Attributes:
+        network: whose ranks.
+    """
+
+    network: Literal["actor", "critic"] = "actor"
+
+    def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
+        """Those of Figure 1, whose runs it takes."""
+        del scale
+        return {"epochs": setting.epochs, "arm": (NONE.axis_value(setting),)}
+
+    def picture(self, found: Found) -> "Figure":
+        """A row for the mean over runs and one for the worst run."""
+        from escapevelocity.study.papers.nrnt.pictures import Table, draw_tables
+
+        pairs = self._agreement(found)
+        tables = [
+            Table(f"{title}, {'mean' if which == 'mean' else 'worst run'}", _shown(pairs, which, measure))
+            for which in ("mean", "worst")
+            for measure, title in MEASURES.items()
+        ]
+        caption = (
+            f"{found.setting.shown}, no remedy, {self.network}: agreement of the five ranks after the update along "
+            "each run. "
+            "A pair is undefined (–) where a rank is constant in every run, such as a numerical rank that stays at "
+            "full "
+            f"width or all ranks of a run that collapses at once. {found.note()}"
+        )
+        return draw_tables(tables, NAMES, len(MEASURES), caption)
+
+    def checks(self, found: Found) -> Sequence[Check]:
+        """Is a run's mean Kendall correlation over its pairs above 0?"""
+        means = (_off_diagonal_mean(agreement(curves, width).kendall) for curves, width in self._runs(found))
+        return [
+            Check(
+                f"the {self.network}'s five ranks rise and fall together along a run",
+                tuple(float(mean) for mean in means if np.isfinite(mean)),
+                "above",
+                quantity="mean Kendall's τ over the pairs of ranks",
+                each="run",
+            )
+        ]
+
+    def remarks(self, found: Found) -> list[str]:
+        """The worst pair, and how many runs each pair is over."""
+        pairs = self._agreement(found)
+        if pairs is None:
+            return []
+        kendall = np.where(np.eye(len(NAMES), dtype=bool), np.nan, pairs.mean.kendall)
+        said = []
+        if np.isfinite(kendall).any():
+            least = np.unravel_index(np.nanargmin(kendall), kendall.shape)
+            names = " and ".join(NAMES[int(index)] for index in least)
+            said.append(
+                f"The least agreement is between {names}: mean τ = {number(float(np.nanmin(kendall)))}."
+            )
+        constant = {name: int(count) for name, count in zip(NAMES, pairs.constant, strict=True) if count}
+        shown = ", ".join(f"{name} in {count}" for name, count in constant.items())
+        return [*said, f"Ranks that are constant throughout a run, of {found.there} runs: {shown or 'none'}."]
+
+    def _runs(self, found: Found) -> list[tuple[np.ndarray, int]]:
+        """(ranks × points, width) of every member that has all five."""
+        return [run for one in epoch_groups(found) for run in _curves(one, self.network)]
+
+    def _agreement(self, found: Found) -> AgreementOverRuns | None:
+        runs = self._runs(found)
+        if not runs:
+            return None
+        curves, widths = zip(*runs, strict=True)
+        return agreement_over_runs(curves, widths, leave_out_constant=False)
+
+
+def _curves(one: Group, network: str) -> list[tuple[np.ndarray, int]]:
+    tracks = [one.tracks(f"health/{network}/{rank}_after") for rank in RANKS]
+    widths = {run.name: int(run.settings.get("hidden", (1,))[-1]) for run in one.runs}
+    width = max(widths.values(), default=1)
+    found = []
+    for member in one.members:
+        own = [track[member] for track in tracks]
+        if all(track.steps.size and track.steps.size == own[0].steps.size for track in own):
+            found.append((np.stack([track.values for track in own]), width))
+    return found
+
+
+def _shown(pairs: AgreementOverRuns | None, which: str, measure: str) -> np.ndarray:
+    if pairs is None:
+        return np.full((len(NAMES), len(NAMES)), np.nan)
+    matrix = getattr(getattr(pairs, which), measure)
+    return 1 - matrix if measure == "distance" else matrix
+
+
+def _off_diagonal_mean(matrix: np.ndarray) -> float:
+    values = matrix[np.triu_indices(len(matrix), 1)]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _figures() -> Iterable[RankAgreement]:
+    """Games, MuJoCo with tanh and with ReLU; actor and critic of each: six, in an order of ours."""
+    tanh, relu = (tuple(s for s in reversed(MUJOCO) if s.activation == kind) for kind in ("tanh", "relu"))
+    families = (("games", GAMES), ("MuJoCo, tanh", tanh), ("MuJoCo, ReLU", relu))
+    number = 36
+    for name, settings in families:
+        for network in ("actor", "critic"):
+            yield RankAgreement(
+                f"nrnt/figure-{number}",
+                f"Agreement of five ranks, {network}, {name} (our split of 36–41)",
+                "Five definitions of rank tell the same story along a run, so that the findings do not hang on the "
+                "choice of "
+                "one of them.",
+                tuple(setting.name for setting in settings),
+                network,
+            )
+            number += 1
+
+
+FIGURES = tuple(_figures())

@@ -1,0 +1,104 @@
+"""Figure 3, single runs: the rank goes, the policy stops seeing the state, and ratios fall far below the clip range."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from escapevelocity.study.papers.figure import Scale
+from escapevelocity.study.papers.nrnt.arms import NONE
+from escapevelocity.study.papers.nrnt.base import Found, RunFigure
+from escapevelocity.study.papers.nrnt.epochs import epoch_groups
+from escapevelocity.study.papers.nrnt.judge import Check
+from escapevelocity.study.papers.nrnt.members import Group, Member
+from escapevelocity.study.papers.nrnt.panels import BELOW, PANELS
+from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SINGLE_DIGITS = 10.0
+"""The rank below which the paper sees ratios fall far below 1 − ε."""
+_SHOWN = ("actor rank", "variance after", "low ratios", "objective")
+
+
+@dataclass(frozen=True)
+class SingleRuns(RunFigure):
+    """The run that lost most of its rank, for each number of epochs."""
+
+    def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
+        """Those of Figure 1, whose runs it takes."""
+        del scale
+        return {"epochs": setting.epochs, "arm": (NONE.axis_value(setting),)}
+
+    def picture(self, found: Found) -> "Figure":
+        """A line for each number of epochs."""
+        from escapevelocity.study.papers.nrnt.pictures import LINE, draw_lines
+
+        lines = {}
+        for one in epoch_groups(found):
+            member = lowest_rank(one)
+            label = f"{one.label}, seed {member.seed}" if member else one.label
+            lines[label] = one.only(member.seed) if member else one
+        caption = (
+            f"{found.setting.shown}, no remedy: for each number of epochs the seed whose actor's rank ends lowest. "
+            f"Rank and variance after the update. {found.note()} {LINE}"
+        )
+        return draw_lines([PANELS[key] for key in _SHOWN], lines, caption)
+
+    def checks(self, found: Found) -> Sequence[Check]:
+        """Within runs: low ratios while the rank is below ten against those before."""
+        groups = epoch_groups(found)
+        differences = [x for one in groups for x in ratio_by_rank(one) if np.isfinite(x)]
+        what = "within a run, mean ratios below 1 − ε are lower in batches with an actor's rank below 10 than in others"
+        return [Check(what, tuple(differences), "below")]
+
+    def remarks(self, found: Found) -> list[str]:
+        """How many runs come to single digits at all."""
+        groups = epoch_groups(found)
+        reach = sum(bool(np.any(_values(track) < SINGLE_DIGITS)) for one in groups for track in _ranks(one))
+        return [f"{reach} of {found.there} runs have batches with a rank below 10."]
+
+
+def lowest_rank(one: Group) -> Member | None:
+    """The member whose rank is the lowest in the last 5 %."""
+    ends = one.readings(PANELS["actor rank"].columns[0], Span.of([one]).last)
+    return min(ends, key=lambda member: (ends[member], member.seed)) if ends else None
+
+
+def ratio_by_rank(one: Group) -> list[float]:
+    """For each member the mean low ratio while its rank is below ten, less that of its other batches; NaN where it has
+    no batch of one kind.
+    """
+    found = []
+    ranks = one.tracks(PANELS["actor rank"].columns[0])
+    for member, low in one.tracks(BELOW).items():
+        steps, at, own = np.intersect1d(low.steps, ranks[member].steps, return_indices=True)
+        ratio, rank = low.values[at], ranks[member].values[own]
+        there = np.isfinite(ratio) & np.isfinite(rank)
+        lost = rank < SINGLE_DIGITS
+        kinds = [ratio[there & lost], ratio[there & ~lost]] if steps.size else [steps, steps]
+        found.append(float(kinds[0].mean() - kinds[1].mean()) if all(k.size for k in kinds) else float("nan"))
+    return found
+
+
+def _ranks(one: Group) -> Iterable[Any]:
+    return one.tracks(PANELS["actor rank"].columns[0]).values()
+
+
+def _values(track: Any) -> np.ndarray:
+    return track.values[np.isfinite(track.values)]
+
+
+FIGURES = (
+    SingleRuns(
+        "nrnt/figure-3",
+        "Single runs: rank, variance, ratios below 1 − ε, objective",
+        "As the rank falls into single digits, the mean of the ratios below 1 − ε falls far below it: clipping no "
+        "longer "
+        "bounds the policy's change. While the rank is higher it stays close to 1 − ε.",
+        TASKS,
+    ),
+)
