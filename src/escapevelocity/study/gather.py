@@ -81,7 +81,7 @@ def collect(
     schemas: list[pa.Schema] = []
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        old = _kept_runs(dict.fromkeys((standard, path)), stack)
+        old, before = _kept_runs(dict.fromkeys((standard, path)), stack)
         parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".history-", dir=path.parent)))
         for name, run_dir in _chosen(folder, names):
             kept = old.get(name)
@@ -101,7 +101,8 @@ def collect(
             entries.append(entry)
             sources.append(partial(_read_part, part))
             schemas.append(table.schema)
-        write_history_file(path, union(schemas), entries, (source() for source in sources), left_out)
+        if (entries, left_out) != before:
+            write_history_file(path, union(schemas), entries, (source() for source in sources), left_out)
     return path
 
 
@@ -111,17 +112,21 @@ def history_path(path: Any) -> Path:
     return found / STUDY_FOLDER / HISTORY_FILE if found.is_dir() else found
 
 
-def _kept_runs(paths: Iterable[Path], stack: ExitStack) -> dict[str, _Kept]:
-    """What files hold already, by run; nothing where there is none, or one that is damaged or of another version."""
+def _kept_runs(
+    paths: Iterable[Path], stack: ExitStack
+) -> tuple[dict[str, _Kept], tuple[list[Entry], dict[str, str]] | None]:
+    """What files hold already, by run, and all that the last one holds; nothing of one that is missing or damaged."""
     found: dict[str, _Kept] = {}
+    last: tuple[list[Entry], dict[str, str]] | None = None
     for path in paths:
+        last = None
         try:
             file = stack.enter_context(open_history_file(path))
         except UserError:
             continue
-        entries, _ = read_entries(file)
-        found |= {entry.name: _Kept(entry, file, index) for index, entry in enumerate(entries)}
-    return found
+        last = read_entries(file)
+        found |= {entry.name: _Kept(entry, file, index) for index, entry in enumerate(last[0])}
+    return found, last
 
 
 def _chosen(folder: Path, names: Sequence[str] | None) -> Iterator[tuple[str, Path]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -190,6 +190,45 @@ def write_history(history: History, path: str | Path, columns: Sequence[str] | N
     tables = (history.rows.table(run.name, kept) for run in history.runs)
     write_history_file(Path(path), schema, entries, tables, history.left_out)
     return Path(path)
+
+
+def gather_study(
+    target: str,
+    store: str | None = None,
+    out: Path | None = None,
+    columns: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> tuple[Path, Mapping[str, str]]:
+    """Gather a study's history, or a store's; see `collect`.
+
+    Args:
+        target: a study's file, or a store.
+        store: the store of a study; by default runs/NAME.
+        out: the file. It then holds the study's runs alone; the store's own file, the default, holds all of its runs.
+        columns: only these columns of the records; by default all. Needs `out`.
+        tell: is told one line for each run that is read.
+
+    Returns:
+        The file's path, and the runs that were left out with the reason.
+
+    Raises:
+        UserError: a mistake in the study's file, columns without `out` or unknown ones, or as `collect`.
+    """
+    from escapevelocity.study.plan import plan
+    from escapevelocity.study.target import open_target
+
+    require(out is not None or not columns, "columns", list(columns), "given with --out")
+    study, opened = open_target(target, store)
+    names = None
+    if study is not None and out is not None:
+        names = [one.order.name for one in plan(study, opened) if one.state != "missing"]
+    if not columns or out is None:
+        path = collect(opened, out, names, tell)
+        return path, read_history(path).left_out
+    whole = read_history(collect(opened, None, None, tell))
+    runs = tuple(run for run in whole.runs if names is None or run.name in names)
+    left_out = {name: why for name, why in whole.left_out.items() if names is None or name in names}
+    return write_history(History(runs, whole.rows, left_out), out, columns), left_out
 
 
 def _history(rows: Rows, entries: Sequence[Entry], left_out: Mapping[str, str]) -> History:

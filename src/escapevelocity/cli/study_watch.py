@@ -1,0 +1,49 @@
+"""`ev study watch`: follow a study while it trains."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+from escapevelocity.errors import require
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyWatch:
+    """Follow a study: runs by state, speed, expected end, early warnings, and why runs stopped.
+
+    It only looks: the study goes on without it, and Ctrl-C ends it. Without a terminal it prints plain lines once.
+    """
+
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE|STORE")]
+    """The study: a TOML file or module:attribute; or the folder that holds the runs, of a study or of `ev train`."""
+    store: str | None = None
+    """Where a study's runs are; by default runs/NAME, by the study's name."""
+    every: float = 2.0
+    """Seconds between two looks."""
+    once: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print plain lines once."""
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, "every", self.every, "above 0")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev study watch`; returns the exit code."""
+    command = parse(StudyWatch, argv, "ev study watch")
+    import sys
+
+    from rich.console import Console
+
+    from escapevelocity.study.watch_view import follow, print_lines
+    from escapevelocity.study.watcher import Watcher
+
+    watcher = Watcher(command.study, command.store)
+    console = Console()
+    if command.once or not console.is_terminal or console.is_dumb_terminal:
+        print_lines(watcher.look(), sys.stdout)
+    else:
+        follow(watcher.look, console, command.every)
+    return 0

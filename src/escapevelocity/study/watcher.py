@@ -1,0 +1,54 @@
+"""Looks at a study again and again. Planning is what takes long in a large one, so a plan is used for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from escapevelocity.study.plan import Planned, plan
+from escapevelocity.study.target import open_target
+from escapevelocity.study.watch import Overview, look
+
+PLANNED_FOR = 60.0
+"""Seconds for which a plan is used, unless a run ends."""
+
+
+class Watcher:
+    """Looks at one study.
+
+    Args:
+        target: its file, or its store (`open_target`).
+        store: the store of a study's file; by default runs/NAME.
+        clock: seconds, monotonic.
+
+    Raises:
+        UserError: a mistake in the study's file, or a store that is missing.
+    """
+
+    def __init__(
+        self, target: str, store: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._study, self._store = open_target(target, store)
+        self._clock = clock
+        self._planned: list[Planned] | None = None
+        self._planned_at = -float("inf")
+        self._finished = -1
+
+    def look(self) -> Overview:
+        """See how it stands now."""
+        if self._study is None:
+            return look(self._store)
+        if self._clock() - self._planned_at > PLANNED_FOR:
+            self._plan()
+        overview = look(self._store, self._planned, self._study.name)
+        if overview.counts["finished"] != self._finished:
+            if self._finished >= 0:  # A run that ends tells what those like it will take.
+                self._plan()
+                overview = look(self._store, self._planned, self._study.name)
+            self._finished = overview.counts["finished"]
+        return overview
+
+    def _plan(self) -> None:
+        assert self._study is not None
+        self._planned = plan(self._study, self._store)
+        self._planned_at = self._clock()
