@@ -1,0 +1,278 @@
+"""A study's store behind an fsspec URL, such as s3://bucket/study: runs are trained in a folder here and copied.
+
+URL/NAME/                     a run, as in a local store (`store.py`), except for its lock
+URL/_study/plan.json …        what the study adds
+URL/_study/leases/NAME/       who is working on the run (`lease.py`)
+
+`work.do` calls `pull`, `observers` and `push`: the run is fetched, its lease claimed, and while it trains a thread
+renews the lease and copies each commit as it lands. A machine that dies loses what it computed since its last commit,
+and a minute later its lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs import Observer, checkpoint
+from escapevelocity.runs.atomic import make_folder
+from escapevelocity.runs.status import LOCK_FILE, acquire, is_locked
+from escapevelocity.study._mirror import Mirror
+from escapevelocity.study.lease import TERM, Lease, held_now
+from escapevelocity.study.store import STUDY_FOLDER, Store
+
+LEASES = "leases"
+_OURS = ("leases/", "logs/", "progress/")  # of _study: what is not copied with the rest of it
+_SCRATCH = "escapevelocity-store-"
+_GLANCE = 1.0  # seconds between two looks for a new commit
+_ABANDONED = 600.0  # seconds after which a scratch folder that nobody holds is removed
+_PUSHES = 3  # attempts to hand over the end of a run
+
+
+class RemoteStore(Store):
+    """A store that lies in an object store, or wherever else fsspec reaches.
+
+    Its `path` is a scratch folder of this object alone. Read from it after `refresh` or `pull`; `push` hands over.
+
+    Args:
+        url: such as s3://bucket/study, gs://… or memory://…; the package of its file system must be installed.
+        create: require that it can be written.
+        term: seconds of silence after which whoever works on a run counts as dead.
+
+    Raises:
+        UserError: an unknown protocol or a missing package; a store that cannot be reached, read or (with `create`)
+            written, or that is not there (without `create`).
+    """
+
+    def __init__(self, url: str, create: bool = False, term: float = TERM) -> None:
+        self._url, self._term = url.rstrip("/"), term
+        self._fs, self._root = _file_system(self._url)
+        _require_access(self._fs, self._root, self._url, create)
+        super().__init__(_scratch())
+        # Held as long as we live: the next store here removes the folders of processes that died.
+        lock = acquire(self.path)
+        self._finalizer = weakref.finalize(self, _discard, self.path, lock)
+        self._mirrors: dict[str, Mirror] = {}
+        self._keepers: dict[str, _Keeper] = {}
+        self._marks: dict[str, BaseFileLock] = {}
+
+    @property
+    def url(self) -> str:
+        """What `open_store` makes this store of in another process."""
+        return self._url
+
+    def pull(self, name: str) -> None:
+        """Fetch the run `name`, all of it, to `run_path(name)`. While we work on it ourselves, that is the newest."""
+        if name not in self._keepers:
+            self._mark(name, None)
+            self._mirror(name).pull()
+
+    def push(self, name: str) -> None:
+        """Hand over the end of the run that `observers` claimed, and give the claim back.
+
+        Raises:
+            UserError: when the store cannot be written any more, or the claim has been lost.
+        """
+        keeper = self._keepers.pop(name, None)
+        if keeper is not None:
+            keeper.finish()
+
+    def observers(self, name: str) -> Sequence[Observer]:
+        """Claim the run `name` and keep it in step with the store until `push`; the observer ends it if that fails.
+
+        Raises:
+            UserError: when another process holds it. The run's lock is then held here, as it would be in a local
+                store, so that whoever asks sees a run that is being trained.
+        """
+        self.run_path(name)
+        lease = Lease(self._fs, self._lease_folder(name), self._term)
+        try:
+            claimed = lease.claim()
+        except Exception as error:
+            raise UserError(f"store = {self._url!r}: cannot be written: {_one_line(error)}") from error
+        if not claimed:
+            self._mark(name, lease)
+            raise UserError(f"{self._url}/{name} is being trained by another process")
+        # Again, now that nobody else can change it: who held it may have gone on since the first time.
+        self._mirror(name).pull()
+        keeper = _Keeper(lease, self._mirror(name), self.run_path(name), lambda: self._push_progress(name))
+        self._keepers[name] = keeper
+        keeper.start()
+        return (keeper.watch,)
+
+    def refresh(self) -> None:
+        """Fetch what the study has recorded and, of every run, all but its arrays; only what has changed is read.
+
+        A run that somebody works on is locked here, so that it reads as running. That goes by the clocks of the
+        machines, as it is only for people to look at.
+        """
+        self._mirror(STUDY_FOLDER).pull(lambda name: not name.startswith(f"{LEASES}/"))
+        for name in self.names():
+            if name not in self._keepers:
+                held = held_now(self._fs, self._lease_folder(name), self._term)
+                self._mirror(name).pull(lambda file: not file.endswith(".safetensors"))
+                self._mark(name, held)
+
+    def push_study(self) -> None:
+        """Hand over what the study has recorded: its plan, its index and its histories."""
+        self._mirror(STUDY_FOLDER).push(lambda name: not name.startswith(_OURS))
+
+    def names(self) -> list[str]:
+        """List the runs in the store."""
+        self._fs.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            found = [info for info in self._fs.ls(self._root, detail=True) if info["type"] == "directory"]
+            names = sorted(info["name"].rstrip("/").rpartition("/")[2] for info in found)
+            return [name for name in names if not name.startswith((".", "_"))]
+        return []
+
+    def _mirror(self, name: str) -> Mirror:
+        if name not in self._mirrors:
+            self._mirrors[name] = Mirror(self._fs, f"{self._root}/{name}", self.path / name)
+        return self._mirrors[name]
+
+    def _lease_folder(self, name: str) -> str:
+        return f"{self._root}/{STUDY_FOLDER}/{LEASES}/{name}"
+
+    def _push_progress(self, name: str) -> None:
+        file = f"progress/{name}.json"
+        with contextlib.suppress(FileNotFoundError):
+            data = (self.study_path / file).read_bytes()
+            self._fs.pipe_file(f"{self._root}/{STUDY_FOLDER}/{file}", data)
+
+    def _mark(self, name: str, holder: object | None) -> None:
+        """Hold the lock of a run here that is being worked on elsewhere, and of no other."""
+        if holder is None:
+            mark = self._marks.pop(name, None)
+            if mark is not None:
+                mark.release()
+        elif name not in self._marks:
+            make_folder(self.run_path(name))
+            self._marks[name] = acquire(self.run_path(name))
+
+
+class _Keeper(threading.Thread):
+    """Renews the lease of a run and copies its commits while it trains."""
+
+    def __init__(self, lease: Lease, mirror: Mirror, path: Path, also: Callable[[], None]) -> None:
+        super().__init__(name=f"keeper of {path.name}", daemon=True)
+        self.watch = LeaseWatch(lease)
+        self._lease, self._mirror, self._path, self._also = lease, mirror, path, also
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look for commits every second, and renew the lease when it is time."""
+        commits: list[int] = []
+        renewed = time.monotonic()
+        while not self._ended.wait(min(_GLANCE, self._lease.interval)):
+            due = time.monotonic() - renewed >= self._lease.interval
+            if due:
+                renewed = time.monotonic()
+                self.watch.lost = self.watch.lost or not self._lease.renew()
+            found = checkpoint.numbers(self._path / checkpoint.CHECKPOINTS)
+            if self.watch.lost or not (due or found != commits):
+                continue
+            try:
+                self._mirror.push()
+                self._also()
+                commits = found
+            except Exception:  # The store is out of reach for a while; the next look tries again.
+                traceback.print_exc(file=sys.stderr)
+
+    def finish(self) -> None:
+        """Hand over how it ended, and give the lease back."""
+        self._ended.set()
+        self.join()
+        try:
+            if self.watch.lost or not self._lease.renew():
+                raise UserError(f"{self._path.name}: the claim was lost meanwhile; the run goes on elsewhere")
+            for attempt in range(_PUSHES):
+                try:
+                    self._mirror.push()
+                    return self._also()
+                except Exception:
+                    if attempt + 1 == _PUSHES:
+                        raise
+                    time.sleep(self._lease.interval)
+                    self._lease.renew()
+        finally:
+            self._lease.release()
+
+
+class LeaseWatch(Observer):
+    """Ends a run whose lease is lost: another process has taken it for dead, and trains it."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self.lost = False
+        self.reason = "its claim on the store was lost"
+
+    def on_row(self, row: Mapping[str, Any]) -> bool:
+        """Go on while the lease is ours."""
+        return not self.lost and self._lease.alive()
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    protocol = url.partition("://")[0]
+    try:
+        fs, root = fsspec.core.url_to_fs(url, **({"auto_mkdir": True} if protocol == "file" else {}))
+    except ImportError as error:
+        raise UserError(f"store = {url!r}: {_one_line(error)} (on every machine that trains)") from error
+    except Exception as error:  # An unknown protocol, or whatever a file system makes of the rest of the URL.
+        raise UserError(
+            f"store = {url!r}: must be a folder or a URL of fsspec: {_one_line(error)}"
+        ) from error
+    return fs, root.rstrip("/")
+
+
+def _require_access(fs: Any, root: str, url: str, create: bool) -> None:
+    probe = f"{root}/{STUDY_FOLDER}/{LEASES}/.probe-{threading.get_native_id()}-{time.time_ns()}"
+    try:
+        if create:
+            fs.pipe_file(probe, b"")
+            fs.rm_file(probe)
+        else:
+            fs.invalidate_cache()
+            fs.ls(root, detail=False)
+    except FileNotFoundError as error:
+        if not create:
+            raise UserError(f"store = {url!r}: there is nothing yet; `ev study run` makes it") from error
+        raise UserError(f"store = {url!r}: cannot be written: {_one_line(error)}") from error
+    except (
+        Exception
+    ) as error:  # Permissions, credentials, names, networks: each file system has its own errors.
+        what = "written" if create else "read"
+        raise UserError(f"store = {url!r}: cannot be {what}: {_one_line(error)}") from error
+
+
+def _scratch() -> Path:
+    """A new folder for one store; those of dead processes are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            idle = time.time() - old.stat().st_mtime > _ABANDONED
+            if idle and (old / LOCK_FILE).exists() and not is_locked(old):
+                shutil.rmtree(old)
+    return Path(tempfile.mkdtemp(prefix=_SCRATCH))
+
+
+def _discard(path: Path, lock: BaseFileLock) -> None:
+    lock.release()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
