@@ -71,7 +71,9 @@ def test_an_axis_goes_before_the_base_and_a_rule_before_both():
         Rule({"epochs": 20, "activation": "relu"}, {"learning_rate": 0.2}),
     )
     base = {"task": "Hopper-v4", "learning_rate": 1.0, "epochs": 5}
-    found = {tuple(c.labels.values()): c.settings["learning_rate"] for c in cells(study(base=base, when=rules))}
+    found = {
+        tuple(c.labels.values()): c.settings["learning_rate"] for c in cells(study(base=base, when=rules))
+    }
     assert (found[10, "relu", "none"], found[20, "tanh", "pfo"], found[20, "relu", "none"]) == (1.0, 0.1, 0.2)
     assert {cell.settings["epochs"] for cell in cells(study(base=base))} == {10, 20}
 
@@ -170,7 +172,10 @@ def test_a_study_can_be_named_in_python(tmp_path, monkeypatch):
         ({"population": 0}, "population = 0: must be at least 1 seed"),
         ({"axes": {"epochs": ()}}, r"axis epochs = \[\]: must be a list of one or more"),
         ({"axes": {"epochs": (10, 10)}}, "axis epochs: 10 is given twice"),
-        ({"axes": {"size": ({"hidden": [64]},)}}, "axis size = .*: must be values, or tables .* with a label"),
+        (
+            {"axes": {"size": ({"hidden": [64]},)}},
+            "axis size = .*: must be values, or tables .* with a label",
+        ),
         ({"axes": {"size": ({"label": "x"},)}}, "axis size = .*: must be values, or tables"),
         ({"exclude": ({},)}, "exclude 1 = {}: must be one or more axes"),
         ({"exclude": ({"epoch": 10},)}, r"exclude 1: epoch is not an axis; did you mean epochs\?"),
@@ -246,7 +251,7 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_file(tmp_path, text, mes
 def test_a_file_that_is_none_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*nothing\.toml: No such file"):
         read_study(tmp_path / "nothing.toml")
-    with pytest.raises(UserError, match="cannot read .*: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
         read_study(tmp_path)
     path = tmp_path / "latin.toml"
     path.write_bytes(b'name = "\xe9"\n')

@@ -50,7 +50,7 @@ class Kind(Protocol):
 KINDS: dict[str, Kind] = {}
 """Every kind known so far, by its name; ask `kind`, which also makes the built-in one."""
 
-KindT = TypeVar("KindT", bound=Kind)
+KindT = TypeVar("KindT")
 
 
 def register_kind(kind: KindT) -> KindT:
