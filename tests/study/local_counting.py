@@ -31,6 +31,8 @@ from escapevelocity.runs import (
 )
 from escapevelocity.study.kinds import register_kind
 from escapevelocity.study.plan import Order
+from escapevelocity.study.work import do
+from escapevelocity.study.worker import Worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class CountSpec:
     segments: int = 4
     rows: int = 2
     start: int = 0
-    fault: str = ""  # "segment:kind", kind one of fail, raise, kill (always), kill-once, exit-once
+    fault: str = ""  # "segment:kind", kind one of fail, raise, kill (always), kill-once, interrupt-once
     pause: float = dataclasses.field(default=0.0, metadata={"observer": True})  # seconds per row
     diary: str = dataclasses.field(default="", metadata={"observer": True})  # folder of notes
 
@@ -82,9 +84,7 @@ def break_down(kind: str, marker: Path) -> None:
         raise ArithmeticError("a bug\nin the job")
     if kind == "kill" or not marker.exists():
         marker.touch()
-        if kind == "exit-once":
-            os._exit(3)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGINT if kind == "interrupt-once" else signal.SIGKILL)
 
 
 def note(diary: Path, spec: CountSpec, text: str) -> None:
@@ -133,6 +133,22 @@ def order(diary: Path, number: int, **settings: Any) -> Order:
     spec = kind.spec({"start": number, "diary": str(diary), **settings}, seeds)
     text, labels = kind.spec_text(spec), {"start": number}
     return Order(f"count-{number}", kind.name, text, labels, seeds, kind.steps(spec), ("local_counting",))
+
+
+class HereWorker(Worker):
+    """Stands in for `Worker` where processes do not matter: it trains in this one, as soon as it is told."""
+
+    def __init__(self, log, cores=(), threads=None, answers=None):
+        self.answers = answers
+
+    def submit(self, order, store):
+        self.answers.put((self, do(order, store)))
+
+    def resident(self):
+        return 0
+
+    def close(self):
+        pass
 
 
 register_kind(CountKind())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from escapevelocity.errors import UserError
 from escapevelocity.runs import read_spec
+from escapevelocity.study.cost import Leaves, leaves_of
 from escapevelocity.study.plan import Order
 from escapevelocity.study.progress import read_progress
 from escapevelocity.study.store import Store
@@ -17,11 +19,11 @@ DEFAULT_MEMORY = 1 << 30
 (benchmarks/README.md, speed and memory)."""
 
 
-class Recorded(NamedTuple):
+class Needed(NamedTuple):
     """What one run needed."""
 
-    settings: Mapping[str, Any]
-    """Its settings, by dotted name."""
+    leaves: Leaves
+    """Its settings; see `cost.leaves_of`."""
     members: int
     """Its seeds."""
     memory: int
@@ -35,7 +37,7 @@ class Demand:
         recorded: what is known at the start.
     """
 
-    def __init__(self, recorded: Sequence[Recorded] = ()) -> None:
+    def __init__(self, recorded: Sequence[Needed] = ()) -> None:
         self._recorded = list(recorded)
 
     @classmethod
@@ -43,15 +45,16 @@ class Demand:
         """Begin with the runs of a store."""
         found = []
         for name, progress in read_progress(store).items():
-            with contextlib.suppress(ValueError):  # A damaged run is no example.
+            with contextlib.suppress(UserError):  # A damaged run is no example.
                 document = read_spec(store.run_path(name))
-                found.append(Recorded(_settings(document), progress.members, progress.memory))
+                leaves = leaves_of(document["job"], document["spec"], progress.members)
+                found.append(Needed(leaves, progress.members, progress.memory))
         return cls([one for one in found if one.memory > 0])
 
     def learn(self, order: Order, memory: int) -> None:
         """Take in what an order needed, in bytes; 0 says nothing."""
         if memory > 0:
-            self._recorded.append(Recorded(_settings(json.loads(order.spec)), len(order.seeds), memory))
+            self._recorded.append(Needed(_leaves(order), len(order.seeds), memory))
 
     def expect(self, order: Order) -> int:
         """The peak memory to expect, in bytes.
@@ -61,26 +64,11 @@ class Demand:
         """
         if not self._recorded:
             return DEFAULT_MEMORY
-        own, members = _settings(json.loads(order.spec)), len(order.seeds)
-
-        def distance(one: Recorded) -> int:
-            names = own.keys() | one.settings.keys()
-            return sum(own.get(name) != one.settings.get(name) for name in names) + (one.members != members)
-
-        distances = [distance(one) for one in self._recorded]
+        own, members = _leaves(order), len(order.seeds)
+        distances = [len(own ^ one.leaves) for one in self._recorded]
         near = [one for one, d in zip(self._recorded, distances, strict=True) if d == min(distances)]
         return max(int(one.memory * max(1.0, members / max(1, one.members))) for one in near)
 
 
-def _settings(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A spec's settings by dotted name, without its seeds: these count by number."""
-    flat: dict[str, Any] = {"job": document["job"]}
-    open_parts = [("", document["spec"])]
-    while open_parts:
-        prefix, part = open_parts.pop()
-        for name, value in part.items():
-            if isinstance(value, Mapping):
-                open_parts.append((f"{prefix}{name}.", value))
-            elif prefix + name != "seeds":
-                flat[prefix + name] = value
-    return flat
+def _leaves(order: Order) -> Leaves:
+    return leaves_of(order.job, json.loads(order.spec)["spec"], len(order.seeds))

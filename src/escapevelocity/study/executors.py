@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from escapevelocity.study.plan import Order
@@ -23,6 +27,7 @@ class Event(NamedTuple):
     """One line: why, where there is a reason."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Trains orders. It returns when each has an outcome; Ctrl-C makes the outcome of what is left "interrupted"."""
 
@@ -41,3 +46,23 @@ class Executor(Protocol):
             UserError: when nothing can be trained at all, such as for want of a cluster.
         """
         ...
+
+
+@contextlib.contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, by which batch systems end a job, stop an executor as Ctrl-C does: its runs are left in order.
+
+    Signals come to the main thread; in another this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

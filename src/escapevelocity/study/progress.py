@@ -148,9 +148,9 @@ def read_progress(store: Store, names: Iterable[str] | None = None) -> dict[str,
         names = sorted(path.stem for path in (store.study_path / PROGRESS_FOLDER).glob("[!.]*.json"))
     found = {}
     for name in names:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # UserError, of a file of another form, is a ValueError.
+        # UserError, of a file of another form, is a ValueError.
+        with contextlib.suppress(OSError, ValueError):
             document = json.loads(progress_path(store, name).read_text(encoding="utf-8"))
-            found[name] = spec_from_json(Progress, document)
+            if isinstance(document, dict):
+                found[name] = spec_from_json(Progress, document)
     return found

@@ -1,0 +1,102 @@
+"""`ev study run`: train what is missing of a study."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from escapevelocity.cli._parse import parse
+from escapevelocity.errors import UserError, require
+
+if TYPE_CHECKING:
+    from escapevelocity.study.executors import Executor
+
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRun:
+    """Train the runs of a study that are not finished yet, on all cores or on a Ray cluster.
+
+    It can be stopped (Ctrl-C leaves every run at a point from which it goes on), extended and given again: only what is
+    missing is trained. Several such commands may work on one study: each run is claimed by whoever trains it. A run
+    that failed before is tried again from its last checkpoint.
+
+    Exit code: 0, 1 when a run failed, 130 when it was stopped.
+    """
+
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
+    """The study: a TOML file, or module:attribute naming a Study in Python."""
+    store: str | None = None
+    """Where its runs are: a folder or an fsspec URL; by default runs/NAME, by the study's name."""
+    executor: Literal["local", "ray"] = "local"
+    """Worker processes on this machine, or tasks on a Ray cluster."""
+    workers: int | None = None
+    """local: worker processes; by default one per core. Fewer share the cores out evenly."""
+    memory: float | None = None
+    """local: GiB that all runs together may need; by default what the system has left."""
+    retries: int | None = None
+    """How often a run may lose its worker before it counts as failed; by default 2, and 3 on Ray."""
+    address: str | None = None
+    """ray: the cluster's address, such as auto or ray://HOST:10001; by default a new one on this machine."""
+    cpus: int | None = None
+    """ray: cores per run; by default 1."""
+    gpus: float | None = None
+    """ray: GPUs per run, also a fraction; by default none."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first, beside those that the study names: those that register environments, remedies or kinds
+    of runs."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ev study run`; returns the exit code."""
+    command = parse(StudyRun, argv, "ev study run")
+    executor = _executor(command)
+    from escapevelocity.study.executors import sigterm_as_ctrl_c
+    from escapevelocity.study.grid import read_study
+    from escapevelocity.study.plan import default_store, plan
+    from escapevelocity.study.screen import study_screen, summary_lines
+    from escapevelocity.study.store import open_store
+
+    study = read_study(command.file)
+    study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
+    store = open_store(command.store or default_store(study), create=True)
+    planned = plan(study, store)
+    left = [one.order for one in planned if one.state != "finished"]
+    outcomes = []
+    if left:
+        with sigterm_as_ctrl_c(), study_screen(planned, store) as screen:
+            outcomes = executor.run(left, store, screen.tell)
+    print("\n".join(summary_lines(outcomes, len(planned) - len(left), store)))
+    states = {outcome.state for outcome in outcomes}
+    return 130 if "interrupted" in states else int("failed" in states)
+
+
+def _executor(command: StudyRun) -> "Executor":
+    """The executor that was asked for; an option of the other is a mistake."""
+    own = {"local": ("workers", "memory"), "ray": ("address", "cpus", "gpus")}
+    given = {
+        name: value
+        for names in own.values()
+        for name in names
+        if (value := getattr(command, name)) is not None
+    }
+    for name, value in given.items():
+        if name not in own[command.executor]:
+            other = next(executor for executor, names in own.items() if name in names)
+            raise UserError(
+                f"{name} = {value!r}: must be left out with --executor {command.executor}; it is for {other}"
+            )
+    if command.retries is not None:
+        given["retries"] = command.retries
+    if command.executor == "ray":
+        from escapevelocity.study.ray_executor import RayExecutor
+
+        return RayExecutor(**given)
+    from escapevelocity.study.local import LocalExecutor
+
+    if command.memory is not None:
+        require(command.memory > 0, "memory", command.memory, "above 0 GiB")
+        given["memory"] = max(1, int(command.memory * _GIB))
+    return LocalExecutor(**given)
