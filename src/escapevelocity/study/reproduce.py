@@ -154,7 +154,7 @@ def cost(figure: AnyFigure) -> str:
     made = kind(study.job)
     found = cells(study)
     steps = sum(made.steps(made.spec(cell.settings, study.seeds)) for cell in found) * len(study.seeds)
-    return f"{len(found)} × {len(study.seeds)} seeds, {steps / 1e6:.3g}M steps"
+    return f"{len(found)} runs of {len(study.seeds)} seeds, {steps / 1e6:.3g}M steps"
 
 
 def listing() -> list[tuple[str, str, str, str]]:
