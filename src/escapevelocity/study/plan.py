@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import spec_from_json
@@ -15,6 +15,19 @@ from escapevelocity.study.groups import Group, choose_groups, read_groups, write
 from escapevelocity.study.kinds import Kind, import_modules, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
 from escapevelocity.study.store import Store, open_store
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A store that is elsewhere: what a plan reads has to be fetched, and what it writes to be handed over."""
+
+    def refresh(self) -> None:
+        """Fetch what runs and study have recorded."""
+        ...
+
+    def push_study(self) -> None:
+        """Hand over what the study has recorded."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +103,8 @@ def plan(study: Study, store: Store | str | os.PathLike[str]) -> list[Planned]:
     grid = _by_key(the_kind, cells(study))
     if not isinstance(store, Store):
         store = open_store(store, create=not Path(store).exists())
+    if isinstance(store, Remote):
+        store.refresh()
     orders = _orders(the_kind, study, grid, store)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
@@ -132,6 +147,8 @@ def _orders(the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store
         orders += [made.get(group) or _order(the_kind, study, cell, group) for group in chosen]
     if groups != recorded:
         write_groups(store.study_path, groups)
+        if isinstance(store, Remote):
+            store.push_study()
     return orders
 
 
