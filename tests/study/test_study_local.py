@@ -16,6 +16,7 @@ from escapevelocity.runs import open_run, read_records
 from escapevelocity.runs.status import acquire, is_locked
 from escapevelocity.study import local
 from escapevelocity.study.demand import DEFAULT_MEMORY, Demand
+from escapevelocity.study.executors import sigterm_as_ctrl_c
 from escapevelocity.study.local import LocalExecutor, share_cores
 from escapevelocity.study.store import open_store
 
@@ -146,12 +147,17 @@ def test_ctrl_c_leaves_every_run_in_order_and_the_next_call_goes_on(request, tmp
 
     def press():
         until = time.monotonic() + 60
-        while len(notes(tmp_path, 0)) < 2 and time.monotonic() < until:
+        while not over.is_set() and time.monotonic() < until:
+            if len(notes(tmp_path, 0)) == 2:
+                return signal.pthread_kill(main, signal.SIGINT)
             time.sleep(0.01)
-        signal.pthread_kill(main, signal.SIGINT)
 
+    over = threading.Event()
     threading.Thread(target=press).start()
-    outcomes = LocalExecutor(workers=2).run(orders, store, events.append)
+    try:
+        outcomes = LocalExecutor(workers=2).run(orders, store, events.append)
+    finally:
+        over.set()
     assert [o.state for o in outcomes] == ["interrupted"] * 3
     status = open_run(store.run_path("count-0")).status
     assert (status.state, status.why) == ("interrupted", "stopped by SIGINT")
@@ -169,6 +175,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from local_counting import order
+from escapevelocity.study.executors import sigterm_as_ctrl_c
 from escapevelocity.study.local import LocalExecutor
 from escapevelocity.study.store import open_store
 diary = Path(sys.argv[1])
@@ -238,14 +245,15 @@ def test_an_order_that_fits_nowhere_is_trained_alone(here, tmp_path, store, even
 
 def test_expected_memory_is_that_of_the_runs_most_alike(tmp_path):
     demand = Demand()
-    small, wide = order(tmp_path, 1, rows=2), order(tmp_path, 1, rows=9)
+    # Names tell orders apart.
+    small, wide, three = order(tmp_path, 1), order(tmp_path, 4, rows=9), order(tmp_path, 5, seeds=(1, 2, 3))
     assert demand.expect(small) == DEFAULT_MEMORY
-    demand.learn(order(tmp_path, 2, rows=2), 300)
-    demand.learn(order(tmp_path, 3, rows=2), 400)
-    demand.learn(order(tmp_path, 2, rows=9), 7000)
+    demand.learn(order(tmp_path, 2), 300)
+    demand.learn(order(tmp_path, 3), 400)
+    demand.learn(order(tmp_path, 6, rows=9), 7000)
     assert demand.expect(small) == 400  # Two differ by `start` alone; the one that needed most counts.
     assert demand.expect(wide) == 7000
-    assert demand.expect(order(tmp_path, 1, seeds=(1, 2, 3))) == 1200  # Three seeds by what one needs.
+    assert demand.expect(three) == 1200  # Three seeds by what one needs.
 
 
 def test_the_longest_run_begins_first(here, tmp_path, store, events):
@@ -259,6 +267,13 @@ def test_cores_are_shared_out_evenly_and_reused_by_more_workers_than_cores():
     assert share_cores([4, 5, 6, 7, 8], None) == [[4], [5], [6], [7], [8]]
     assert share_cores([4, 5, 6, 7, 8], 2) == [[4, 6, 8], [5, 7]]
     assert share_cores([4, 5], 3) == [[4], [5], [4]]
+
+
+def test_the_end_of_a_batch_job_stops_a_study_as_ctrl_c_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_impossible_numbers_are_refused_by_name():

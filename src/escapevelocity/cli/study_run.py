@@ -39,7 +39,8 @@ class StudyRun:
     retries: int | None = None
     """How often a run may lose its worker before it counts as failed; by default 2, and 3 on Ray."""
     address: str | None = None
-    """ray: the cluster's address, such as auto or ray://HOST:10001; by default a new one on this machine."""
+    """ray: HOST:PORT of the cluster's head node, auto for the cluster that this machine belongs to, or local for one on
+    this machine for the time being; by default $RAY_ADDRESS, else local."""
     cpus: int | None = None
     """ray: cores per run; by default 1."""
     gpus: float | None = None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import read_spec
@@ -19,42 +17,28 @@ DEFAULT_MEMORY = 1 << 30
 (benchmarks/README.md, speed and memory)."""
 
 
-class Needed(NamedTuple):
-    """What one run needed."""
-
-    leaves: Leaves
-    """Its settings; see `cost.leaves_of`."""
-    members: int
-    """Its seeds."""
-    memory: int
-    """Peak resident memory in bytes."""
-
-
 class Demand:
-    """Expects of each order the peak memory of the recorded runs whose settings differ least from its own.
+    """Expects of each order the peak memory of the recorded runs whose settings differ least from its own."""
 
-    Args:
-        recorded: what is known at the start.
-    """
-
-    def __init__(self, recorded: Sequence[Needed] = ()) -> None:
-        self._recorded = list(recorded)
+    def __init__(self) -> None:
+        self._recorded: dict[Leaves, tuple[int, int]] = {}  # Seeds, and the most bytes that they needed.
+        self._expected: dict[Leaves, int] = {}
+        self._leaves: dict[str, Leaves] = {}
 
     @classmethod
     def of(cls, store: Store) -> Demand:
         """Begin with the runs of a store."""
-        found = []
+        demand = cls()
         for name, progress in read_progress(store).items():
             with contextlib.suppress(UserError):  # A damaged run is no example.
                 document = read_spec(store.run_path(name))
                 leaves = leaves_of(document["job"], document["spec"], progress.members)
-                found.append(Needed(leaves, progress.members, progress.memory))
-        return cls([one for one in found if one.memory > 0])
+                demand._note(leaves, progress.members, progress.memory)
+        return demand
 
     def learn(self, order: Order, memory: int) -> None:
         """Take in what an order needed, in bytes; 0 says nothing."""
-        if memory > 0:
-            self._recorded.append(Needed(_leaves(order), len(order.seeds), memory))
+        self._note(self._leaves_of(order), len(order.seeds), memory)
 
     def expect(self, order: Order) -> int:
         """The peak memory to expect, in bytes.
@@ -64,11 +48,22 @@ class Demand:
         """
         if not self._recorded:
             return DEFAULT_MEMORY
-        own, members = _leaves(order), len(order.seeds)
-        distances = [len(own ^ one.leaves) for one in self._recorded]
-        near = [one for one, d in zip(self._recorded, distances, strict=True) if d == min(distances)]
-        return max(int(one.memory * max(1.0, members / max(1, one.members))) for one in near)
+        own = self._leaves_of(order)
+        if own not in self._expected:
+            least = min(len(own ^ other) for other in self._recorded)
+            near = [found for other, found in self._recorded.items() if len(own ^ other) == least]
+            times = len(order.seeds)
+            self._expected[own] = max(int(memory * max(1.0, times / members)) for members, memory in near)
+        return self._expected[own]
 
+    def _note(self, leaves: Leaves, members: int, memory: int) -> None:
+        _, before = self._recorded.get(leaves, (members, 0))
+        if memory > before:
+            self._recorded[leaves] = (max(1, members), memory)
+            self._expected.clear()
 
-def _leaves(order: Order) -> Leaves:
-    return leaves_of(order.job, json.loads(order.spec)["spec"], len(order.seeds))
+    def _leaves_of(self, order: Order) -> Leaves:
+        if order.name not in self._leaves:
+            spec = json.loads(order.spec)["spec"]
+            self._leaves[order.name] = leaves_of(order.job, spec, len(order.seeds))
+        return self._leaves[order.name]

@@ -133,7 +133,8 @@ class _Shift:
         for seat in self._seats:
             if seat.order is not None or not self._waiting:
                 continue
-            order = next((order for order in self._waiting if self._fits(order, seat)), None)
+            room = self._room(seat)
+            order = next((order for order in self._waiting if self._demand.expect(order) <= room), None)
             if order is None:
                 if self._busy():
                     return self._say_short(self._waiting[0], "a core is free, but it waits for the memory")
@@ -143,21 +144,25 @@ class _Shift:
             if seat.worker is None:
                 seat.worker = self._hire(seat)
             seat.order = order
-            self._tell(Event("started", order.name))
             seat.worker.submit(order, self._store)
+            self._tell(Event("started", order.name))
 
     def _hire(self, seat: _Seat) -> Worker:
         log = self._store.study_path / LOG_FOLDER / f"{os.getpid()}-{self._seats.index(seat)}.log"
         return Worker(log, seat.cores, answers=self._answers)
 
-    def _fits(self, order: Order, seat: _Seat) -> bool:
-        held = {id(s): s.worker.resident() if s.worker else 0 for s in self._seats}
-        wanted = [(self._demand.expect(s.order), held[id(s)]) for s in self._busy() if s.order]
-        wanted.append((self._demand.expect(order), held[id(seat)]))
+    def _room(self, seat: _Seat) -> int:
+        """The memory in bytes that a run on this seat may need, beside what the running ones will still take."""
+        busy = [
+            (self._demand.expect(other.order), other.worker.resident())
+            for other in self._seats
+            if other.order is not None and other.worker is not None
+        ]
+        # What an idle worker holds already is part of what its next run needs.
+        held = seat.worker.resident() if seat.worker is not None else 0
+        left = available_memory() - sum(max(0, peak - now) for peak, now in busy) + held
         budget = self._executor.memory
-        if budget is not None and sum(max(pair) for pair in wanted) > budget:
-            return False
-        return sum(max(0, peak - now) for peak, now in wanted) <= available_memory()
+        return left if budget is None else min(left, budget - sum(max(pair) for pair in busy))
 
     def _say_short(self, order: Order, text: str) -> None:
         if order.name not in self._told:

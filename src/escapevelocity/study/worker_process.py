@@ -65,14 +65,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(line: str) -> Outcome:
+    from escapevelocity.errors import UserError
     from escapevelocity.study.plan import Order
     from escapevelocity.study.store import open_store
-    from escapevelocity.study.work import do
+    from escapevelocity.study.work import Outcome, do
 
     job = json.loads(line)
     order = Order.from_json(job["order"])
     print(f"--- {order.name}", file=sys.stderr, flush=True)
-    outcome = do(order, open_store(job["store"], create=True))
+    try:
+        outcome = do(order, open_store(job["store"], create=True))
+    except UserError as error:  # A store that was there when the study began.
+        outcome = Outcome(order.name, "failed", str(error))
     print(f"--- {outcome.state} {outcome.why}".rstrip(), file=sys.stderr, flush=True)
     return outcome
 
