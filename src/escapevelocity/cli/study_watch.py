@@ -33,8 +33,6 @@ class StudyWatch:
 def main(argv: Sequence[str]) -> int:
     """Run `ev study watch`; returns the exit code."""
     command = parse(StudyWatch, argv, "ev study watch")
-    import sys
-
     from rich.console import Console
 
     from escapevelocity.study.watch_view import follow, print_lines
@@ -43,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     watcher = Watcher(command.study, command.store)
     console = Console()
     if command.once or not console.is_terminal or console.is_dumb_terminal:
-        print_lines(watcher.look(), sys.stdout)
+        print_lines(watcher.look())
     else:
         follow(watcher.look, console, command.every)
     return 0

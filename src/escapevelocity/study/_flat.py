@@ -32,7 +32,8 @@ def flat_settings(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     spec = _with_defaults(document["job"], document["spec"])
     branch = spec.get("branch")
-    settings: dict[str, Any] = {"job": document["job"], "branch": branch["parent"] if branch else NO_BRANCH}
+    leaves = branch.get("parent") if isinstance(branch, Mapping) else branch
+    settings: dict[str, Any] = {"job": document["job"], "branch": leaves or NO_BRANCH}
     settings |= _remedy_settings(spec.get("remedies") or ())
     _flatten({name: value for name, value in spec.items() if name not in _ELSEWHERE}, "", settings)
     return settings

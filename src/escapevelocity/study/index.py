@@ -17,6 +17,7 @@ from typing import Any
 from escapevelocity.errors import UserError
 from escapevelocity.runs import open_run
 from escapevelocity.runs.atomic import write_bytes
+from escapevelocity.runs.branch import parent_in
 from escapevelocity.runs.status import STATUS_FILE
 from escapevelocity.study._flat import flat_settings, frozen
 from escapevelocity.study._folders import first_meta, run_folders, store_folder
@@ -119,19 +120,20 @@ def _read(path: Path, name: str, stamp: str) -> Indexed:
         run = open_run(path)
     except UserError as error:
         return Indexed(name, "damaged", str(error), changed=changed)
-    status, branch = run.status, run.spec.get("branch")
+    status, meta = run.status, first_meta(path)
+    parent = parent_in(meta)
     return Indexed(
         name,
         status.state,
         status.why,
         status.steps_done,
         status.steps_total,
-        branch.get("step", 0) if isinstance(branch, Mapping) else 0,
+        0 if parent is None else parent.step,
         status.wall_time,
         changed,
         status.host,
         status.pid,
-        first_meta(path).get("lineage", {}).get("spec_hash", ""),
+        meta.get("lineage", {}).get("spec_hash", ""),
         tuple(run.spec.get("seeds") or ()),
         flat_settings({"job": run.job, "spec": run.spec}),
         stamp,

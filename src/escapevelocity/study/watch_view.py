@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import IO, Any
+from io import TextIOBase
+from typing import IO, Any, cast
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +38,7 @@ class StateBar:
     def __init__(self, overview: Overview) -> None:
         self._counts, self._total = overview.counts, overview.total
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Draw it."""
         text, done, drawn = Text(no_wrap=True), 0, 0
         for state in STATES:
@@ -130,11 +132,11 @@ def follow(
                 return
 
 
-def print_lines(overview: Overview, stream: IO[str]) -> None:
-    """Print the plain lines; a stream in ASCII gets `?` for what it cannot show."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
+def print_lines(overview: Overview, stream: TextIOBase | None = None) -> None:
+    """Print the plain lines, by default to standard output; a stream in ASCII gets `?` for what it cannot show."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     for line in plain_lines(overview):
-        print(line.encode(encoding, "replace").decode(encoding), file=stream)
+        print(line.encode(encoding, "replace").decode(encoding), file=cast(IO[str] | None, stream))
 
 
 def _running_table(runs: tuple[Running, ...], is_wide: bool) -> Table:

@@ -1,0 +1,330 @@
+"""Histories: which rows and columns of which runs they hold, what is read again, and how runs are selected."""
+
+import dataclasses
+import json
+import math
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from history_runs import ScriptJob, make_branch, make_run
+
+from escapevelocity.errors import UserError
+from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
+from escapevelocity.ppo.remedies import PFO, AdamBeta2
+from escapevelocity.runs import Observer, canonical_json, resume
+from escapevelocity.study._flat import flat_settings
+from escapevelocity.study._thin import thin
+from escapevelocity.study.history import (
+    History,
+    RunArrays,
+    collect,
+    gather_study,
+    read_history,
+    write_history,
+)
+
+
+class StopAfter(Observer):
+    """Stops a run after some rows."""
+
+    def __init__(self, rows):
+        self.left, self.reason = rows, "enough"
+
+    def on_row(self, row):
+        self.left -= 1
+        return self.left > 0
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two finished runs: a of scale 1, and b of scale 2 with a column of its own."""
+    make_run(tmp_path / "store" / "a")
+    make_run(tmp_path / "store" / "b", scale=2.0, extra="pfo/penalty")
+    return tmp_path / "store"
+
+
+def rows_of(path, run):
+    table = pq.read_table(path)
+    return [row for row in table.to_pylist() if row["run"] == run]
+
+
+def toy_records(points, seeds=(1,), **columns):
+    steps = np.tile(np.arange(1, points + 1) * 10, len(seeds))
+    keys = {"seed": np.repeat(seeds, points), "env_steps": steps, "batch": steps // 10 - 1}
+    return pa.table({**keys, **columns})
+
+
+def test_every_seed_keeps_the_last_row_of_each_thousandth_of_the_run(rng):
+    # 1,600 batches of 10 steps: the bins of 16 steps end at 16, 32, … and hold one batch or two.
+    values = rng.normal(size=3200)
+    found = thin(toy_records(1600, (7, 2), x=values), "run", "{}", 16_000).to_pylist()
+    last = {}
+    for seed, offset in ((2, 1600), (7, 0)):
+        for index in range(1600):
+            last[seed, -(-10 * (index + 1) // 16)] = (
+                seed,
+                10 * (index + 1),
+                np.float32(values[offset + index]),
+            )
+    expected = [last[key] for key in sorted(last)]
+    assert len(expected) == 2000
+    assert [(row["seed"], row["env_steps"], np.float32(row["x"])) for row in found] == expected
+
+
+def test_a_column_that_is_recorded_rarely_keeps_its_last_value_of_each_thousandth():
+    # Bins of 40 steps, four batches each; capacity on batches 0 and 1 of the first, and on none of the second.
+    capacity = [0.5, 0.25, None, None] + [None] * 4 + [math.nan, None, None, None]
+    records = toy_records(12, capacity=pa.array(capacity, pa.float64(), from_pandas=False))
+    found = thin(records, "run", "{}", 40_000)
+    assert found["env_steps"].to_pylist() == [40, 80, 120]
+    assert found["capacity"].to_pylist()[:2] == [0.25, None]
+    assert math.isnan(found["capacity"][2].as_py())  # Undefined is not the same as not recorded.
+
+
+def test_the_step_at_which_a_member_is_frozen_is_kept_for_all():
+    faults = ["", "", "loss is nan", "", "", "", "", ""]
+    records = toy_records(4, (1, 2), fault=pa.array(faults)).filter(
+        pa.array([True] * 3 + [False] + [True] * 4)
+    )
+    found = thin(records, "run", "{}", 40_000).to_pylist()
+    assert [(row["seed"], row["env_steps"], row["fault"]) for row in found] == [
+        (1, 30, "loss is nan"),
+        (2, 30, ""),
+        (2, 40, ""),
+    ]
+
+
+def test_numbers_become_single_precision_and_finite_ones_stay_finite():
+    columns = {"ratio": [1e300, -1e300, math.inf, 0.1], "count": [1, 2, 3, 2**24], "time/update": [0.0] * 4}
+    records = toy_records(4, **columns, shape=pa.array([[1]] * 4), wall_time=[0.5, 1.0, 1.5, 2.0])
+    found = thin(records, "run", "{}", 40)
+    largest = float(np.finfo(np.float32).max)
+    assert found["ratio"].to_pylist() == [largest, -largest, math.inf, float(np.float32(0.1))]
+    assert found["count"].to_pylist() == [1.0, 2.0, 3.0, 2.0**24]
+    names = ["run", "spec", "seed", "env_steps", "batch", "count", "ratio", "wall_time"]
+    assert found.column_names == names
+    assert found.schema.field("count").type == found.schema.field("ratio").type == pa.float32()
+
+
+def test_a_history_holds_the_runs_specs_and_the_union_of_their_columns(store):
+    table = pq.read_table(collect(store))
+    assert table.column_names == [
+        *("run", "spec", "seed", "env_steps", "batch"),
+        *("fault", "pfo/penalty", "segment", "wall_time", "x"),
+    ]
+    assert table["fault"].type == pa.dictionary(pa.int32(), pa.string())
+    first = table.filter(pa.compute.equal(table["run"].cast(pa.string()), "a"))
+    assert first["pfo/penalty"].null_count == first.num_rows == 16
+    assert set(first["spec"].to_pylist()) == {(store / "a" / "spec.json").read_text(encoding="utf-8")}
+
+
+def test_values_stand_side_by_side_in_the_order_of_the_specs_seeds(store):
+    history = read_history(collect(store))
+    run = history.where(scale=2.0).runs[0]
+    assert (run.name, run.seeds, run.state, run.steps_total) == ("b", (5, 3), "finished", 80)
+    steps, values = history.values(run, "x")
+    assert steps.tolist() == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert values.tolist() == [[2 * (1000 * seed + step) for step in steps] for seed in (5, 3)]
+    assert history.columns == ("fault", "pfo/penalty", "segment", "wall_time", "x")
+
+
+def test_a_column_that_a_run_never_recorded_gives_curves_without_points(store):
+    history = read_history(collect(store))
+    for column in ("pfo/penalty", "capacity/actor"):
+        assert history.values(history.runs[0], column).values.shape == (2, 0)
+    with pytest.raises(UserError, match=r"column = 'fault': must be a column of numbers"):
+        history.values(history.runs[0], "fault")
+
+
+def test_a_seed_without_a_row_has_nan_there():
+    table = pa.table(
+        {
+            "run": ["a"] * 3,
+            "spec": [json.dumps({"job": "j", "spec": {"seeds": [1, 2]}})] * 3,
+            "seed": [1, 1, 2],
+            "env_steps": [10, 20, 20],
+            "y": [0.5, math.nan, 1.5],
+        }
+    )
+    history = History.from_table(table)
+    steps, values = history.values(history.runs[0], "y")
+    assert steps.tolist() == [10, 20]
+    np.testing.assert_array_equal(values, [[0.5, math.nan], [math.nan, 1.5]])
+
+
+def test_a_branch_begins_with_the_past_that_it_shares(store):
+    make_branch(store / "a", 1, store / "c", scale=-1.0)
+    history = read_history(collect(store))
+    branch = next(run for run in history.runs if run.name == "c")
+    steps, values = history.values(branch, "x")
+    assert steps.tolist() == [10, 20, 30, 40, 50, 60, 70, 80]
+    assert values[0].tolist() == [5010, 5020, 5030, 5040, -5050, -5060, -5070, -5080]
+    assert branch.settings["branch"] == branch.spec["branch"] != "none"
+    assert history.where(branch="none", scale=(1.0, -1.0)).runs[0].name == "a"
+
+
+def test_only_runs_that_have_changed_are_read_again(store):
+    told = []
+    path = collect(store, tell=told.append)
+    before, when = rows_of(path, "a"), path.stat().st_mtime_ns
+    collect(store, tell=told.append)
+    assert (told, path.stat().st_mtime_ns) == (["reading a", "reading b"], when)
+    spec = make_run(store / "c", [StopAfter(6)], extra="redo/reset")
+    collect(store, tell=told.append)
+    assert len(rows_of(path, "c")) == 6
+    assert read_history(path).where(extra="redo/reset").runs[0].state == "interrupted"
+    resume(ScriptJob(), spec, store / "c")
+    collect(store, tell=told.append)
+    assert told == ["reading a", "reading b", "reading c", "reading c"]
+    assert len(rows_of(path, "c")) == 16
+    assert [{**row, "redo/reset": None} for row in before] == rows_of(path, "a")
+
+
+def test_a_run_that_was_removed_leaves_the_history(store):
+    collect(store)
+    (store / "b").rename(store.parent / "b")
+    assert [run.name for run in read_history(collect(store)).runs] == ["a"]
+
+
+def test_an_interruption_leaves_the_old_file(store):
+    path = collect(store)
+    before = path.read_bytes()
+    make_run(store / "c")
+
+    def interrupt(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(store, tell=interrupt)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["history.parquet"]
+
+
+def test_damaged_runs_are_left_out_and_named(store):
+    make_run(store / "c")
+    record = next((store / "a" / "records").glob("compact-*"))
+    record.write_bytes(record.read_bytes()[:-100])
+    (store / "b" / "status.json").write_text("{", encoding="utf-8")
+    make_run(store / "empty", [StopAfter(1)])
+    history = read_history(collect(store))
+    assert [run.name for run in history.runs] == ["c", "empty"]
+    assert sorted(history.left_out) == ["a", "b"]
+    assert "is damaged" in history.left_out["a"]
+    assert "status.json is damaged" in history.left_out["b"]
+
+
+def test_a_file_that_is_no_history_is_replaced_by_one(store):
+    path = store / "_study" / "history.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"not Parquet")
+    with pytest.raises(UserError, match=r"cannot be read: .*gathers it again"):
+        read_history(store)
+    assert len(read_history(collect(store)).runs) == 2
+    with pytest.raises(UserError, match="missing; `ev study history STORE` gathers it"):
+        read_history(store.parent / "other.parquet")
+
+
+def test_a_table_that_is_no_history_is_refused(tmp_path):
+    with pytest.raises(UserError, match="a history's, with one named run"):
+        History.from_table(pa.table({"seed": [1], "env_steps": [1]}))
+    table = pa.table({"run": ["a"], "spec": ["{}"], "seed": [1], "env_steps": [1]})
+    with pytest.raises(UserError, match=r"spec of run 'a' is not a spec\.json's text"):
+        History.from_table(table)
+
+
+def test_names_choose_the_runs_of_a_file(store, tmp_path):
+    path = collect(store, tmp_path / "out.parquet", ["b"])
+    assert [run.name for run in read_history(path).runs] == ["b"]
+    with pytest.raises(UserError, match="names = 'z': must be the name of a run in"):
+        collect(store, names=["a", "z"])
+    with pytest.raises(UserError, match="is not a folder"):
+        collect(tmp_path / "nowhere")
+
+
+def test_some_columns_of_some_runs_can_be_written_apart(store, tmp_path):
+    history = read_history(collect(store))
+    path = write_history(history.where(scale=2.0), tmp_path / "part.parquet", ["x"])
+    table = pq.read_table(path)
+    assert table.column_names == ["run", "spec", "seed", "env_steps", "batch", "x"]
+    part = read_history(path)
+    assert [run.settings for run in part.runs] == [history.where(scale=2.0).runs[0].settings]
+    np.testing.assert_array_equal(
+        part.values(part.runs[0], "x").values, history.values(history.runs[1], "x").values
+    )
+    with pytest.raises(UserError, match="columns = 'y': must be a column of the records, such as fault, pfo"):
+        write_history(history, tmp_path / "other.parquet", ["y"])
+    with pytest.raises(UserError, match=r"columns = \['x'\]: must be given with --out"):
+        gather_study(str(store), columns=["x"])
+
+
+def test_a_file_that_another_program_has_written_again_is_a_history(store, tmp_path):
+    table = pq.read_table(collect(store))
+    plain = table.set_column(0, "run", table["run"].cast(pa.string())).replace_schema_metadata(None)
+    shuffled = plain.take(pa.array(np.random.default_rng(0).permutation(plain.num_rows)))
+    pq.write_table(shuffled, tmp_path / "again.parquet")
+    history = read_history(tmp_path / "again.parquet")
+    run = history.where(scale=2.0).runs[0]
+    assert (run.name, run.seeds, run.steps_total) == ("b", (5, 3), 80)
+    assert history.values(run, "x").values[1].tolist() == [2 * (3000 + step) for step in range(10, 90, 10)]
+
+
+def test_runs_are_selected_by_settings_whose_names_are_checked(store):
+    history = read_history(collect(store))
+    assert [run.name for run in history.where(task="script", scale=(1.0, 3.0)).runs] == ["a"]
+    assert history.where(scale=7.0).runs == ()
+    assert history.where(**{"pfo.coef": 1.0}).runs == ()  # No run has that remedy.
+    with pytest.raises(UserError, match="setting = 'scales': must be a setting of the runs, such as scale"):
+        history.where(scales=1.0)
+
+
+def test_settings_of_ppo_have_plain_names_and_those_of_remedies_the_remedys():
+    optimizer = OptimizerConfig(epochs=20, learning_rate=1e-3)
+    spec = PPOSpec(optimizer=optimizer, remedies=(PFO(coef=10.0), AdamBeta2(value=0.95)))
+    found = flat_settings(json.loads(canonical_json(spec, "ppo")))
+    told = {
+        **{"job": "ppo", "branch": "none", "task": "Hopper-v4", "epochs": 20, "learning_rate": 1e-3},
+        **{"hidden": (64, 64), "activation": "tanh", "num_envs": 2, "gamma": 0.99, "health_every": None},
+        **{"remedy": "adam-beta2+pfo", "pfo.coef": 10.0, "pfo.layers": "last", "adam-beta2.value": 0.95},
+    }
+    assert {name: found[name] for name in told} == told
+    assert "seeds" not in found
+    plain = flat_settings(json.loads(canonical_json(dataclasses.replace(spec, remedies=()), "ppo")))
+    assert plain["remedy"] == "none"
+    assert "pfo.coef" not in plain
+
+
+def test_settings_that_an_older_version_did_not_write_have_their_defaults():
+    document = json.loads(canonical_json(PPOSpec(), "ppo"))
+    whole = flat_settings(document)
+    del document["spec"]["network"]["convolutions"]
+    assert flat_settings(document) == whole
+    document["spec"]["network"]["unknown"] = 1  # Of a version to come: what there is, is taken.
+    assert flat_settings(document)["unknown"] == 1
+
+
+def test_a_history_can_be_made_of_arrays_and_written(tmp_path):
+    steps, returns = [10, 20, 30], np.array([[1.0, 2.0, math.nan], [4.0, 5.0, 6.0]])
+    runs = [
+        RunArrays(
+            "sb3", {"task": "Hopper-v4", "remedy": "none"}, (4, 9), steps, {"perf/return_mean": returns}
+        ),
+        RunArrays("ours", {"task": "Ant-v4", "remedy": "pfo"}, (1,), steps, {"x": returns[:1]}),
+    ]
+    made = History.from_arrays(runs)
+    for history in (made, read_history(write_history(made, tmp_path / "made.parquet"))):
+        (run,) = history.where(remedy="none").runs
+        assert (run.name, run.seeds, run.state, run.steps_total) == ("sb3", (4, 9), "finished", 30)
+        np.testing.assert_array_equal(history.values(run, "perf/return_mean").values, returns)
+    with pytest.raises(
+        UserError, match=r"column x of run r: shape = \(1, 2\): must be seeds × points, \(1, 1\)"
+    ):
+        History.from_arrays([RunArrays("r", {}, (1,), [10], {"x": [[1.0, 2.0]]})])
+    assert History.from_arrays([]).runs == ()
