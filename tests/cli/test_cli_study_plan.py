@@ -2,8 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "study.md"
 
 STUDY = """
 name = "carts"
@@ -151,3 +154,15 @@ def test_a_mistake_on_the_command_line_is_one_line(refused, study, tmp_path):
         "study", "plan", study(), "--store", "study.toml"
     )
     assert "did you mean plan?" in refused("study", "pla", "study.toml")
+
+
+def test_the_how_to_shows_what_its_study_plans(ev, study):
+    page = PAGE.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    text = next(body for language, body in blocks if language == "toml")
+    before, after, _ = (body for language, body in blocks if language == "text")
+    assert ev("study", "plan", study(text)).out == before
+    # With two more seeds; nothing was trained here, so what was finished then and its time stand apart.
+    later = ev("study", "plan", study(text.replace("[1, 2, 3]", "[1, 2, 3, 4, 5]"))).out
+    rows = [line.split()[:4] for line in after.splitlines()[:9]]
+    assert [line.split()[:4] for line in later.splitlines()[:9]] == rows

@@ -63,7 +63,8 @@ class Study:
         require(_NAME.fullmatch(self.name) is not None, "name", self.name, accepted)
         require(len(self.seeds) > 0, "seeds", list(self.seeds), "one or more integers")
         for seed in self.seeds:
-            require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
+            fits = type(seed) is int and 0 <= seed < 2**31
+            require(fits, "seeds", seed, "integers between 0 and 2147483647")
             require(self.seeds.count(seed) == 1, "seeds", seed, "different each: it is given twice")
         least = self.population is None or self.population >= 1
         require(least, "population", self.population, "at least 1 seed per run (left out: all seeds)")
