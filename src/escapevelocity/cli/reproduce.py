@@ -114,12 +114,18 @@ def _print_list() -> None:
     from escapevelocity.cli._console import console
     from escapevelocity.study.reproduce import listing
 
+    rows = listing()
     table = Table(header_style="bold", title=Text("ev reproduce ID --task TASK"), title_justify="left")
     for heading in ("id", "title", "tasks", "scale small costs"):
         table.add_column(heading, no_wrap=heading == "id")
-    for row in listing():
-        table.add_row(*map(Text, row))
+    for row in rows:
+        first, *others = row.tasks or ("–",)
+        tasks = f"{first} and {len(others)} others" if len(others) > 1 else ", ".join((first, *others))
+        table.add_row(Text(row.id), Text(row.title), Text(tasks), Text(row.cost))
     console().print(table)
+    for tasks in dict.fromkeys(row.tasks for row in rows if len(row.tasks) > 2):
+        ids = [row.id for row in rows if row.tasks == tasks]
+        print(f"Tasks of {', '.join(ids)}: {', '.join(tasks)}")
 
 
 def _print_plans(plans: Mapping[str, Sequence[Any]]) -> None:

@@ -56,6 +56,17 @@ class Drawn(NamedTuple):
     """Why it could not be drawn, in one line; "" when it could."""
 
 
+class Listed(NamedTuple):
+    """A figure that can be regenerated."""
+
+    id: str
+    title: str
+    tasks: tuple[str, ...]
+    """What --task accepts."""
+    cost: str
+    """What scale small takes on the first of them."""
+
+
 def select(ids: Sequence[str], papers: Sequence[str], task: str, scale: Scale) -> list[Wanted]:
     """What to regenerate.
 
@@ -157,9 +168,9 @@ def cost(figure: AnyFigure) -> str:
     return f"{len(found)} runs of {len(study.seeds)} seeds, {steps / 1e6:.3g}M steps"
 
 
-def listing() -> list[tuple[str, str, str, str]]:
-    """Every figure: id, title, tasks, and what scale small costs."""
-    return [(one.id, one.title, ", ".join(one.tasks) or "–", cost(one)) for one in all_figures()]
+def listing() -> list[Listed]:
+    """Every figure of every paper."""
+    return [Listed(one.id, one.title, one.tasks, cost(one)) for one in all_figures()]
 
 
 def _default(figure: AnyFigure) -> str:

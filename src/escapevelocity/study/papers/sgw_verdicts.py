@@ -5,6 +5,7 @@ Each sentence begins with "Confirmed", "Not confirmed" or "Partly confirmed" and
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def exponents(findings: Findings) -> list[str]:
     ]
 
 
-def _verdict(holds: Sequence[bool] | np.ndarray) -> str:
+def _verdict(holds: Sequence[Any] | np.ndarray) -> str:
     holds = np.asarray(holds, bool)
     return (
         "Confirmed" if holds.size and holds.all() else "Partly confirmed" if holds.any() else "Not confirmed"

@@ -1,0 +1,97 @@
+"""`ev reproduce`: the list, runs that are trained when they are missing, what is printed, and what is refused."""
+
+import re
+
+import pytest
+
+from escapevelocity.cli import reproduce
+from escapevelocity.study.papers import registry
+from study import fake_paper
+
+
+@pytest.fixture(autouse=True)
+def paper(monkeypatch):
+    fake_paper.install(monkeypatch)
+    monkeypatch.setattr(reproduce, "_executor", lambda command: fake_paper.HereExecutor())
+
+
+def test_the_list_has_every_figure_with_title_tasks_and_cost(ev, monkeypatch):
+    monkeypatch.delitem(registry.PAPERS, "nrnt")  # 41 figures' grids take seconds to be made.
+    answer = ev("reproduce", "--list")
+    assert (answer.code, answer.err) == (0, "")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines()]
+    assert ["fake/figure-1", "last scores", "up, down", "2 runs of 2 seeds, 0.00016M steps"] in rows
+    assert [row[0] for row in rows if row and row[0].startswith("sgw")] == [
+        f"sgw/figure-{i}" for i in range(1, 9)
+    ]
+
+
+def test_missing_runs_are_trained_and_the_figure_is_drawn_and_told(ev, tmp_path):
+    answer = ev("reproduce", "fake/figure-1", "--task", "down", "--out", "figures")
+    assert answer.code == 0
+    assert "fake/figure-1-down: A larger slope has a larger last score." in answer.out
+    assert "  down: 1: -38.5, 2: -78.5." in answer.out
+    assert "figures/fake/figure-1-down.png" in answer.out
+    assert (tmp_path / "figures" / "fake" / "figure-1-down.md").exists()
+    assert len(list((tmp_path / "runs" / "reproduce-small").glob("down-*"))) == 2
+    again = ev("reproduce", "--paper", "fake", "--task", "down", "--draw-only", "--out", "figures")
+    assert fake_paper.KIND.computed == ["down 1", "down 2"]
+    assert again.code == 1  # Figure 2 has only one of its runs.
+    assert "fake/figure-2-down: not drawn: runs = 1: must be two or more" in again.err
+    assert "figures/fake/figure-1-down.png" in again.out
+
+
+def test_a_dry_run_prints_the_runs_and_trains_none(ev, tmp_path):
+    answer = ev("reproduce", "fake/figure-1", "fake/figure-2", "sgw/figure-1", "--dry-run")
+    assert (answer.code, fake_paper.KIND.computed) == (0, [])
+    lines = answer.out.splitlines()
+    assert lines[:3] == [
+        "fake/figure-1-up: 2 runs",
+        "fake/figure-2-up: 2 runs",
+        "sgw/figure-1: computed by the lab, no runs",
+    ]
+    assert [re.sub(r"up-\w+", "NAME", line) for line in lines[3:]] == [
+        f"  missing      NAME  slope {slope}" for slope in (1, 2, 3)
+    ]
+
+
+def test_a_run_that_fails_is_exit_code_one(ev, tmp_path):
+    answer = ev("reproduce", "fake/figure-3")
+    assert answer.code == 1
+    assert "fake/figure-3-up: not drawn: fake/figure-3: none of its runs can be drawn" in answer.err
+
+
+def test_a_stopped_study_is_not_drawn_and_says_how_to_go_on(ev, monkeypatch):
+    class Stopped:
+        def run(self, orders, store, tell):
+            from escapevelocity.study.work import Outcome
+
+            return [Outcome(order.name, "interrupted", "Ctrl-C") for order in orders]
+
+    monkeypatch.setattr(reproduce, "_executor", lambda command: Stopped())
+    answer = ev("reproduce", "fake/figure-1")
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err == "stopped; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], r"figures: missing; name some, such as nrnt/figure-6, or see ev reproduce --list"),
+        (["fake/figure-9"], r"figure = 'fake/figure-9': unknown; did you mean fake/figure-"),
+        (["--paper", "fke"], r"paper = 'fke': unknown; did you mean fake\?"),
+        (["fake/figure-1", "--task", "left"], r"task = 'left': must be, for fake/figure-1, one of up, down"),
+        (["fake/figure-1", "--scale", "huge"], r"scale = 'huge': must be one of small, paper"),
+        (["fake/figure-1", "--executor", "slurm"], r"executor = 'slurm': must be one of local, ray"),
+        (["fake/figure-1", "--draw-only"], r"store = 'runs/reproduce-small': must be a folder that exists"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(refused, arguments, complaint):
+    assert re.search(complaint, refused("reproduce", *arguments))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(refused, tmp_path):
+    (tmp_path / "file").touch()
+    complaint = refused("reproduce", "fake/figure-1", "--out", "file/figures")
+    assert "out = 'file/figures': must be a folder that can be written" in complaint
+    assert fake_paper.KIND.computed == []
