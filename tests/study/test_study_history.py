@@ -1,10 +1,10 @@
 """Histories: which rows and columns of which runs they hold, what is read again, and how runs are selected."""
 
-import dataclasses
 import json
 import math
 import os
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,11 +12,7 @@ import pytest
 from history_runs import ScriptJob, make_branch, make_run
 
 from escapevelocity.errors import UserError
-from escapevelocity.ppo.config import OptimizerConfig, PPOSpec
-from escapevelocity.ppo.remedies import PFO, AdamBeta2
-from escapevelocity.runs import Observer, canonical_json, resume
-from escapevelocity.study._flat import flat_settings
-from escapevelocity.study._thin import thin
+from escapevelocity.runs import Observer, resume
 from escapevelocity.study.history import (
     History,
     RunArrays,
@@ -25,6 +21,8 @@ from escapevelocity.study.history import (
     read_history,
     write_history,
 )
+from escapevelocity.study.store import open_store
+from escapevelocity.study.watcher import Watcher
 
 
 class StopAfter(Observer):
@@ -54,64 +52,6 @@ def store(tmp_path):
 def rows_of(path, run):
     table = pq.read_table(path)
     return [row for row in table.to_pylist() if row["run"] == run]
-
-
-def toy_records(points, seeds=(1,), **columns):
-    steps = np.tile(np.arange(1, points + 1) * 10, len(seeds))
-    keys = {"seed": np.repeat(seeds, points), "env_steps": steps, "batch": steps // 10 - 1}
-    return pa.table({**keys, **columns})
-
-
-def test_every_seed_keeps_the_last_row_of_each_thousandth_of_the_run(rng):
-    # 1,600 batches of 10 steps: the bins of 16 steps end at 16, 32, … and hold one batch or two.
-    values = rng.normal(size=3200)
-    found = thin(toy_records(1600, (7, 2), x=values), "run", "{}", 16_000).to_pylist()
-    last = {}
-    for seed, offset in ((2, 1600), (7, 0)):
-        for index in range(1600):
-            last[seed, -(-10 * (index + 1) // 16)] = (
-                seed,
-                10 * (index + 1),
-                np.float32(values[offset + index]),
-            )
-    expected = [last[key] for key in sorted(last)]
-    assert len(expected) == 2000
-    assert [(row["seed"], row["env_steps"], np.float32(row["x"])) for row in found] == expected
-
-
-def test_a_column_that_is_recorded_rarely_keeps_its_last_value_of_each_thousandth():
-    # Bins of 40 steps, four batches each; capacity on batches 0 and 1 of the first, and on none of the second.
-    capacity = [0.5, 0.25, None, None] + [None] * 4 + [math.nan, None, None, None]
-    records = toy_records(12, capacity=pa.array(capacity, pa.float64(), from_pandas=False))
-    found = thin(records, "run", "{}", 40_000)
-    assert found["env_steps"].to_pylist() == [40, 80, 120]
-    assert found["capacity"].to_pylist()[:2] == [0.25, None]
-    assert math.isnan(found["capacity"][2].as_py())  # Undefined is not the same as not recorded.
-
-
-def test_the_step_at_which_a_member_is_frozen_is_kept_for_all():
-    faults = ["", "", "loss is nan", "", "", "", "", ""]
-    records = toy_records(4, (1, 2), fault=pa.array(faults)).filter(
-        pa.array([True] * 3 + [False] + [True] * 4)
-    )
-    found = thin(records, "run", "{}", 40_000).to_pylist()
-    assert [(row["seed"], row["env_steps"], row["fault"]) for row in found] == [
-        (1, 30, "loss is nan"),
-        (2, 30, ""),
-        (2, 40, ""),
-    ]
-
-
-def test_numbers_become_single_precision_and_finite_ones_stay_finite():
-    columns = {"ratio": [1e300, -1e300, math.inf, 0.1], "count": [1, 2, 3, 2**24], "time/update": [0.0] * 4}
-    records = toy_records(4, **columns, shape=pa.array([[1]] * 4), wall_time=[0.5, 1.0, 1.5, 2.0])
-    found = thin(records, "run", "{}", 40)
-    largest = float(np.finfo(np.float32).max)
-    assert found["ratio"].to_pylist() == [largest, -largest, math.inf, float(np.float32(0.1))]
-    assert found["count"].to_pylist() == [1.0, 2.0, 3.0, 2.0**24]
-    names = ["run", "spec", "seed", "env_steps", "batch", "count", "ratio", "wall_time"]
-    assert found.column_names == names
-    assert found.schema.field("count").type == found.schema.field("ratio").type == pa.float32()
 
 
 def test_a_history_holds_the_runs_specs_and_the_union_of_their_columns(store):
@@ -285,31 +225,6 @@ def test_runs_are_selected_by_settings_whose_names_are_checked(store):
         history.where(scales=1.0)
 
 
-def test_settings_of_ppo_have_plain_names_and_those_of_remedies_the_remedys():
-    optimizer = OptimizerConfig(epochs=20, learning_rate=1e-3)
-    spec = PPOSpec(optimizer=optimizer, remedies=(PFO(coef=10.0), AdamBeta2(value=0.95)))
-    found = flat_settings(json.loads(canonical_json(spec, "ppo")))
-    told = {
-        **{"job": "ppo", "branch": "none", "task": "Hopper-v4", "epochs": 20, "learning_rate": 1e-3},
-        **{"hidden": (64, 64), "activation": "tanh", "num_envs": 2, "gamma": 0.99, "health_every": None},
-        **{"remedy": "adam-beta2+pfo", "pfo.coef": 10.0, "pfo.layers": "last", "adam-beta2.value": 0.95},
-    }
-    assert {name: found[name] for name in told} == told
-    assert "seeds" not in found
-    plain = flat_settings(json.loads(canonical_json(dataclasses.replace(spec, remedies=()), "ppo")))
-    assert plain["remedy"] == "none"
-    assert "pfo.coef" not in plain
-
-
-def test_settings_that_an_older_version_did_not_write_have_their_defaults():
-    document = json.loads(canonical_json(PPOSpec(), "ppo"))
-    whole = flat_settings(document)
-    del document["spec"]["network"]["convolutions"]
-    assert flat_settings(document) == whole
-    document["spec"]["network"]["unknown"] = 1  # Of a version to come: what there is, is taken.
-    assert flat_settings(document)["unknown"] == 1
-
-
 def test_a_history_can_be_made_of_arrays_and_written(tmp_path):
     steps, returns = [10, 20, 30], np.array([[1.0, 2.0, math.nan], [4.0, 5.0, 6.0]])
     runs = [
@@ -328,3 +243,20 @@ def test_a_history_can_be_made_of_arrays_and_written(tmp_path):
     ):
         History.from_arrays([RunArrays("r", {}, (1,), [10], {"x": [[1.0, 2.0]]})])
     assert History.from_arrays([]).runs == ()
+
+
+def test_a_store_behind_a_url_is_fetched_first_and_handed_its_history(store, tmp_path):
+    url = f"memory://{tmp_path.name}"
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.put(str(store), root, recursive=True)
+    opened = open_store(url)  # Its folder here lasts as long as the object.
+    history = read_history(collect(opened))
+    assert [run.name for run in history.runs] == ["a", "b"]
+    assert fs.exists(f"{root}/_study/history.parquet")
+    gather_study(url, out=tmp_path / "out.parquet")
+    assert len(read_history(tmp_path / "out.parquet").runs) == 2
+    with pytest.raises(UserError, match="out = None: must be a file of this machine"):
+        gather_study(url)
+    overview = Watcher(url).look()
+    assert (overview.title, overview.counts["finished"]) == (tmp_path.name, 2)
+    fs.rm(root, recursive=True)

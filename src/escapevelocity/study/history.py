@@ -214,11 +214,13 @@ def gather_study(
     Raises:
         UserError: a mistake in the study's file, columns without `out` or unknown ones, or as `collect`.
     """
-    from escapevelocity.study.plan import plan
+    from escapevelocity.study.plan import Remote, plan
     from escapevelocity.study.target import open_target
 
     require(out is not None or not columns, "columns", list(columns), "given with --out")
     study, opened = open_target(target, store)
+    if isinstance(opened, Remote):
+        require(out is not None, "out", None, f"a file of this machine, as {opened.url} is elsewhere")
     names = None
     if study is not None and out is not None:
         names = [one.order.name for one in plan(study, opened) if one.state != "missing"]

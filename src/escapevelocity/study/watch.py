@@ -151,7 +151,7 @@ def look(
     found = Counter(states.values())
     left, unknown = _study_left(running, planned or (), states)
     return Overview(
-        title or Path(store.path).name,
+        title or Path(store.url).name,
         {state: found[state] for state in STATES},
         tuple(sorted(running, key=lambda run: run.share, reverse=True)),
         tuple(run for run in ended if run.state == "finished"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from escapevelocity.study.plan import Planned, plan
+from escapevelocity.study.plan import Planned, Remote, plan
 from escapevelocity.study.target import open_target
 from escapevelocity.study.watch import Overview, look
 
 PLANNED_FOR = 60.0
 """Seconds for which a plan is used, unless a run ends."""
+FETCHED_FOR = 10.0
+"""Seconds for which what was fetched from a store behind a URL is shown."""
 
 
 class Watcher:
@@ -31,11 +33,14 @@ class Watcher:
         self._study, self._store = open_target(target, store)
         self._clock = clock
         self._planned: list[Planned] | None = None
-        self._planned_at = -float("inf")
+        self._planned_at = self._fetched_at = -float("inf")
         self._finished = -1
 
     def look(self) -> Overview:
         """See how it stands now."""
+        if isinstance(self._store, Remote) and self._clock() - self._fetched_at > FETCHED_FOR:
+            self._store.refresh()
+            self._fetched_at = self._clock()
         if self._study is None:
             return look(self._store)
         if self._clock() - self._planned_at > PLANNED_FOR:
