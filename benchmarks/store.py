@@ -139,7 +139,7 @@ def main() -> None:
         make_store(Path(folder), arguments.runs)
         rows = [_read(name, Path(folder)) for name in READINGS]
     header = ["", "process, wall (s)", "inside, wall (s)", "inside, CPU (s)", "peak memory (MiB)", "found"]
-    title = f"{arguments.runs:,} finished runs of {ROWS:,} rows × {COLUMNS} columns; target {TARGET:.0f} s for each "
+    title = f"{arguments.runs:,} finished runs of {ROWS:,} rows × {COLUMNS} columns; target {TARGET:.0f} s for each"
     text = "\n\n".join(
         [
             common.machine_line(common.machine()),
