@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import Arm
 from escapevelocity.study.papers.nrnt.judge import Check, Outcome, judgement
+from escapevelocity.study.papers.nrnt.members import Group
 from escapevelocity.study.papers.nrnt.settings import Setting, make_study, scale_note, setting_of
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ class Found:
         if not self.history.runs:
             return "No run is there yet: nothing measured."
         known = f" of the {self.planned} planned" if self.scale else ""
-        runs = f"{self.there}{known} runs are there" + (
-            "."
-            if self.ended == self.there
-            else f", {self.ended} of them ended; all are read at the step that all reached."
-        )
+        runs = f"{self.there}{known} runs are there."
+        if self.ended != self.there:
+            reached = Group("", self.history.runs, self.history).furthest
+            runs += (
+                f" {self.ended} of them ended: all are read at step {reached:,.0f}, which all have reached."
+            )
         return f"{scale_note(self.setting, self.scale, self.factor)} {runs}"
 
     @staticmethod

@@ -75,7 +75,10 @@ class EpochsFigure(RunFigure):
         groups = epoch_groups(found)
         span = Span.of(groups)
         keys = ("return", "actor rank", "critic rank", "norm") if "rank" in self.parts else POLICY
-        return [f"{one.label}, last 5 % (IQM): {_read(one, span, keys)}." for one in groups if one.runs]
+        said = [f"{one.label}, last 5 % (IQM): {_read(one, span, keys)}." for one in groups if one.runs]
+        if "actor capacity" in self.shown and "capacity/actor" not in found.history.columns:
+            said.append("Capacity losses are not measured; `ev capacity RUN` adds them to a run.")
+        return said
 
 
 def _read(one: Group, span: Span, keys: Sequence[str]) -> str:
@@ -102,7 +105,7 @@ def norm_growth(groups: Sequence[Group], span: Span) -> Check:
     for one in groups:
         first |= one.readings(column, span.first)
         last |= one.readings(column, span.last)
-    what = "the norm of the actor's pre-activations grows from the first 5 % of a run to the last"
+    what = "Actor pre-activation norm, last 5 % of a run over its first 5 %"
     return Check(what, paired(last, first, log=True), "above", as_factor=True)
 
 
@@ -113,9 +116,8 @@ def most_against_fewest(
     most, fewest = (
         by_seed(one.readings(PANELS[key].columns[0], span.last)) for one in (groups[-1], groups[0])
     )
-    title = PANELS[key].title
-    word = "higher" if claimed == "above" else "lower"
-    what = f"{title} is {word} with {found.setting.epochs[-1]} epochs than with {found.setting.epochs[0]} (last 5 %)"
+    few, _, many = found.setting.epochs
+    what = f"{PANELS[key].title}, {many} epochs {'over' if log else 'less'} {few}, last 5 %"
     return Check(what, paired(most, fewest, log), claimed, as_factor=log)
 
 

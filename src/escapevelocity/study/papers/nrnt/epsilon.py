@@ -49,9 +49,7 @@ class EpsilonSweep(RunFigure):
         span = Span.of(groups)
         ranks = [one.readings(PANELS["actor rank"].columns[0], span.last) for one in groups]
         return [
-            Check(
-                f"the actor's rank falls from {less.label} to {more.label} (last 5 %)", paired(b, a), "below"
-            )
+            Check(f"Actor feature rank, {more.label} less {less.label}, last 5 %", paired(b, a), "below")
             for (less, more), (a, b) in zip(pairwise(groups), pairwise(ranks), strict=True)
         ]
 

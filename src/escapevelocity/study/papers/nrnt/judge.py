@@ -2,9 +2,10 @@
 
 The rule. A claim is broken into checks, each a difference with a direction, paired over runs of the same epochs and
 seed. A check is *confirmed* when the 95 % interval of its mean lies on the claimed side of 0, *not confirmed* when it
-lies on the other side, or holds 0 although every run of the paper's scale is there and has ended. In all other cases (fewer
-than three pairs, a column that is missing, an interval that holds 0 in a smaller experiment) it *cannot be told*. A
-figure's claim is confirmed when all its checks are, not confirmed when one is not, and cannot be told otherwise.
+lies on the other side, or holds 0 although every run of the paper's scale is there and has ended. In all other cases
+(fewer than three pairs, a column that is missing, an interval that holds 0 in a smaller experiment) it *cannot be
+told*. A figure's claim is confirmed when all its checks are, not confirmed when one is not, and otherwise cannot be
+told.
 """
 
 import math
@@ -29,7 +30,7 @@ class Check:
     """One part of a claim, held against numbers.
 
     Attributes:
-        what: the comparison, in words.
+        what: what is compared with what, in words.
         differences: one number per pair; what is claimed is that their mean is above (below) 0.
         claimed: "above" or "below".
         as_factor: whether they are differences of natural logarithms, to be read as a factor.
@@ -61,16 +62,17 @@ class Check:
     def sentence(self, complete: bool) -> str:
         """The numbers and the outcome."""
         if not self.differences:
-            return f"{_capital(self.what)}: not measured; cannot be told at this scale."
+            return f"{self.what}: not measured; cannot be told at this scale."
         numbers = self.interval()
         if self.as_factor:
-            middle, low, high = (number(math.exp(value)) for value in numbers)
-            shown = f"by a factor of {middle} [{low}, {high}]"
+            middle, low, high = (number(math.exp(min(value, 700.0))) for value in numbers)
+            shown = f"factor {middle} [{low}, {high}]"
         else:
             middle, low, high = map(number, numbers)
             shown = f"{self.quantity} {middle} [{low}, {high}]"
         pairs = f"{len(self.differences)} {self.each}{'s' if len(self.differences) > 1 else ''}"
-        return f"{_capital(self.what)}: {shown} over {pairs}; {self.outcome(complete)}."
+        claimed = f"claimed: {self.claimed} {1 if self.as_factor else 0}"
+        return f"{self.what} ({claimed}): {shown} over {pairs}; {self.outcome(complete)}."
 
 
 def judgement(checks: Sequence[Check], complete: bool) -> Outcome:
@@ -119,7 +121,3 @@ def number(value: float) -> str:
         return "–"
     text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return text.replace("-", "−")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -45,7 +45,7 @@ class LongRuns(RunFigure):
         span = Span.of([groups[arm] for arm in _ARMS])
         column = PANELS["return"].columns[0]
         late, early = (groups[NONE].readings(column, read) for read in (span.last, span.middle))
-        what = "without remedy the return falls from the middle of the run to its end"
+        what = "Return without remedy, last 5 % of a run less the 5 % around its middle"
         return [Check(what, paired(late, early), "below"), *remedy_checks(groups, span.last, "last 5 %")]
 
     def remarks(self, found: Found) -> list[str]:

@@ -71,12 +71,12 @@ class MaskedRewards(RunFigure):
         separate, shared, _, masked = (one.readings(column, span.last) for one in groups.values())
         return [
             Check(
-                "with all rewards the rank is higher with a shared trunk than with separate networks (last 5 %)",
+                "Actor feature rank with all rewards, shared trunk less separate networks, last 5 %",
                 paired(shared, separate),
                 "above",
             ),
             Check(
-                "with a shared trunk the rank is lower when rewards are masked (last 5 %)",
+                "Actor feature rank of a shared trunk, masked rewards less all rewards, last 5 %",
                 paired(masked, shared),
                 "below",
             ),

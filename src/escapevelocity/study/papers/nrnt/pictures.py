@@ -50,7 +50,8 @@ def draw_curves(shown: Sequence[Panel], rows: Sequence[Row], caption: str) -> Fi
             for one in row.groups:
                 pairs = zip(keys, panel.columns, strict=True)
                 curves[one.label] |= {key: one.curve(column) for key, column in pairs}
-    series = [_series(label, curves[label], rows) for label in curves]
+    there = {one.label for row in rows for one in row.groups if one.runs}
+    series = [_series(label, curves[label], rows, label in there) for label in curves]
     with _figure.paper_style():
         return _figure.draw(drawn, series, caption)
 
@@ -147,7 +148,7 @@ def draw_tables(tables: Sequence[Table], names: Sequence[str], across: int, capt
     """Draw squares of numbers, `across` a row, coloured from −1 to 1; a dash where a number is undefined."""
     down = -(-len(tables) // across)
     with _figure.paper_style():
-        figure = new_figure(2.7 * across, 2.75 * down, caption)
+        figure = new_figure(2.45 * across, 2.6 * down, caption)
         for index, (axes, table) in enumerate(zip(panels(figure, down, across), tables, strict=False)):
             axes.imshow(np.ma.masked_invalid(table.values), cmap="RdBu", vmin=-1, vmax=1)
             for (row, column), value in np.ndenumerate(table.values):
@@ -203,10 +204,11 @@ def _draw_box(axes: Axes, place: int, numbers: Sequence[float]) -> None:
     axes.plot(numbers, place + spread, "o", color=shade, markersize=2.5, alpha=0.8, zorder=2.5)
 
 
-def _series(label: str, curves: dict[str, Curve], rows: Sequence[Row]) -> Series:
+def _series(label: str, curves: dict[str, Curve], rows: Sequence[Row], is_there: bool) -> Series:
     own = [run for row in rows for one in row.groups if one.label == label for run in one.runs]
     everything = [run for row in rows for one in row.groups for run in one.runs]
     ends = [curve.steps[-1] for curve in curves.values() if curve.steps.size]
     settings = (own or everything)[0].settings if everything else {}
     width = settings.get("hidden", (None,))[-1]
-    return Series(label, curves, max(map(float, ends), default=1.0), settings.get("clip_epsilon"), width)
+    shown = label if is_there else f"{label} (no run)"
+    return Series(shown, curves, max(map(float, ends), default=1.0), settings.get("clip_epsilon"), width)

@@ -64,17 +64,18 @@ class RankAgreement(RunFigure):
         return draw_tables(tables, NAMES, len(MEASURES), caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
-        """Is a run's mean Kendall correlation over its pairs above 0?"""
-        means = (_off_diagonal_mean(agreement(curves, width).kendall) for curves, width in self._runs(found))
-        return [
-            Check(
-                f"the {self.network}'s five ranks rise and fall together along a run",
-                tuple(float(mean) for mean in means if np.isfinite(mean)),
-                "above",
-                quantity="mean Kendall's τ over the pairs of ranks",
-                each="run",
-            )
-        ]
+        """Does the headline rank (PCA) correlate with each of the others? A rank that is constant in every run, and so
+        correlates with nothing, is left out.
+        """
+        kendalls = [agreement(curves, width).kendall for curves, width in self._runs(found)]
+        headline = NAMES.index("PCA")
+        made = []
+        for place, name in enumerate(NAMES):
+            own = tuple(float(tau[headline, place]) for tau in kendalls if np.isfinite(tau[headline, place]))
+            if place != headline and own:
+                what = f"{self.network.capitalize()} rank PCA against {name} along a run"
+                made.append(Check(what, own, "above", quantity="mean Kendall's τ", each="run"))
+        return made
 
     def remarks(self, found: Found) -> list[str]:
         """The worst pair, and how many runs each pair is over."""
@@ -122,12 +123,6 @@ def _shown(pairs: AgreementOverRuns | None, which: str, measure: str) -> np.ndar
         return np.full((len(NAMES), len(NAMES)), np.nan)
     matrix = getattr(getattr(pairs, which), measure)
     return 1 - matrix if measure == "distance" else matrix
-
-
-def _off_diagonal_mean(matrix: np.ndarray) -> float:
-    values = matrix[np.triu_indices(len(matrix), 1)]
-    values = values[np.isfinite(values)]
-    return float(values.mean()) if values.size else float("nan")
 
 
 def _figures() -> Iterable[RankAgreement]:

@@ -38,8 +38,8 @@ def remedy_checks(groups: Mapping[Arm, Group], read: Any, when: str) -> list[Che
     made = []
     for key, claimed in CLAIMED.items():
         with_it, without = (groups[arm].readings(PANELS[key].columns[0], read) for arm in (PFO_LAST, NONE))
-        word, log = ("higher" if claimed == "above" else "lower"), key == "norm"
-        what = f"{PANELS[key].title} is {word} with PFO (last layer) than without remedy ({when})"
+        log = key == "norm"
+        what = f"{PANELS[key].title}, PFO (last layer) {'over' if log else 'less'} no remedy, {when}"
         made.append(Check(what, paired(with_it, without, log), claimed, as_factor=log))
     return made
 
@@ -88,13 +88,13 @@ class RemedyBoxes(RunFigure):
         said = []
         for arm, one in groups.items():
             if not one.runs:
-                said.append(f"{one.label}: no run is there.")
                 continue
             shown = (
                 f"{PANELS[key].title} {interval_text(list(values[key][arm].values()))}" for key in _SHOWN
             )
             said.append(f"{one.label}, {len(one.members)} runs, last 5 % (IQM): {', '.join(shown)}.")
-        return said
+        missing = [one.label for one in groups.values() if not one.runs]
+        return [*said, *([f"No run is there of {', '.join(missing)}."] if missing else [])]
 
     def _values(self, found: Found, groups: Mapping[Arm, Group]) -> dict[str, dict[Arm, Readings]]:
         span = Span.of(list(groups.values()))

@@ -67,7 +67,7 @@ class LowRatioScatter(RunFigure):
         runs = [rows for one in epoch_groups(found) for rows in low_windows(one, 100).values()]
         return [
             Check(
-                f"within a run the low ratio and {name} move {'together' if side == 'above' else 'against each other'}",
+                f"Low ratio against {name}, windows of 1 % within a run",
                 tuple(rho for rows in runs if np.isfinite(rho := _correlation(rows[_RATIO], rows[column]))),
                 side,
                 quantity="mean Spearman correlation",

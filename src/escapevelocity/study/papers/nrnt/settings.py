@@ -142,8 +142,8 @@ def scale_note(setting: Setting, scale: Scale | None, factor: int = 1) -> str:
     """A sentence that says what a scale's runs are, and how the small ones differ from the paper's."""
     seeds, steps = len(setting.seeds(scale or "small")), setting.steps(scale or "small", factor)
     if scale == "paper":
-        return f"Paper's scale: {steps:,} {setting.units}, {seeds} seeds, learning rate "
-        f"{setting.learning_rate('paper'):g}."
+        rate = setting.learning_rate("paper")
+        return f"Paper's scale: {steps:,} {setting.units}, {seeds} seeds, learning rate {rate:g}."
     if scale is None:
         return "Neither the paper's scale nor the small one: steps or learning rate are others."
     return (

@@ -52,8 +52,8 @@ class SingleRuns(RunFigure):
         """Within runs: low ratios while the rank is below ten against those before."""
         groups = epoch_groups(found)
         differences = [x for one in groups for x in ratio_by_rank(one) if np.isfinite(x)]
-        what = "within a run, mean ratios below 1 − ε are lower in batches with an actor's rank below 10 than in others"
-        return [Check(what, tuple(differences), "below")]
+        what = "Mean ratio below 1 − ε within a run, batches with an actor's rank below 10 less the others"
+        return [Check(what, tuple(differences), "below", each="run")]
 
     def remarks(self, found: Found) -> list[str]:
         """How many runs come to single digits at all."""
