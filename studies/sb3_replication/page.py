@@ -1,0 +1,141 @@
+"""The numbers of README.md, as Markdown, from the kept history."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from benchmarks._common import table as markdown
+
+from escapevelocity.study.bootstrap import REPETITIONS, Interval
+from escapevelocity.study.history import History
+from studies.early_warning.statistics import wilson
+from studies.measures import difference_interval, iqm_interval, written
+from studies.running import finished
+from studies.sb3_replication.outcomes import Outcome, outcomes
+from studies.sb3_replication.plan import OURS, SB3
+
+TITLES = {SB3: "Stable-Baselines3", OURS: "escapevelocity"}
+
+
+def page(history: History, repetitions: int = REPETITIONS) -> str:
+    """All numbers, of the finished runs.
+
+    Args:
+        history: of both trainers.
+        repetitions: of the bootstrap.
+    """
+    found = outcomes(finished(history))
+    if not found:
+        return "No run has finished yet."
+    parts = [
+        _runs(found),
+        "### What became of the representation\n\n" + _representation(found, repetitions),
+        "### What became of the return\n\n" + _performance(found, repetitions),
+        "### Stable-Baselines3 against ours\n\n" + _differences(found, repetitions),
+    ]
+    return "\n\n".join(parts)
+
+
+def _runs(found: list[Outcome]) -> str:
+    lines = []
+    for job, title in TITLES.items():
+        own = [one for one in found if one.job == job]
+        if not own:
+            lines.append(f"{title}: no finished run yet.")
+            continue
+        runs, ill = sum(len(one.seeds) for one in own), sum(len(one.ill) for one in own)
+        lost, broken = sum(len(one.collapsed) for one in own), sum(_broken(one) for one in own)
+        settings = "setting" if len(own) == 1 else "settings"
+        lines.append(
+            f"{title}: {runs} finished runs of {len(own)} {settings}; {ill} end with an ill representation, "
+            f"{lost} have lost their return, {broken} were ended by numbers that are not finite."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _representation(found: list[Outcome], repetitions: int) -> str:
+    rows = [
+        [
+            f"{one.setting.title}: {TITLES[one.job]}",
+            str(len(one.seeds)),
+            _share(len(one.ill), len(one.seeds)),
+            written(iqm_interval(one.rank, repetitions), 1),
+            written(iqm_interval(one.dead, repetitions), 1),
+            written(iqm_interval(one.growth, repetitions), 1),
+            written(iqm_interval(one.low_ratio, repetitions), 2),
+        ]
+        for one in found
+    ]
+    header = [
+        "setting", "seeds", "ill", "actor's rank", "dead units", "norm, end / start", "mean ratio below 1 − ε",
+    ]  # fmt: skip
+    return f"Interquartile means over seeds, of the last 5 % of training.\n\n{markdown(header, rows)}"
+
+
+def _performance(found: list[Outcome], repetitions: int) -> str:
+    rows = []
+    for one in found:
+        kept = {seed: one.final[seed] / one.best[seed] for seed in one.seeds}
+        onsets = [one.lost[seed] for seed in one.collapsed]
+        rows.append(
+            [
+                f"{one.setting.title}: {TITLES[one.job]}",
+                str(len(one.seeds)),
+                written(iqm_interval(one.final, repetitions)),
+                written(iqm_interval(one.best, repetitions)),
+                written(iqm_interval(kept, repetitions), 2),
+                _share(len(onsets), len(one.seeds)),
+                f"{np.median(onsets):,.0f}" if onsets else "–",
+            ]
+        )
+    header = [
+        "setting", "seeds", "return, last 5 %", "best twentieth", "last 5 % / best", "return lost",
+        "lost since (median)",
+    ]  # fmt: skip
+    return markdown(header, rows)
+
+
+def _differences(found: list[Outcome], repetitions: int) -> str:
+    rows = []
+    for theirs in found:
+        ours = next((o for o in found if o.setting == theirs.setting and o.job == OURS), None)
+        if theirs.job != SB3 or ours is None:
+            continue
+        growth = difference_interval(_logs(theirs.growth), _logs(ours.growth), repetitions)
+        rows.append(
+            [
+                theirs.setting.title,
+                written(difference_interval(theirs.final, ours.final, repetitions), 0, "+"),
+                written(difference_interval(theirs.rank, ours.rank, repetitions), 1, "+"),
+                written(difference_interval(theirs.dead, ours.dead, repetitions), 1, "+"),
+                written(_factor(growth), 2),
+                written(difference_interval(theirs.low_ratio, ours.low_ratio, repetitions), 2, "+"),
+            ]
+        )
+    if not rows:
+        return "No setting has finished runs of both yet."
+    header = ["setting", "return", "actor's rank", "dead units", "growth of the norm, factor", "low ratios"]
+    text = (
+        "Interquartile mean of Stable-Baselines3 − that of ours. The seeds are resampled unpaired: the same number gives "
+        "another start in the other library."
+    )
+    return f"{text}\n\n{markdown(header, rows)}"
+
+
+def _logs(values: Mapping[int, float]) -> dict[int, float]:
+    with np.errstate(divide="ignore"):
+        return {seed: float(np.log(value)) for seed, value in values.items()}
+
+
+def _factor(interval: Interval | None) -> Interval | None:
+    if interval is None:
+        return None
+    return Interval(*(float(np.exp(end)) for end in (interval.estimate, interval.low, interval.high)))
+
+
+def _broken(one: Outcome) -> int:
+    return sum(bool(np.isfinite(end)) for end in one.ended.values())
+
+
+def _share(count: int, of: int) -> str:
+    low, high = (round(100 * end) for end in wilson(count, of))
+    return f"{count} of {of} [{low} %, {high} %]"

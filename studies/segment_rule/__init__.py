@@ -1,0 +1,1 @@
+"""Does it change what is learned that our runs are cut into segments with fresh environments? See README.md."""
