@@ -4,17 +4,18 @@ import argparse
 from pathlib import Path
 
 from benchmarks._common import replace_section
+
 from escapevelocity.study.grid import Study, read_study
 from escapevelocity.study.history import History, collect, read_history, write_history
 from escapevelocity.study.plan import plan
 from escapevelocity.study.store import open_store
-
+from studies.hopper_collapse.figures import draw_all
 from studies.hopper_collapse.measures import measured
 from studies.hopper_collapse.page import page
+from studies.running import finished
 
 HERE = Path(__file__).parent
 STUDIES = ("study.toml", "remedies.toml")
-FIGURES = ("nrnt/figure-1", "nrnt/figure-2", "nrnt/figure-3", "nrnt/figure-4", "nrnt/figure-6")
 
 
 def main() -> None:
@@ -22,11 +23,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.hopper_collapse", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/hopper-collapse"), help="folder of the runs")
     options = parser.parse_args()
-    history = read_history(collect(options.store))
-    names = [run.name for run in history.runs if run.state == "finished"]
-    finished = History(tuple(run for run in history.runs if run.name in names), history.rows)
-    write_history(finished, HERE / "history.parquet", columns=kept_columns(finished))
-    replace_section(HERE / "README.md", "numbers", page(measured(finished), _missing(options.store)))
+    ended = finished(read_history(collect(options.store)))
+    write_history(ended, HERE / "history.parquet", columns=kept_columns(ended))
+    replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(options.store)))
+    replace_section(HERE / "README.md", "figures", draw_all(ended, open_store(options.store), HERE))
 
 
 def kept_columns(history: History) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+
 from escapevelocity.study.history import Curves, History, HistoryRun
 
 WINDOW = 0.05

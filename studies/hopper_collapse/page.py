@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from escapevelocity.study.bootstrap import Interval, bootstrap_interval
 from escapevelocity.study.paired import PairedComparison, paired_comparison
-from escapevelocity.study.statistics import iqm, mean
-
 from studies.hopper_collapse.measures import MEASURES, Cell
+from studies.measures import BOOTSTRAP_SEED, iqm_interval, written
 
-SEED = 0
-"""Of all resampling."""
 UNITS = 64
 Measured = Mapping[Cell, Mapping[str, Mapping[int, float]]]
 
@@ -48,7 +43,7 @@ def _table(found: Measured, names: Sequence[str]) -> str:
     lines = ["| setting | " + " | ".join(MEASURES[name].title for name in names) + " |"]
     lines.append("| --- |" + " ---: |" * len(names))
     for cell, measures in found.items():
-        cells = [_interval(measures[name], MEASURES[name].digits) for name in names]
+        cells = [written(iqm_interval(measures[name]), MEASURES[name].digits) for name in names]
         lines.append(f"| {title(cell)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -57,17 +52,6 @@ def title(cell: Cell) -> str:
     """A setting in words."""
     activation, epochs, remedy = cell
     return f"{activation}, {epochs} epochs, {remedy}"
-
-
-def _interval(scores: Mapping[int, float], digits: int) -> str:
-    values = [value for value in scores.values() if np.isfinite(value)]
-    return "–" if not values else shown(bootstrap_interval(np.array(values), iqm, seed=SEED), digits)
-
-
-def shown(interval: Interval, digits: int) -> str:
-    """An estimate with its interval."""
-    text = f"{interval.estimate:,.{digits}f}"
-    return text if np.isnan(interval.low) else f"{text} [{interval.low:,.{digits}f}, {interval.high:,.{digits}f}]"
 
 
 def _outcomes(found: Measured) -> str:
@@ -121,7 +105,7 @@ def _differences(found: Measured, pairs: Sequence[tuple[str, Cell, Cell]]) -> st
         cells = []
         for measure in _COMPARED:
             paired = difference(found, first, second, measure)
-            text = shown(paired.mean, MEASURES[measure].digits)
+            text = written(paired.mean, MEASURES[measure].digits, "+")
             cells.append(f"{text}, p = {paired.p_value:.2g}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -129,7 +113,7 @@ def _differences(found: Measured, pairs: Sequence[tuple[str, Cell, Cell]]) -> st
 
 def difference(found: Measured, first: Cell, second: Cell, measure: str) -> PairedComparison:
     """First setting − second, over shared seeds."""
-    return paired_comparison(found[first][measure], found[second][measure], seed=SEED)
+    return paired_comparison(found[first][measure], found[second][measure], seed=BOOTSTRAP_SEED)
 
 
 def claims(found: Measured) -> list[str]:
@@ -151,7 +135,9 @@ def claims(found: Measured) -> list[str]:
 
 
 def _grown(cells: Measured, start: str, end: str) -> int:
-    return sum(value > measures[start][seed] for measures in cells.values() for seed, value in measures[end].items())
+    return sum(
+        value > measures[start][seed] for measures in cells.values() for seed, value in measures[end].items()
+    )
 
 
 def _below(cells: Measured, measure: str, limit: float) -> int:
@@ -170,12 +156,8 @@ def _pfo(found: Measured, treated: Cell, plain: Cell) -> str:
     for measure, words in (("norm", "norm"), ("rank", "rank"), ("low", "low ratios"), ("return", "return")):
         interval = difference(found, treated, plain, measure).mean
         judgement = "higher" if interval.low > 0 else "lower" if interval.high < 0 else "no difference shown"
-        parts.append(f"{words} {judgement} ({shown(interval, MEASURES[measure].digits)})")
-    return f"*PFO bounds the norm, keeps the rank and helps the return* ({treated[0]}, {treated[1]} epochs): " + (
-        "; ".join(parts) + "."
+        parts.append(f"{words} {judgement} ({written(interval, MEASURES[measure].digits, '+')})")
+    return (
+        f"*PFO bounds the norm, keeps the rank and helps the return* ({treated[0]}, {treated[1]} epochs): "
+        + ("; ".join(parts) + ".")
     )
-
-
-def average(measures: Mapping[int, float]) -> float:
-    """Mean over seeds."""
-    return float(mean(np.array(list(measures.values()))))
