@@ -3,7 +3,10 @@
 import importlib.util
 import json
 import queue
+import signal
 import socket
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import local_counting
@@ -17,8 +20,8 @@ from escapevelocity.study.local import own_cores
 from escapevelocity.study.ray_executor import RayExecutor
 from escapevelocity.study.ray_task import train
 from escapevelocity.study.store import open_store
-from escapevelocity.study.worker import Worker
 
+HERE = str(Path(__file__).parent)
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 
@@ -92,7 +95,7 @@ def lines_of(order, store, token=""):
 
 
 def test_the_task_trains_in_a_process_of_its_own_and_tells_how_it_ended(store, tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(local_counting.__file__).rpartition("/")[0])
+    monkeypatch.setenv("PYTHONPATH", HERE)
     (tmp_path / "diary").mkdir()
     good, deadly = (local_counting.order(tmp_path / "diary", n, fault=f) for n, f in [(5, ""), (6, "1:kill")])
     started, ended = lines_of(good, store)
@@ -111,33 +114,26 @@ def test_a_folder_that_is_not_the_same_on_the_node_is_refused_and_left_empty(sto
     assert not store.run_path(order.name).exists()
 
 
-class ImpatientWorker(Worker):
-    """Stands in for a worker process in the middle of a long run."""
+def test_a_cancelled_task_lets_its_run_end_in_order_though_ray_blocks_sigint(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    (tmp_path / "diary").mkdir()
+    order = local_counting.order(tmp_path / "diary", 7, pause=20.0)
 
-    heard: list = []  # noqa: RUF012
+    def cancel(worker):
+        while not local_counting.notes(tmp_path / "diary", 7):
+            time.sleep(0.02)
+        raise KeyboardInterrupt  # As Ray does in a task that is cancelled.
 
-    def __init__(self, log, cores=(), threads=None, answers=None):
-        self.heard.clear()
-
-    def submit(self, order, store): ...
-
-    def wait(self, timeout=None):
-        self.heard.append(f"wait {timeout:.0f}")
-        if len(self.heard) == 1:
-            raise KeyboardInterrupt  # As Ray does in a task that is cancelled.
-
-    def interrupt(self):
-        self.heard.append("interrupt")
-
-    def close(self):
-        self.heard.append("close")
-
-
-def test_a_cancelled_task_lets_its_run_end_in_order_first(store, order, monkeypatch):
-    monkeypatch.setattr(ray_task, "Worker", ImpatientWorker)
-    with pytest.raises(KeyboardInterrupt):
-        lines_of(order, store)
-    assert ImpatientWorker.heard == ["wait 1", "interrupt", "wait 60", "close"]
+    monkeypatch.setattr(ray_task, "_wait", cancel)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(order, store)
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    status = read_status(store.run_path(order.name))
+    assert (status.state, status.why) == ("interrupted", "stopped by SIGINT")
 
 
 def test_claimed_cores_are_not_given_twice_and_come_back():

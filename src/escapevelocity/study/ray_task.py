@@ -7,9 +7,11 @@ machines that trust each other, and it never touches a run's files.)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import json
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -63,7 +65,8 @@ def _train(order: Order, url: str, token: str, cpus: int) -> dict[str, object]:
     except UserError as error:
         return {"outcome": dataclasses.asdict(Outcome(order.name, "failed", f"on {this_host()}: {error}"))}
     with claimed_cores(cpus) as cores:
-        worker = Worker(log_folder(store) / f"{order.name}.log", cores, threads=cpus)
+        with _sigint_let_through():
+            worker = Worker(log_folder(store) / f"{order.name}.log", cores, threads=cpus)
         try:
             worker.submit(order, store)
             outcome = _wait(worker)
@@ -76,6 +79,19 @@ def _train(order: Order, url: str, token: str, cpus: int) -> dict[str, object]:
             raise
         finally:
             worker.close()
+
+
+@contextlib.contextmanager
+def _sigint_let_through() -> Iterator[None]:
+    """Ray's processes block SIGINT, and a child would inherit that: it could not be asked to end in order."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait(worker: Worker) -> Outcome | None:

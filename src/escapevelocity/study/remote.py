@@ -229,7 +229,9 @@ def _file_system(url: str) -> tuple[Any, str]:
 
     protocol = url.partition("://")[0]
     try:
-        fs, root = fsspec.core.url_to_fs(url, **({"auto_mkdir": True} if protocol == "file" else {}))
+        fs, root = fsspec.core.url_to_fs(
+            url, **({"auto_mkdir": True} if protocol in ("file", "local") else {})
+        )
     except ImportError as error:
         raise UserError(f"store = {url!r}: {_one_line(error)} (on every machine that trains)") from error
     except Exception as error:  # An unknown protocol, or whatever a file system makes of the rest of the URL.
