@@ -78,7 +78,7 @@ FIGURES = (
         experiment="rooms",
         kind="FourRooms",
         small={"rates": tuple(10.0**k for k in range(1, 6)), "iterations": 1000, "snapshots": (10, 100)},
-        cost="",
+        cost="22 s of CPU",
         pictures=("", "maps", "cells"),
         verdict=verdicts.rooms,
     ),
@@ -112,7 +112,7 @@ FIGURES = (
         experiment="p-study",
         kind="PStudy",
         small=_P_STUDY,
-        cost="",
+        cost="23 s of CPU",
         verdict=verdicts.exponents,
     ),
 )
