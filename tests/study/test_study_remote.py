@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import read_records, read_status
+from escapevelocity.runs import Observer, read_records, read_status
 from escapevelocity.study import remote
 from escapevelocity.study.remote import RemoteStore
 from escapevelocity.study.store import Store, open_store
@@ -86,12 +86,9 @@ def test_a_finished_run_is_not_trained_again(url, diary):
 
 
 def test_an_interrupted_run_goes_on_on_another_machine_from_its_last_commit(url, diary, tmp_path):
-    class StopInThirdSegment:
+    class StopInThirdSegment(Observer):
         reason = "enough"
 
-        def on_start(self, info): ...
-        def on_message(self, text): ...
-        def on_end(self, status): ...
         def on_row(self, row):
             return row["segment"] < 2
 
@@ -191,6 +188,26 @@ def test_a_run_that_another_process_holds_is_claimed_and_nothing_of_it_is_touche
     finally:
         holder.push(order.name)
     assert do(order, RemoteStore(url, create=True, term=TERM)).state == "finished"
+
+
+def test_a_run_whose_claim_was_taken_is_left_to_whoever_took_it(url, diary):
+    fs, root = fsspec.core.url_to_fs(url)
+
+    class Takeover(Observer):
+        def on_row(self, row):
+            if row["batch"] == 1:  # Another machine counts us as dead and removes our claim.
+                for path in fs.find(f"{root}/_study/leases"):
+                    fs.rm_file(path)
+                self.commits = commits()
+
+    def commits():
+        return sum("/checkpoints/" in name and name.endswith(".json") for name in remote_files(url))
+
+    order, takeover = local_counting.order(diary, 3, segments=50, pause=0.1), Takeover()
+    outcome = do(order, RemoteStore(url, create=True, term=TERM), [takeover])
+    assert (outcome.state, outcome.why) == ("claimed", "another process is training it")
+    assert len(local_counting.notes(diary, 3)) < 50
+    assert commits() <= takeover.commits + 1  # A copy may have been under way.
 
 
 def test_refresh_shows_a_run_that_is_trained_elsewhere_as_running_and_fetches_no_arrays(url, diary):

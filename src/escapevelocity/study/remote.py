@@ -80,14 +80,20 @@ class RemoteStore(Store):
             self._mirror(name).pull()
 
     def push(self, name: str) -> None:
-        """Hand over the end of the run that `observers` claimed, and give the claim back.
+        """Hand over the end of the run that `observers` claimed, give the claim back, and free the disk here.
 
         Raises:
-            UserError: when the store cannot be written any more, or the claim has been lost.
+            UserError: when the claim has been lost: what was computed since then is not handed over, and the run is
+                locked here as one that is trained elsewhere.
         """
         keeper = self._keepers.pop(name, None)
-        if keeper is not None:
-            keeper.finish()
+        if keeper is None:
+            return
+        if not keeper.finish():
+            self._mark(name, keeper)
+            raise UserError(f"{self._url}/{name} is being trained by another process, which took us for dead")
+        del self._mirrors[name]
+        shutil.rmtree(self.run_path(name), ignore_errors=True)
 
     def observers(self, name: str) -> Sequence[Observer]:
         """Claim the run `name` and keep it in step with the store until `push`; the observer ends it if that fails.
@@ -191,22 +197,23 @@ class _Keeper(threading.Thread):
             except Exception:  # The store is out of reach for a while; the next look tries again.
                 traceback.print_exc(file=sys.stderr)
 
-    def finish(self) -> None:
-        """Hand over how it ended, and give the lease back."""
+    def finish(self) -> bool:
+        """Hand over how it ended, and give the lease back; False when it was lost before."""
         self._ended.set()
         self.join()
         try:
-            if self.watch.lost or not self._lease.renew():
-                raise UserError(f"{self._path.name}: the claim was lost meanwhile; the run goes on elsewhere")
             for attempt in range(_PUSHES):
+                if self.watch.lost or not self._lease.renew():
+                    return False
                 try:
                     self._mirror.push()
-                    return self._also()
+                    self._also()
+                    return True
                 except Exception:
                     if attempt + 1 == _PUSHES:
                         raise
                     time.sleep(self._lease.interval)
-                    self._lease.renew()
+            return False
         finally:
             self._lease.release()
 
