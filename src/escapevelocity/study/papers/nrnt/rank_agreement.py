@@ -11,7 +11,7 @@ from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
 from escapevelocity.study.papers.nrnt.epochs import epoch_groups
-from escapevelocity.study.papers.nrnt.judge import Check, number
+from escapevelocity.study.papers.nrnt.judge import Check
 from escapevelocity.study.papers.nrnt.members import Group
 from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, Setting
 
@@ -78,21 +78,15 @@ class RankAgreement(RunFigure):
         return made
 
     def remarks(self, found: Found) -> list[str]:
-        """The worst pair, and how many runs each pair is over."""
-        pairs = self._agreement(found)
-        if pairs is None:
+        """Which ranks say nothing because they are constant."""
+        runs = [curves for curves, _ in self._runs(found)]
+        if not runs:
             return []
-        kendall = np.where(np.eye(len(NAMES), dtype=bool), np.nan, pairs.mean.kendall)
-        said = []
-        if np.isfinite(kendall).any():
-            least = np.unravel_index(np.nanargmin(kendall), kendall.shape)
-            names = " and ".join(NAMES[int(index)] for index in least)
-            said.append(
-                f"The least agreement is between {names}: mean τ = {number(float(np.nanmin(kendall)))}."
-            )
-        constant = {name: int(count) for name, count in zip(NAMES, pairs.constant, strict=True) if count}
-        shown = ", ".join(f"{name} in {count}" for name, count in constant.items())
-        return [*said, f"Ranks that are constant throughout a run, of {found.there} runs: {shown or 'none'}."]
+        still = np.sum(
+            [[np.unique(curve[np.isfinite(curve)]).size < 2 for curve in curves] for curves in runs], axis=0
+        )
+        shown = ", ".join(f"{name} in {count}" for name, count in zip(NAMES, still, strict=True) if count)
+        return [f"Ranks that are constant throughout a run, of {len(runs)} runs: {shown or 'none'}."]
 
     def _runs(self, found: Found) -> list[tuple[np.ndarray, int]]:
         """(ranks × points, width) of every member that has all five."""

@@ -1,0 +1,194 @@
+"""What the figures say of histories whose answer is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from nrnt_synthetic import POINTS, history_of
+
+from escapevelocity.study.history import History, RunArrays
+from escapevelocity.study.papers.nrnt.judge import Check, interval_text, judgement, paired
+from escapevelocity.study.papers.nrnt.members import Group, Member, Track
+from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.registry import figures_of, find_figure
+
+FIGURES = [figure for figure in figures_of("nrnt") if figure.tasks]
+
+
+def _said(figure, effect, scale="small", task=None):
+    task = task or figure.tasks[-1]
+    return figure.measured(history_of(figure.study(task, scale), effect), task)
+
+
+def _judgement(said: list[str]) -> str:
+    (line,) = (one for one in said if one.startswith("Judgement"))
+    return line.split(": ")[1].split(".")[0]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.id)
+def test_a_history_with_the_effect_confirms_the_claim(figure):
+    assert _judgement(_said(figure, effect=True)) == "confirmed"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 6, 12, 25, 32, 34, 35, 36, 41])
+def test_a_history_without_the_effect_does_not_confirm_the_claim(number):
+    said = _said(find_figure(f"nrnt/figure-{number}"), effect=False)
+    assert _judgement(said) in ("not confirmed", "cannot be told at this scale")
+
+
+@pytest.mark.parametrize("number", [1, 2, 6, 21, 33, 35])
+def test_no_effect_in_all_of_the_papers_runs_is_not_confirmed(number):
+    assert (
+        _judgement(_said(find_figure(f"nrnt/figure-{number}"), effect=False, scale="paper"))
+        == "not confirmed"
+    )
+
+
+def test_no_effect_at_small_scale_cannot_be_told():
+    assert _judgement(_said(find_figure("nrnt/figure-1"), effect=False)) == "cannot be told at this scale"
+
+
+def test_a_reliable_dial_speaks_against_the_claim_of_figure_34():
+    # The made-up ranks without effect fall with every step to a larger ε.
+    assert _judgement(_said(find_figure("nrnt/figure-34"), effect=False)) == "not confirmed"
+
+
+def test_the_small_scale_says_how_it_differs_from_the_paper():
+    note = _said(find_figure("nrnt/figure-1"), True, task="Hopper-v4-relu")[0]
+    assert "learning rate 0.003 instead of 0.0003" in note
+    assert "300,000 steps instead of 5,000,000" in note
+    assert "not the paper's experiment" in note
+    assert "15 of the 15 planned runs are there." in note
+
+
+def test_missing_runs_are_counted():
+    figure = find_figure("nrnt/figure-6")
+    history = history_of(figure.study("Hopper-v4", "paper"), True)
+    some = History(history.runs[:4], history.rows)
+    said = figure.measured(some, "Hopper-v4")
+    assert "20 of the 90 planned runs are there." in said[0]
+    assert any(line.startswith("No run is there of") for line in said)
+    assert "No run is there yet" in figure.measured(History((), history.rows), "Hopper-v4")[0]
+
+
+def test_missing_columns_are_said_to_be_not_measured():
+    figure = find_figure("nrnt/figure-1")
+    study = figure.study("Hopper-v4", "small")
+    settings = {**study.base, "epochs": 10, "remedy": "none"}
+    only = RunArrays("run", settings, study.seeds, [1.0, 3e5], {"perf/return_mean": np.ones((5, 2))})
+    said = figure.measured(History.from_arrays([only]), "Hopper-v4")
+    assert any(line.startswith("Actor pre-activation norm") and "not measured" in line for line in said)
+    assert any("actor feature rank not measured" in line for line in said)
+    assert _judgement(said) == "cannot be told at this scale"
+
+
+def test_unfinished_runs_are_read_where_all_have_come_to():
+    figure = find_figure("nrnt/figure-1")
+    history = history_of(figure.study("Hopper-v4", "paper"), True)
+    runs = tuple(dataclasses.replace(run, state="running") for run in history.runs)
+    said = figure.measured(History(runs, history.rows), "Hopper-v4")
+    assert "0 of them ended: all are read at step 5,000,000, which all have reached." in said[0]
+
+
+def _group(steps, values, **settings) -> Group:
+    run = RunArrays("run", {"epochs": 10, **settings}, tuple(range(len(values))), steps, {"x": values})
+    history = History.from_arrays([run])
+    return Group("a", history.runs, history)
+
+
+def test_the_windows_of_a_straight_line_are_where_they_should_be():
+    steps = np.arange(1.0, 1001.0)
+    span = Span(1000.0, 1000.0)
+    track = Track(steps, steps)
+    assert span.first(track) == pytest.approx(25.5)  # mean of 1 … 50
+    assert span.middle(track) == pytest.approx(500.5)  # mean of 476 … 525
+    assert span.last(track) == pytest.approx(975.0)  # mean of 950 … 1000: a window is closed at both ends
+    assert span.whole(track) == pytest.approx(500.5)
+
+
+def test_a_frozen_member_is_read_where_it_ended():
+    steps = np.arange(1.0, 1001.0)
+    frozen = np.where(steps <= 400, steps, np.nan)
+    assert Span(1000.0, 1000.0).last(Track(steps, frozen)) == pytest.approx(390.0)  # mean of 380 … 400
+
+
+def test_members_that_stop_early_bring_the_common_end_forward():
+    runs = [
+        RunArrays(name, {"epochs": epochs}, (1,), np.arange(1.0, end + 1), {"x": np.ones((1, end))})
+        for name, epochs, end in (("long", 10, 100), ("short", 20, 60))
+    ]
+    history = History.from_arrays(runs)
+    groups = [Group(run.name, (run,), history) for run in history.runs]
+    assert Span.of(groups) == Span(100.0, 60.0)
+
+
+def test_a_curve_is_mean_and_range_over_members_without_points_where_nobody_has_a_value():
+    curve = _group([1.0, 2.0, 3.0], np.array([[1.0, np.nan, 3.0], [3.0, np.nan, 5.0]])).curve("x")
+    np.testing.assert_array_equal(curve.steps, [1.0, 3.0])
+    # Two points of two: α of a run with 3 points, 1 − 0.95^(1000/3) ≈ 1, so smoothing hardly shows.
+    np.testing.assert_allclose(curve.mean, [2.0, 4.0], rtol=1e-3)
+    np.testing.assert_allclose((curve.low[0], curve.high[0]), (1.0, 3.0))
+
+
+def test_one_seed_alone_can_be_read():
+    one = _group([1.0, 2.0], np.array([[1.0, 1.0], [5.0, 5.0]])).only(1)
+    assert one.members == (Member(10, 1),)
+    assert one.readings("x", Span(2.0, 2.0).last) == {Member(10, 1): 5.0}
+
+
+def test_differences_are_paired_by_epochs_and_seed():
+    first = {Member(10, 1): 5.0, Member(20, 1): 7.0, Member(10, 2): np.e, Member(10, 3): np.nan}
+    second = {Member(10, 1): 4.0, Member(10, 2): 1.0, Member(10, 3): 1.0, Member(30, 1): 0.0}
+    assert paired(first, second) == pytest.approx((1.0, np.e - 1))
+    assert paired(first, second, log=True) == pytest.approx((np.log(5 / 4), 1.0))
+    assert paired({Member(1, 1): 0.0}, {Member(1, 1): 1.0}, log=True) == ()  # 0 has no logarithm
+
+
+@pytest.mark.parametrize(
+    ("differences", "complete", "outcome"),
+    [
+        ((1.0, 2.0, 3.0), False, "confirmed"),
+        ((1.0, 2.0), True, "cannot be told at this scale"),  # two pairs are too few
+        ((), True, "cannot be told at this scale"),
+        ((-1.0, -2.0, -3.0), False, "not confirmed"),
+        ((-1.0, 0.0, 1.0), False, "cannot be told at this scale"),
+        ((-1.0, 0.0, 1.0), True, "not confirmed"),
+    ],
+)
+def test_the_rule_of_a_single_difference(differences, complete, outcome):
+    check = Check("a less b", differences, "above")
+    assert check.outcome(complete) == outcome
+    turned = Check("b less a", tuple(-x for x in differences), "below")
+    assert turned.outcome(complete) == outcome
+
+
+def test_a_claim_holds_when_all_its_parts_do():
+    good, bad, open_ = (Check("a", values, "above") for values in ((1.0,) * 3, (-1.0,) * 3, (-1.0, 0.0, 1.0)))
+    assert judgement([good, good], False) == "confirmed"
+    assert judgement([good, open_], False) == "cannot be told at this scale"
+    assert judgement([good, open_, bad], False) == "not confirmed"
+    assert judgement([], True) == "cannot be told at this scale"
+
+
+def test_a_check_is_written_with_its_claim_interval_and_outcome():
+    check = Check("Norm, a over b", (np.log(2.0),) * 3, "above", as_factor=True)
+    assert (
+        check.sentence(False) == "Norm, a over b (claimed: above 1): factor 2 [2, 2] over 3 pairs; confirmed."
+    )
+    assert interval_text([-1500.0] * 5) == "−1,500 [−1,500, −1,500]"
+
+
+def test_figure_6_reports_what_went_into_the_history():
+    said = _said(find_figure("nrnt/figure-6"), True, task="Hopper-v4")
+    # PFO is healthy throughout: norm 20 times the seeds' levels 1 … 1.08, whose interquartile mean is 1.04.
+    (line,) = (one for one in said if one.startswith("PFO (last layer), 15 runs"))
+    assert "Actor pre-activation norm 20.8 [" in line
+    assert "Excess ratio 1.73 [1.73, 1.73]" in line  # 1.3 / 0.75
+    # Without remedy the norm grows within the run by exp(3·0.3), exp(3·0.7) and exp(3) at 10, 15 and 20 epochs.
+    (norm,) = (
+        one for one in said if one.startswith("Actor pre-activation norm, PFO (last layer) over no remedy")
+    )
+    # From 0.95 of the run on there are four of its 60 points, 57/60 … 60/60: one factor per number of epochs.
+    time = np.linspace(0, 1, POINTS)[-4:]
+    factors = [np.mean(np.exp(3 * s * time)) for s in (0.3, 0.7, 1.0)]
+    assert f"factor {np.exp(-np.mean(np.log(factors))):.3g} [" in norm
