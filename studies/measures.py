@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from escapevelocity.study.bootstrap import REPETITIONS, Interval, bootstrap_ends, bootstrap_interval
+from escapevelocity.study.bootstrap import Interval, bootstrap_ends, bootstrap_interval
 from escapevelocity.study.history import Curves, History
 from escapevelocity.study.scores import Scores
 from escapevelocity.study.statistics import iqm
 from escapevelocity.study.windows import LAST, last_window
 
-BOOTSTRAP_SEED = 6
+BOOTSTRAP_SEED, REPETITIONS = 6, 10_000
 Measure = Callable[[Curves], np.ndarray]
 """Curves (seeds, points) to one value per seed."""
 

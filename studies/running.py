@@ -1,8 +1,12 @@
 """What the studies share that train by `ev study run`: running grids in turn, and gathering their records."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from escapevelocity.errors import UserError
 from escapevelocity.study.gather import collect
 from escapevelocity.study.history import History, read_history
 
@@ -45,3 +49,18 @@ def finished(history: History) -> History:
     """Leave out runs that have not come to their end."""
     runs = tuple(run for run in history.runs if run.state == "finished")
     return History(runs, history.rows, history.left_out)
+
+
+def core_hours(history: History) -> float:
+    """Hours of running of all runs, each on a core of its own."""
+    ends = [np.nanmax(history.values(run, "wall_time").values, initial=0.0) for run in history.runs]
+    return float(np.sum(ends)) / 3600
+
+
+def command(main: Callable[[], int]) -> int:
+    """Run a study's `main`; a mistake of the user is one line, and exit code 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from benchmarks._common import positive, replace_section
 
+from studies.running import command
+
 HERE = Path(__file__).parent
 
 
@@ -53,4 +55,4 @@ def _parse(stages: tuple[str, ...], trainers: tuple[str, ...]) -> argparse.Names
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -52,6 +52,6 @@ def _draw_curve(axes: Axes, history: History, column: str, label: str, color: st
     steps, values = side_by_side(history, column)
     if not np.isfinite(values).any():
         return
-    curve = smoothed(steps, values, max(run.steps_total for run in history.runs))
+    curve = smoothed(steps, values, float(max(run.steps_total for run in history.runs)))
     axes.plot(curve.steps / 1e3, curve.mean, color=color, label=label)
     axes.fill_between(curve.steps / 1e3, curve.low, curve.high, color=color, alpha=0.15, lw=0)

@@ -17,6 +17,9 @@ from studies.sb3_replication.settings import model_arguments, require_expressibl
 Parameters = dict[str, np.ndarray]
 """The policy's parameters by their names in PyTorch."""
 
+_REFUSED = "to satisfy the constraint"
+"""PyTorch's words for a distribution whose parameters are not finite."""
+
 
 class SB3Job:
     """Trains one seed with Stable-Baselines3's PPO, unchanged, and records what `HealthCallback` measures.
@@ -52,10 +55,11 @@ class SB3Job:
         watch = HealthCallback(lambda row: _pass_on(row, emit), every=1)
         try:
             model.learn(self.step(spec, 1), callback=watch)
-        except ValueError:
-            # PyTorch refuses to sample from a policy whose parameters are not finite.
-            if not (watch.rows and watch.rows[-1]["fault"]):
+        except ValueError as error:
+            if _REFUSED not in str(error):
                 raise
+            if not (watch.rows and watch.rows[-1]["fault"]):  # It happened within an update.
+                emit(_last_row(model, len(watch.rows), str(error)))
         finally:
             model.get_env().close()  # pyright: ignore[reportOptionalMemberAccess]
         return parameters_of(model)
@@ -82,6 +86,12 @@ def _pass_on(row: dict[str, Any], emit: Emit) -> str | None:
     if not emit(row):
         return "the run was stopped"
     return row["fault"] or None
+
+
+def _last_row(model: PPO, batch: int, message: str) -> dict[str, Any]:
+    """The row of an update that could not be ended."""
+    fault = f"the policy gives numbers that are not finite: {message.splitlines()[0]}"
+    return {"seed": model.seed, "batch": batch, "env_steps": model.num_timesteps, "fault": fault}
 
 
 register_kind(JobKind(SB3Job()))

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from benchmarks._common import table as markdown
 
-from escapevelocity.study.bootstrap import REPETITIONS, Interval
+from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.history import History
 from studies.early_warning.statistics import wilson
-from studies.measures import difference_interval, iqm_interval, written
-from studies.running import finished
+from studies.measures import REPETITIONS, difference_interval, iqm_interval, written
+from studies.running import core_hours, finished
 from studies.sb3_replication.outcomes import Outcome, outcomes
 from studies.sb3_replication.plan import OURS, SB3
 
@@ -23,11 +23,12 @@ def page(history: History, repetitions: int = REPETITIONS) -> str:
         history: of both trainers.
         repetitions: of the bootstrap.
     """
-    found = outcomes(finished(history))
+    done = finished(history)
+    found = outcomes(done)
     if not found:
         return "No run has finished yet."
     parts = [
-        _runs(found),
+        _runs(found, done),
         "### What became of the representation\n\n" + _representation(found, repetitions),
         "### What became of the return\n\n" + _performance(found, repetitions),
         "### Stable-Baselines3 against ours\n\n" + _differences(found, repetitions),
@@ -35,7 +36,7 @@ def page(history: History, repetitions: int = REPETITIONS) -> str:
     return "\n\n".join(parts)
 
 
-def _runs(found: list[Outcome]) -> str:
+def _runs(found: list[Outcome], history: History) -> str:
     lines = []
     for job, title in TITLES.items():
         own = [one for one in found if one.job == job]
@@ -44,10 +45,10 @@ def _runs(found: list[Outcome]) -> str:
             continue
         runs, ill = sum(len(one.seeds) for one in own), sum(len(one.ill) for one in own)
         lost, broken = sum(len(one.collapsed) for one in own), sum(_broken(one) for one in own)
-        settings = "setting" if len(own) == 1 else "settings"
+        settings, hours = "setting" if len(own) == 1 else "settings", core_hours(history.where(job=job))
         lines.append(
-            f"{title}: {runs} finished runs of {len(own)} {settings}; {ill} end with an ill representation, "
-            f"{lost} have lost their return, {broken} were ended by numbers that are not finite."
+            f"{title}: {runs} finished runs of {len(own)} {settings}, {hours:.1f} core-hours; {ill} end with an ill "
+            f"representation, {lost} have lost their return, {broken} were ended by numbers that are not finite."
         )
     return "\n".join(f"- {line}" for line in lines)
 
@@ -115,8 +116,8 @@ def _differences(found: list[Outcome], repetitions: int) -> str:
         return "No setting has finished runs of both yet."
     header = ["setting", "return", "actor's rank", "dead units", "growth of the norm, factor", "low ratios"]
     text = (
-        "Interquartile mean of Stable-Baselines3 − that of ours. The seeds are resampled unpaired: the same number gives "
-        "another start in the other library."
+        "Interquartile mean of Stable-Baselines3 − that of ours. Seeds are resampled unpaired: the same one "
+        "gives another start in the other library."
     )
     return f"{text}\n\n{markdown(header, rows)}"
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from benchmarks._common import positive, replace_section
 
+from studies.running import command
+
 HERE = Path(__file__).parent
 NAMES = ("IN_FORTY", "IN_ONE")
 
@@ -47,4 +49,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(main))

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from escapevelocity.study.bootstrap import REPETITIONS, Interval, improvement_interval
+from escapevelocity.study.bootstrap import Interval, improvement_interval
 from escapevelocity.study.history import History
 from escapevelocity.study.paired import PairedComparison, paired_comparison
 from studies.measures import (
     BOOTSTRAP_SEED,
+    REPETITIONS,
     Measure,
     at_end,
     by_seed,
@@ -92,14 +93,13 @@ def comparisons(history: History, repetitions: int = REPETITIONS) -> Iterator[Co
             )
             shared = [seed for seed in forty if np.isfinite([forty[seed], one.get(seed, np.nan)]).all()]
             forty, one = ({seed: scores[seed] for seed in shared} for scores in (forty, one))
-            if not shared:
-                continue
             of_forty, of_one, unpaired = (
                 iqm_interval(forty, repetitions),
                 iqm_interval(one, repetitions),
                 difference_interval(forty, one, repetitions),
             )
-            assert of_forty and of_one and unpaired  # There are scores.
+            if of_forty is None or of_one is None or unpaired is None:
+                continue
             yield Comparison(
                 quantity,
                 epochs,

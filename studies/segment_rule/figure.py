@@ -46,7 +46,7 @@ def _draw_curves(axes: Axes, history: History, column: str) -> None:
     for (title, job), color in zip(JOBS.items(), COLORS, strict=False):
         own = history.where(job=job)
         steps, values = side_by_side(own, column)
-        curve = smoothed(steps, values, max(run.steps_total for run in own.runs))
+        curve = smoothed(steps, values, float(max(run.steps_total for run in own.runs)))
         axes.plot(curve.steps / 1e3, curve.mean, color=color, label=title)
         axes.fill_between(curve.steps / 1e3, curve.low, curve.high, color=color, alpha=0.15, lw=0)
 

@@ -3,10 +3,9 @@
 import numpy as np
 from benchmarks._common import table as markdown
 
-from escapevelocity.study.bootstrap import REPETITIONS
 from escapevelocity.study.history import History
-from studies.measures import written
-from studies.running import finished
+from studies.measures import REPETITIONS, written
+from studies.running import core_hours, finished
 from studies.segment_rule.compare import (
     Comparison,
     comparisons,
@@ -46,7 +45,7 @@ def _runs(history: History) -> str:
             group = [run for run in own if run.settings["epochs"] == epochs]
             seeds, steps = sum(len(run.seeds) for run in group), group[0].steps_total
             counts.append(f"{seeds} seeds under {title} at {epochs} epochs ({steps:,} steps)")
-    return f"Finished runs: {'; '.join(counts)}."
+    return f"Finished runs: {'; '.join(counts)}. {core_hours(history):.1f} core-hours."
 
 
 def _verdict(found: list[Comparison]) -> str:
