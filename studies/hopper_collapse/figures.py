@@ -40,5 +40,6 @@ def _own_runs(history: History, figure: PaperFigure, task: str, store: Store) ->
 def _draw(figure: PaperFigure, history: History, task: str, path: Path) -> list[str]:
     with _figure.paper_style():
         write_bytes(path, _figure.encode(figure.draw(history, task), "png"))
-    said = [f"- {sentence}" for sentence in figure.measured(history, task)]
+    # The rule behind every judgement stands once on the page.
+    said = [f"- {sentence.partition(' Rule:')[0]}" for sentence in figure.measured(history, task)]
     return [f"![{figure.title}, {task}]({path.name})", "\n".join(said)]
