@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from benchmarks._common import table as markdown
+from scipy.stats import fisher_exact
 
 from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.history import History
@@ -105,6 +106,7 @@ def _differences(found: list[Outcome], repetitions: int) -> str:
         rows.append(
             [
                 theirs.setting.title,
+                _verdict(theirs, ours),
                 written(difference_interval(theirs.final, ours.final, repetitions), 0, "+"),
                 written(difference_interval(theirs.rank, ours.rank, repetitions), 1, "+"),
                 written(difference_interval(theirs.dead, ours.dead, repetitions), 1, "+"),
@@ -114,12 +116,32 @@ def _differences(found: list[Outcome], repetitions: int) -> str:
         )
     if not rows:
         return "No setting has finished runs of both yet."
-    header = ["setting", "return", "actor's rank", "dead units", "growth of the norm, factor", "low ratios"]
+    header = [
+        "setting",
+        "illness",
+        "return",
+        "actor's rank",
+        "dead units",
+        "growth of the norm, factor",
+        "low ratios",
+    ]
     text = (
         "Interquartile mean of Stable-Baselines3 − that of ours. Seeds are resampled unpaired: the same one "
-        "gives another start in the other library."
+        "gives another start in the other library. P-values are of Fisher's exact test on the number of ill runs."
     )
     return f"{text}\n\n{markdown(header, rows)}"
+
+
+def _verdict(theirs: Outcome, ours: Outcome) -> str:
+    """Whether the illness of the one is found in the other, too."""
+    counts = [(len(one.ill), len(one.seeds) - len(one.ill)) for one in (theirs, ours)]
+    p_value = float(fisher_exact(counts)[1])  # pyright: ignore[reportArgumentType]
+    ill = [title for (count, _), title in zip(counts, (TITLES[SB3], TITLES[OURS]), strict=True) if count]
+    if not ill:
+        return "neither"
+    if len(ill) == 2:
+        return "replicated" if p_value >= 0.05 else f"both, in different shares (p = {p_value:.2g})"
+    return f"only {ill[0]} (p = {p_value:.2g})"
 
 
 def _logs(values: Mapping[int, float]) -> dict[int, float]:

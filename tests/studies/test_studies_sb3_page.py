@@ -88,6 +88,9 @@ def test_the_page_and_the_figure_hold_both_trainers(history, tmp_path):
     )
     # Rank 4 against 20, 20 dead against 40, and no spread between seeds.
     assert "-16.0 [-16.0, -16.0] | -20.0 [-20.0, -20.0] | 1.00 [1.00, 1.00]" in text
+    # All six runs at 0.01 are ill. At 0.001 three of three against none: 2 · 3!·3!/6! = 0.1.
+    assert "relu, rate 0.01, 20 epochs, 205k steps | replicated |" in text
+    assert "relu, rate 0.001, 20 epochs, 205k steps | only escapevelocity (p = 0.1) |" in text
     draw(history, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["replication-relu.png"]
 
