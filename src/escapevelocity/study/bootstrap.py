@@ -120,7 +120,7 @@ def bootstrap_ends(
     Raises:
         UserError: for scores that `by_task` refuses, or settings out of range.
     """
-    require(0 < level < 1, "level", level, "between 0 and 1, such as 0.95")
+    require(bool(0 < level < 1), "level", level, "between 0 and 1, such as 0.95")
     require(repetitions >= 1, "repetitions", repetitions, "at least 1")
     require(seed >= 0, "seed", seed, "at least 0")
     tasks = [by_task(scores) for scores in samples]

@@ -35,6 +35,7 @@ def by_task(scores: Scores) -> dict[str, Float[np.ndarray, "... runs"]]:
         require(
             table.ndim <= 2, "scores.ndim", table.ndim, "1 (runs) or 2 (runs, tasks); name tasks by a mapping"
         )
+        require(table.size > 0, "scores: shape", table.shape, "at least one run and one task")
         columns = table[:, None] if table.ndim == 1 else table
         tasks = {str(index): column for index, column in enumerate(columns.T)}
     require(len(tasks) > 0, "scores", scores, "those of at least one task")

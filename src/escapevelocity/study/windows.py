@@ -99,13 +99,11 @@ def smoothed(
         UserError: when the shapes do not fit, steps do not increase, or `total` is not positive.
     """
     _require_curves(steps, values=values)
-    require(total > 0, "total", total, "positive")
+    require(bool(total > 0), "total", total, "positive")
     chosen = thinned(steps, total)
     steps, values = steps[chosen], np.asarray(values, np.float64)[:, chosen]
     alpha = newest_weight(steps, total)
-    with (
-        warnings.catch_warnings()
-    ):  # a point at which no seed is defined becomes NaN, which is what is wanted
+    with warnings.catch_warnings():  # a point at which no seed is defined is NaN, as it should be
         warnings.simplefilter("ignore", RuntimeWarning)
         bands = [reduce(values, axis=0) for reduce in (np.nanmean, np.nanmin, np.nanmax)]
     marks = [] if ends is None else _marks(steps, values, ends, alpha)
@@ -227,7 +225,7 @@ def low_ratios(
         UserError: when the shapes do not fit, steps do not increase, or a number is out of range.
     """
     _require_curves(steps, **{"below": below, **others})
-    require(total > 0, "total", total, "positive")
+    require(bool(total > 0), "total", total, "positive")
     require(windows >= 1, "windows", windows, "at least 1")
     require(lowest >= 1, "lowest", lowest, "at least 1")
     width = total / windows
@@ -273,12 +271,11 @@ def _mean(values: np.ndarray) -> float:
 def _ends(steps: np.ndarray, values: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
     if ends is None:
         return np.full(len(values), steps[-1] if steps.size else np.nan)
-    require(ends.shape == (len(values),), "ends.shape", ends.shape, f"({len(values)},): one for each seed")
     return np.asarray(ends, np.float64)
 
 
 def _require_share(share: float) -> None:
-    require(0 < share <= 1, "share", share, "in (0, 1], such as 0.05")
+    require(bool(0 < share <= 1), "share", share, "in (0, 1], such as 0.05")
 
 
 def _require_curves(steps: np.ndarray, **curves: np.ndarray) -> None:
