@@ -10,7 +10,7 @@ from escapevelocity.study.history import History
 
 HERE = Path(__file__).parent
 CHOOSE_FILE = HERE / "choose.toml"
-REPORT_SEEDS, REPORT_STEPS, REPORT_POPULATION = tuple(range(1, 11)), 1_000_000, 5
+REPORT_SEEDS, REPORT_STEPS, REPORT_POPULATION = tuple(range(1, 11)), 500_000, 5
 QUICK_STEPS, QUICK_SEEDS = 24 * 1024, (101, 102)
 QUICK_TASK, QUICK_RATES = "gymnax:Breakout-MinAtar", (1e-3, 3e-3)
 

@@ -98,7 +98,7 @@ def test_the_page_says_who_won_and_the_figure_is_drawn(document, tmp_path):
     study = read_study(path)
     history = history_of(study, lambda task, head, rate: {"softmax": 5, "escort-2": 7, "escort-4": 5}[head])
     text = page(document, study, history, repetitions=200)
-    assert "120 runs of 1,000,000 steps finished" in text
+    assert "120 runs of 500,000 steps finished" in text
     # Seeds 1 to 10 add 0.001 to 0.010; the middle six have the mean 0.0055.
     assert "| Freeway, escort-2 | 10 | 7.01 [7.00, 7.01] | +2.00 [+2.00, +2.00] | 1.00 [1.00, 1.00] |" in text
     assert "escort-2 over softmax | 4 | 1.00 [1.00, 1.00] | told apart |" in text
