@@ -96,6 +96,14 @@ def test_a_frozen_seed_has_a_last_window_of_its_own_only_where_its_end_is_given(
     np.testing.assert_array_equal(own.points, [6, 3])
 
 
+def test_what_lies_beyond_a_given_end_does_not_count():
+    steps = np.arange(1.0, 1001.0)
+    values = np.where(steps <= 400, steps, 1e6)[None]
+    end = np.array([400.0])  # to compare with a run that got no further
+    assert last_window(steps, values, ends=end).mean[0] == 390.0  # 380 to 400
+    assert excess_ratio(steps, values, np.ones((1, 1000)), continuous=True, ends=end).ratio[0] == 390.0
+
+
 def test_the_excess_ratio_is_the_mean_of_quotients_and_not_the_quotient_of_means():
     steps = np.arange(1.0, 1001.0)
     above, below = np.full((1, 1000), 3.0), np.full((1, 1000), 0.5)
