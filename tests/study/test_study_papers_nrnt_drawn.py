@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from nrnt_synthetic import history_of
 
+from escapevelocity.lab.experiments.experiment import Findings, Summary
 from escapevelocity.study.history import History, RunArrays
+from escapevelocity.study.papers.nrnt.toy import verdict
 from escapevelocity.study.papers.registry import find_figure
 
 PANELS = {1: 6, 2: 3, 3: 4, 4: 3, 6: 4, 19: 12, 29: 12, 32: 4, 34: 4, 35: 4, 36: 8}
 """Panels by hand, of a figure of each kind: those of 7–20, of 21–31 and of 36–41 differ in nothing but the setting."""
+RENDERED = (2, 4, 6, 29, 36)
+"""Rendered too, one of each kind of picture; that is what takes time."""
 
 
 def _drawn(figure):
@@ -29,8 +33,9 @@ def test_a_figure_of_each_kind_is_drawn_with_labelled_axes_and_a_caption(number,
     assert all(axes.get_title() or axes.get_xlabel() for axes in shown)
     assert any(axes.get_xlabel() for axes in shown) or "agreement" in _texts(drawn)
     assert "not the paper's experiment" in _texts(drawn)
-    drawn.set_dpi(20)
-    drawn.canvas.draw()
+    if number in RENDERED:
+        drawn.set_dpi(20)
+        drawn.canvas.draw()
 
 
 @pytest.mark.parametrize("number", [1, 4, 6, 36])
@@ -60,9 +65,13 @@ def test_arms_without_runs_keep_their_place_in_the_legend():
     assert labels == ["10 epochs", "15 epochs (no run)", "20 epochs (no run)"]
 
 
-def test_the_toy_of_figure_5_meets_the_published_ratios():
-    figure = find_figure("nrnt/figure-5")
-    findings = figure.settings("small").run()
-    said = figure.measured(findings)
-    assert said[0].endswith("Judgement: confirmed.")
-    assert figure.study("", "small") is None
+@pytest.mark.parametrize(
+    ("high", "outcome"), [(1.253, "confirmed"), (1.256, "not confirmed"), (1.09, "not confirmed")]
+)
+def test_the_toy_of_figure_5_is_held_against_the_published_ratios(high, outcome):
+    # x and y at the end, as published: α = 3 in Figure 5, −1 in Table 1, −2 in the drawing.
+    steps = {"alpha": [3.0, -1.0, -2.0], "step": [20] * 3, "ratio_x": [1.103, 0.989, 0.941]}
+    steps["ratio_y"] = [high, 1.012, 1.141]
+    (said,) = verdict(Findings({"": steps}, Summary([], []), []))
+    assert said.endswith(f"Judgement: {outcome}.")
+    assert find_figure("nrnt/figure-5").study("", "small") is None

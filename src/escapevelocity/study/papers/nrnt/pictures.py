@@ -31,11 +31,11 @@ class Row:
 
     Attributes:
         groups: the arms; the same labels in every row.
-        prefix: before the panels' titles.
+        name: what tells it from the other rows; it is written at the row's left.
     """
 
     groups: Sequence[Group]
-    prefix: str = ""
+    name: str = ""
 
 
 def draw_curves(shown: Sequence[Panel], rows: Sequence[Row], caption: str) -> Figure:
@@ -43,10 +43,10 @@ def draw_curves(shown: Sequence[Panel], rows: Sequence[Row], caption: str) -> Fi
     drawn: list[Panel] = []
     curves: dict[str, dict[str, Curve]] = {one.label: {} for one in rows[0].groups}
     for row in rows:
-        for panel in shown:
-            keys = tuple(f"{row.prefix}{column}" for column in panel.columns)
-            changed = {"title": f"{row.prefix}{panel.title}", "columns": keys}
-            drawn.append(Panel(**{**vars(panel), **changed}))
+        for place, panel in enumerate(shown):
+            keys = tuple(f"{row.name}{column}" for column in panel.columns)
+            unit = f"{row.name}\n{panel.unit}" if row.name and place == 0 else panel.unit
+            drawn.append(replace(panel, unit=unit, columns=keys))
             for one in row.groups:
                 pairs = zip(keys, panel.columns, strict=True)
                 curves[one.label] |= {key: one.curve(column) for key, column in pairs}
@@ -126,6 +126,7 @@ def draw_clouds(clouds: Sequence[Cloud], caption: str, lines: Sequence[float] = 
                 log_axis(panel, "x", values)
             for index, (label, (x, y)) in enumerate(cloud.points.items()):
                 marker = "osD^v"[index % 5]
+                label = label if x.size else f"{label} (no run)"
                 panel.plot(
                     x, y, marker, color=color(index), label=label, markersize=3, alpha=0.55, markeredgewidth=0
                 )
@@ -175,9 +176,10 @@ def log_axis(axes: Axes, which: str, values: Sequence[float] | np.ndarray) -> No
     axis = getattr(axes, f"{which}axis")
     margin = max((high / low) ** 0.06, 1.05)
     getattr(axes, f"set_{which}lim")(low / margin, high * margin)
-    steps = (
-        (1.0,) if high / low > 100 else (1.0, 2.0, 5.0) if high / low > 4 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    )
+    span = high / low
+    fine = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+    steps = (1.0,) if span > 100 else (1.0, 2.0, 5.0) if span > 12 else (1.0, 2.0, 3.0, 5.0, 7.0)
+    steps = steps if span > 4 else fine
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))

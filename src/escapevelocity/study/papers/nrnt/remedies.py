@@ -67,14 +67,15 @@ class RemedyBoxes(RunFigure):
             )
             for key in _SHOWN
         ]
+        axes = self.axes(found.setting, found.scale or "paper")
+        planned = {value["label"] for value in axes["arm"]}
         caption = (
-            f"{found.setting.shown}: means over the last 5 % of training, all numbers of epochs together; the "
-            "excess ratio "
-            "over the latest 5 % in which it can be measured. Boxes: quartiles and median; lines to the ends; a "
-            "point for "
-            f"each run. {found.note()}"
+            f"{found.setting.shown}, {', '.join(map(str, axes['epochs']))} epochs together: means over the last 5 % of "
+            "training; the excess ratio over the latest 5 % in which it can be measured. Boxes: quartiles and median; "
+            f"lines to the ends; a point for each run. {found.note()}"
         )
-        return draw_boxes(boxes, [arm.label for arm in ARMS], caption)
+        labels = [arm.label for arm, one in groups.items() if one.runs or arm.label in planned]
+        return draw_boxes(boxes, labels, caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
         """PFO against no remedy in the last 5 %."""

@@ -33,12 +33,11 @@ class RemedyCurves(RunFigure):
 
         epochs = tuple(self.axes(found.setting, found.scale or "paper")["epochs"])
         rows = [
-            Row(
-                list(arm_groups(found, epochs=count).values()), f"{count} epochs: " if len(epochs) > 1 else ""
-            )
+            Row(list(arm_groups(found, epochs=count).values()), f"{count} epochs" if len(epochs) > 1 else "")
             for count in epochs
         ]
-        caption = f"{found.setting.shown}. {found.note()} {SMOOTHED}"
+        alone = f", {found.setting.epochs[-1]} epochs" if len(epochs) == 1 else ""
+        caption = f"{found.setting.shown}{alone}. {found.note()} {SMOOTHED}"
         return draw_curves([PANELS[key] for key in _SHOWN], rows, caption)
 
     def checks(self, found: Found) -> Sequence[Check]:

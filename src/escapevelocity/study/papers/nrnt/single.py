@@ -59,7 +59,8 @@ class SingleRuns(RunFigure):
         """How many runs come to single digits at all."""
         groups = epoch_groups(found)
         reach = sum(bool(np.any(_values(track) < SINGLE_DIGITS)) for one in groups for track in _ranks(one))
-        return [f"{reach} of {found.there} runs have batches with a rank below 10."]
+        there = sum(len(one.members) for one in groups)
+        return [f"{reach} of {there} runs have batches with a rank below 10."]
 
 
 def lowest_rank(one: Group) -> Member | None:
