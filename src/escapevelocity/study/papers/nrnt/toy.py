@@ -50,7 +50,7 @@ FIGURES = (
         experiment="toy",
         kind="Toy",
         small={"num_draws": 500},
-        cost="seconds of CPU",
+        cost="3 s of CPU",
         pictures=("", "sweeps"),
         verdict=verdict,
     ),
