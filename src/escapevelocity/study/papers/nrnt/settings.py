@@ -14,8 +14,8 @@ SEEDS = (25, 7, 64, 27, 4)
 """The paper's."""
 SMALL_RATE = 3e-3
 """Learning rate at small scale on MuJoCo, ten times the paper's: studies/early_warning saw it damage or collapse the
-representation of all ten ReLU agents on Hopper and HalfCheetah within 100,000 steps (20 epochs), and the paper's rate of
-none (10 epochs)."""
+representation of all ten ReLU agents on Hopper and HalfCheetah within 100,000 steps (20 epochs), and the paper's rate
+of none (10 epochs)."""
 SMALL_ATARI_RATE = 2.5e-3
 """Learning rate at small scale on Atari, ten times the paper's too; what it does there nobody has measured yet."""
 
