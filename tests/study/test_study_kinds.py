@@ -8,12 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from escapevelocity.errors import UserError
+from escapevelocity.imports import import_modules
 from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.ppo.remedies import PFO, LayerNorm, apply_remedies
 from escapevelocity.runs import Observer, Status, read_status
 from escapevelocity.runs.status import write_status
 from escapevelocity.study import kinds
-from escapevelocity.study.kinds import Kind, import_modules, kind, register_kind
+from escapevelocity.study.kinds import Kind, kind, register_kind
 
 CART = {"task": "CartPole-v1"}
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from escapevelocity.cli._imports import import_modules
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import UserError
+from escapevelocity.imports import import_modules
 
 _INSTALL = {
     "torch": "pip install 'escapevelocity[torch]'",

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from escapevelocity.cli._imports import import_modules
 from escapevelocity.cli._parse import parse
+from escapevelocity.imports import import_modules
 
 
 @dataclasses.dataclass(frozen=True)

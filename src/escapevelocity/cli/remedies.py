@@ -10,8 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from escapevelocity.cli._imports import import_modules
 from escapevelocity.cli._parse import parse
+from escapevelocity.imports import import_modules
 
 REGISTRY = "escapevelocity.ppo.remedies.registry"
 _FOLDER = Path(__file__).parents[1] / "ppo" / "remedies"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from escapevelocity.cli._imports import import_modules, modules_in
+from escapevelocity.cli._imports import modules_in
 from escapevelocity.cli._options import HELP, Given, split
 from escapevelocity.cli._parse import parse
 from escapevelocity.cli._remedy_options import make_remedies, print_help, take_remedies, with_remedies
 from escapevelocity.errors import UserError
+from escapevelocity.imports import import_modules
 from escapevelocity.ppo.config import PPOSpec
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def label_of(value: Any) -> Label:
 
 
 def _from_python(path: str) -> Study:
-    from escapevelocity.study.kinds import import_modules
+    from escapevelocity.imports import import_modules
 
     module, _, attribute = path.partition(":")
     study = getattr(import_modules([module])[0], attribute, None)

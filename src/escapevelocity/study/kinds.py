@@ -1,12 +1,9 @@
 """Kinds of runs that a study can hold: how settings become a spec, and how that is run. PPO is one; others register."""
 
-import importlib
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from escapevelocity.errors import UserError
@@ -83,34 +80,6 @@ def kind(name: str) -> Kind:
         hint = nearest(name, {"ppo", *KINDS})
         raise UserError(f"job = {name!r}: unknown kind of run; {hint} (a module that registers one: imports)")
     return KINDS[name]
-
-
-def import_modules(names: Sequence[str]) -> list[ModuleType]:
-    """Import modules that a study names: those that register environments, remedies or kinds.
-
-    Args:
-        names: such as `my_environments` or `package.module`, from the current folder or installed.
-
-    Raises:
-        UserError: a module that is not there. Errors inside a module keep their traceback.
-    """
-    modules = []
-    for name in names:
-        if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-            raise UserError(f"import = {name!r}: must be a module's name, such as my_module for my_module.py")
-        if "" not in sys.path:
-            sys.path.insert(
-                0, ""
-            )  # As `python -m` does; the script `ev` does not look in the current folder.
-        try:
-            modules.append(importlib.import_module(name))
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-                raise
-            raise UserError(
-                f"import = {name!r}: not found in the current folder or among the installed packages"
-            ) from None
-    return modules
 
 
 def _load_entry_points(name: str) -> None:

@@ -19,7 +19,6 @@ from escapevelocity.study.store import Store
 from escapevelocity.study.work import Outcome
 from escapevelocity.study.worker import Answers, Worker
 
-LOG_FOLDER = "logs"
 _PATIENCE = 1.0  # seconds between two looks at the memory while nothing is heard
 _FAREWELL = (
     60.0  # seconds that runs get after Ctrl-C to end in order: XLA does not hear signals while it compiles
@@ -148,7 +147,7 @@ class _Shift:
             self._tell(Event("started", order.name))
 
     def _hire(self, seat: _Seat) -> Worker:
-        log = self._store.study_path / LOG_FOLDER / f"{os.getpid()}-{self._seats.index(seat)}.log"
+        log = self._store.log_path / f"{os.getpid()}-{self._seats.index(seat)}.log"
         return Worker(log, seat.cores, answers=self._answers)
 
     def _room(self, seat: _Seat) -> int:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from escapevelocity.errors import UserError
+from escapevelocity.imports import import_modules
 from escapevelocity.runs import spec_from_json
 from escapevelocity.study.cost import Prices, leaves_of
 from escapevelocity.study.grid import Cell, Label, Study, cells
 from escapevelocity.study.groups import Group, choose_groups, read_groups, write_groups
-from escapevelocity.study.kinds import Kind, import_modules, kind
+from escapevelocity.study.kinds import Kind, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
 from escapevelocity.study.store import Store, open_store
 

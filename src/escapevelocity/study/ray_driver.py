@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from escapevelocity.study.worker_process import _take_standard_streams
+from escapevelocity.study.worker_process import take_standard_streams
 
 _FAREWELL = 75.0  # seconds that tasks get to end in order; a task itself waits 60 s for its run
 _OBJECT_STORE = 80 * 2**20  # bytes, near Ray's least: lines of JSON are all that it holds
@@ -26,7 +26,7 @@ _ZOMBIE = 240.0  # seconds until we believe that it is: locks and leases of a de
 
 def main() -> int:
     """Work on one job."""
-    lines, answers = _take_standard_streams()
+    lines, answers = take_standard_streams()
 
     def say(**message: Any) -> None:
         answers.write(json.dumps(message) + "\n")

@@ -148,9 +148,7 @@ class _Driver:
     """The process that talks to Ray (`ray_driver`)."""
 
     def __init__(self, store: Store) -> None:
-        from escapevelocity.study.ray_task import log_folder
-
-        self.log = log_folder(store) / f"ray-{os.getpid()}.log"
+        self.log = store.log_path / f"ray-{os.getpid()}.log"
         make_folder(self.log.parent)
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import getpass
 import json
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +19,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.runs.status import this_host
 from escapevelocity.study.cores import claimed_cores
 from escapevelocity.study.plan import Order
-from escapevelocity.study.store import STUDY_FOLDER, Store, open_store
+from escapevelocity.study.store import STUDY_FOLDER, open_store
 from escapevelocity.study.work import Outcome
 from escapevelocity.study.worker import Worker
 
@@ -51,13 +49,6 @@ def train(order: str, store: str, token: str, cpus: int) -> Iterator[str]:
     yield json.dumps(_train(Order.from_json(json.loads(order)), store, token, cpus))
 
 
-def log_folder(store: Store) -> Path:
-    """Where the output of processes goes: beside the runs, and for a URL to this machine's folder for such things."""
-    if "://" in store.url:
-        return Path(tempfile.gettempdir()) / f"escapevelocity-logs-{getpass.getuser()}"
-    return store.study_path / "logs"
-
-
 def _train(order: Order, url: str, token: str, cpus: int) -> dict[str, object]:
     try:
         _require_shared(url, token)
@@ -66,7 +57,7 @@ def _train(order: Order, url: str, token: str, cpus: int) -> dict[str, object]:
         return {"outcome": dataclasses.asdict(Outcome(order.name, "failed", f"on {this_host()}: {error}"))}
     with claimed_cores(cpus) as cores:
         with _sigint_let_through():
-            worker = Worker(log_folder(store) / f"{order.name}.log", cores, threads=cpus)
+            worker = Worker(store.log_path / f"{order.name}.log", cores, threads=cpus)
         try:
             worker.submit(order, store)
             outcome = _wait(worker)

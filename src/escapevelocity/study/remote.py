@@ -12,6 +12,7 @@ and a minute later its lease.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import shutil
 import sys
 import tempfile
@@ -72,6 +73,11 @@ class RemoteStore(Store):
     def url(self) -> str:
         """What `open_store` makes this store of in another process."""
         return self._url
+
+    @property
+    def log_path(self) -> Path:
+        """This machine's folder for such things: the scratch folder does not outlive its runs."""
+        return Path(tempfile.gettempdir()) / f"escapevelocity-logs-{getpass.getuser()}"
 
     def pull(self, name: str) -> None:
         """Fetch the run `name`, all of it, to `run_path(name)`. While we work on it ourselves, that is the newest."""

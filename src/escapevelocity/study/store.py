@@ -42,6 +42,11 @@ class Store:
         """The folder of what the study adds to its runs."""
         return self.path / STUDY_FOLDER
 
+    @property
+    def log_path(self) -> Path:
+        """The folder of what worker processes print."""
+        return self.study_path / "logs"
+
     def run_path(self, name: str) -> Path:
         """The folder of the run `name`.
 

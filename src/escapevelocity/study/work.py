@@ -60,7 +60,8 @@ def do(order: Order, store: Store, observers: Sequence[Observer] = ()) -> Outcom
 def _train(order: Order, store: Store, observers: Sequence[Observer]) -> tuple[Any, str]:
     claimed = "claimed", "another process is training it"
     try:
-        from escapevelocity.study.kinds import import_modules, kind
+        from escapevelocity.imports import import_modules
+        from escapevelocity.study.kinds import kind
 
         import_modules(order.imports)
         path = store.run_path(order.name)

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = parser.parse_args(argv).cores
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)  # Before any library counts the cores for its threads.
-    orders, answers = _take_standard_streams()
+    orders, answers = take_standard_streams()
     signals = _Interruptible()
     while True:
         line = orders.get()
@@ -87,7 +87,7 @@ def _unfinished(line: str) -> Outcome:
     return Outcome(json.loads(line)["order"]["name"], "interrupted", "stopped by a signal")
 
 
-def _take_standard_streams() -> tuple[queue.SimpleQueue[str], TextIO]:
+def take_standard_streams() -> tuple[queue.SimpleQueue[str], TextIO]:
     """Keep the streams of orders and answers for ourselves, also from C code and from processes that a job starts."""
     incoming = os.fdopen(os.dup(0), "r", encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
