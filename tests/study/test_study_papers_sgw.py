@@ -9,6 +9,7 @@ import pytest
 from escapevelocity.lab.experiments.damping import Damping
 from escapevelocity.lab.experiments.experiment import Findings, Summary, silently
 from escapevelocity.study.papers import sgw_verdicts
+from escapevelocity.study.papers.figure import LabFigure
 from escapevelocity.study.papers.kept_findings import find_or_run, findings_path, read_findings
 from escapevelocity.study.papers.registry import figures_of, find_figure
 from escapevelocity.study.reproduce import Wanted, draw_figure
@@ -159,6 +160,7 @@ def test_both_scales_are_settings_of_the_experiment_and_it_has_the_pictures_aske
 @pytest.fixture
 def quick():
     figure = find_figure("sgw/figure-6")
+    assert isinstance(figure, LabFigure)
     return dataclasses.replace(figure, small={"escort_powers": (4.0,), "num_steps": 100, "num_points": 50})
 
 
@@ -187,12 +189,12 @@ def test_findings_that_are_kept_are_those_that_were_found(tmp_path):
     class Made(Damping):
         def run(self, track=silently):
             tables = {"": {"x": np.array([1.5, np.nan]), "who": np.array(["a", "b"]), "n": np.array([1, 2])}}
-            return Findings(tables, Summary(["h"], [["a", np.int64(3), np.float64("nan")]]), ["said"])
+            return Findings(tables, Summary(["h"], [["a", np.arange(4)[3], np.float64("nan")]]), ["said"])
 
     kept = find_or_run(tmp_path, "damping", Made())
     np.testing.assert_array_equal(kept.tables[""]["x"], [1.5, np.nan])
-    assert kept.tables[""]["who"].tolist() == ["a", "b"]
-    assert kept.tables[""]["n"].dtype == np.int64
+    assert list(kept.tables[""]["who"]) == ["a", "b"]
+    assert np.asarray(kept.tables[""]["n"]).dtype == np.int64
     assert kept.summary.headings == ["h"]
     assert repr(kept.summary.rows) == "[['a', 3, nan]]"
     assert kept.answers == ["said"]

@@ -22,7 +22,7 @@ def store(tmp_path):
 def go(wanted, store, out):
     """Everything but the command line."""
     plans = reproduce.plan_figures(wanted, store)
-    outcomes = reproduce.train(plans, store, fake_paper.HereExecutor(), print)
+    outcomes = fake_paper.HereExecutor().run(reproduce.unfinished(plans), store, print)
     plans = reproduce.plan_figures(wanted, store)
     return outcomes, [reproduce.draw_figure(one, plans, store, out, None) for one in wanted]
 
@@ -64,13 +64,13 @@ def test_a_figure_leaves_picture_data_and_a_page(store, tmp_path):
         assert part in page
 
 
-def test_what_failed_is_not_trained_again_and_a_figure_without_runs_says_so(store, tmp_path):
+def test_what_failed_is_tried_again_and_a_figure_without_runs_says_so(store, tmp_path):
     wanted = reproduce.select(["fake/figure-3", "fake/figure-1"], [], "up", "small")
     outcomes, drawn = go(wanted, store, tmp_path)
     assert [outcome.state for outcome in outcomes] == ["failed", "failed", "finished", "finished"]
     assert "fake/figure-3: none of its runs can be drawn" in drawn[0].problem
     assert (drawn[1].problem, len(drawn[1].paths)) == ("", 4)
-    assert go(wanted, store, tmp_path)[0] == []
+    assert [outcome.state for outcome in go(wanted, store, tmp_path)[0]] == ["failed", "failed"]
 
 
 def test_a_figure_that_cannot_be_drawn_is_told_in_a_line_and_leaves_no_picture(store, tmp_path):

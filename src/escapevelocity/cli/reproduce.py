@@ -70,6 +70,7 @@ def _reproduce(command: Reproduce) -> int:
 
     papers = reproduce.every_paper() if command.all else [command.paper] if command.paper else []
     wanted = reproduce.select(command.figures, papers, command.task, command.scale)
+    executor = None if command.draw_only or command.dry_run else _executor(command)
     store = open_store(command.store or f"runs/reproduce-{command.scale}", create=not command.draw_only)
     out = command.out or Path(f"runs/figures-{command.scale}")
     plans = reproduce.plan_figures(wanted, store)
@@ -77,12 +78,11 @@ def _reproduce(command: Reproduce) -> int:
         _print_plans(plans)
         return 0
     failed = False
-    if not command.draw_only:
-        outcomes = reproduce.train(plans, store, _executor(command), _tell)
-        if any(outcome.state == "interrupted" for outcome in outcomes):
-            print("stopped; the same command goes on from here", file=sys.stderr)
+    if executor is not None:
+        states = _train(plans, store, executor)
+        if "interrupted" in states:
             return 130
-        failed = any(outcome.state == "failed" for outcome in outcomes)
+        failed = "failed" in states
         plans = reproduce.plan_figures(wanted, store)
     for one in wanted:
         drawn = reproduce.draw_figure(one, plans, store, out, None if command.draw_only else track)
@@ -91,20 +91,33 @@ def _reproduce(command: Reproduce) -> int:
     return 1 if failed else 0
 
 
+def _train(plans: Mapping[str, Sequence[Any]], store: Any, executor: Any) -> set[str]:
+    """Train what is missing; the states in which the runs ended."""
+    from escapevelocity.study.executors import sigterm_as_ctrl_c
+    from escapevelocity.study.reproduce import distinct, unfinished
+    from escapevelocity.study.screen import study_screen, summary_lines
+
+    orders, planned = unfinished(plans), distinct(plans)
+    if not orders:
+        return set()
+    with sigterm_as_ctrl_c(), study_screen(planned, store) as screen:
+        outcomes = executor.run(orders, store, screen.tell)
+    print("\n".join(summary_lines(outcomes, len(planned) - len(orders), store)))
+    return {outcome.state for outcome in outcomes}
+
+
 def _executor(command: Reproduce) -> Any:
-    if command.executor == "ray":
+    local = command.executor == "local"
+    name, value = ("address", command.address) if local else ("workers", command.workers)
+    if value is not None:
+        raise UserError(f"{name} = {value!r}: must be left out with --executor {command.executor}")
+    if not local:
         from escapevelocity.study.ray_executor import RayExecutor
 
         return RayExecutor(command.address)
     from escapevelocity.study.local import LocalExecutor
 
     return LocalExecutor(command.workers)
-
-
-def _tell(event: Any) -> None:
-    print(
-        " ".join(part for part in (event.kind, event.name, event.text) if part), file=sys.stderr, flush=True
-    )
 
 
 def _print_list() -> None:
@@ -129,13 +142,16 @@ def _print_list() -> None:
 
 
 def _print_plans(plans: Mapping[str, Sequence[Any]]) -> None:
+    from escapevelocity.cli._console import console
+    from escapevelocity.study.plan_view import plan_page, total_lines
     from escapevelocity.study.reproduce import distinct
 
     for stem, runs in plans.items():
-        print(f"{stem}: {len(runs)} runs" if runs else f"{stem}: computed by the lab, no runs")
-    for planned in distinct(plans):
-        labels = ", ".join(f"{axis} {label}" for axis, label in planned.order.labels.items())
-        print(f"  {planned.state:<12} {planned.order.name}  {labels}")
+        print(f"{stem}:" if runs else f"{stem}: computed by the lab, no runs")
+        if runs:
+            console().print(plan_page(runs))
+    if len(plans) > 1:
+        print("all figures, every run once:", *total_lines(distinct(plans)), sep="\n")
 
 
 def _print_drawn(drawn: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,13 +13,8 @@ from escapevelocity.study.papers.registry import PAPERS, all_figures, figures_of
 
 if TYPE_CHECKING:
     from escapevelocity.lab.experiments.experiment import Track
-    from escapevelocity.study.executors import Event, Executor
     from escapevelocity.study.plan import Order, Planned
     from escapevelocity.study.store import Store
-    from escapevelocity.study.work import Outcome
-
-TRAINABLE = ("missing", "interrupted", "running")
-"""States of runs that an executor is given; a running one has an owner, whom the executor finds and leaves it to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +113,9 @@ def distinct(plans: Mapping[str, Sequence[Planned]]) -> list[Planned]:
     return list({planned.order.name: planned for runs in plans.values() for planned in runs}.values())
 
 
-def train(
-    plans: Mapping[str, Sequence[Planned]], store: Store, executor: Executor, tell: Callable[[Event], None]
-) -> list[Outcome]:
-    """Train what is missing; finished runs are left alone, failed and damaged ones as well (`ev resume RUN`)."""
-    orders: list[Order] = [one.order for one in distinct(plans) if one.state in TRAINABLE]
-    return executor.run(orders, store, tell) if orders else []
+def unfinished(plans: Mapping[str, Sequence[Planned]]) -> list[Order]:
+    """What is to be trained: all that is not finished; what failed before is tried again from its last checkpoint."""
+    return [one.order for one in distinct(plans) if one.state != "finished"]
 
 
 def draw_figure(

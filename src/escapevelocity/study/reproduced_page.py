@@ -85,6 +85,8 @@ def write_study(
         raise UserError(
             f"{figure.id}: none of its {len(planned)} runs is in {store.url}; run without --draw-only"
         )
+    for name in names:
+        store.pull(name)
     path = out / f"{wanted.stem}.parquet"
     make_folder(path.parent)
     history = read_history(collect(store, path, names))
