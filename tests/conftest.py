@@ -1,6 +1,9 @@
 """Every test runs with strict dtypes, no silent rank promotion, and warnings as errors (pyproject.toml)."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 # One thread for BLAS, as in training (ppo/process.py): two workers' pools on two cores spin against each other. A test
 # that replays games against the emulator took 27 s of CPU so, and 1.3 s with one thread each.
@@ -13,6 +16,26 @@ from threadpoolctl import threadpool_limits
 threadpool_limits(1, user_api="blas")  # For those that a plugin has loaded already.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Compiled programs go to a folder of this process's tests, not to the user's, and what one test has compiled
+    serves those after it and the processes that they start. Not to one for all workers of pytest-xdist: JAX writes its
+    entries in place, so another process could read half of one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="escapevelocity-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    # Before the first program: JAX looks for its cache once. As ppo/process.py has it, which respects what is set.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "escapevelocity" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    config.option.loadscopereorder = False  # pytest-xdist keeps the order of files that follows.
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: a long file that begins last leaves the other worker idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

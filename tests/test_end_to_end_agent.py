@@ -16,14 +16,6 @@ from escapevelocity.ppo.evaluation import evaluate
 SEEDS, LIMIT = (4, 9), 25
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    """Compiled programs go to a folder of the tests, not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def short_spec(task, preset, **environment):
     """Four batches of 64 steps, in one segment."""
     spec = escapevelocity.default_spec(task, preset, SEEDS)

@@ -16,14 +16,6 @@ class Answer(NamedTuple):
     err: str
 
 
-@pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory):
-    """Compiled programs go to a folder of the tests, not to the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def no_fsync(monkeypatch):
     """Runs of tests need no durable disk."""
