@@ -33,7 +33,7 @@ COMMANDS = {
     "remedies": Command("remedies", "list what there is against a collapse, and the fields of each"),
     "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),
     "study": Command("study", "grids of runs: plan, train on all cores or a Ray cluster, watch, gather"),
-    "reproduce": Command("reproduce", "the papers' figures from real runs: what was claimed, what we measured"),
+    "reproduce": Command("reproduce", "the papers' figures from real runs: claimed and measured"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 

@@ -84,6 +84,8 @@ def _reproduce(command: Reproduce) -> int:
             return 130
         failed = "failed" in states
         plans = reproduce.plan_figures(wanted, store)
+        for line in reproduce.measure(wanted, plans, store, track):
+            print(f"ev: {line}", file=sys.stderr)
     for one in wanted:
         drawn = reproduce.draw_figure(one, plans, store, out, None if command.draw_only else track)
         failed |= bool(drawn.problem)

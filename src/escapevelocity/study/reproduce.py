@@ -118,6 +118,16 @@ def unfinished(plans: Mapping[str, Sequence[Planned]]) -> list[Order]:
     return [one.order for one in distinct(plans) if one.state != "finished"]
 
 
+def measure(
+    wanted: Iterable[Wanted], plans: Mapping[str, Sequence[Planned]], store: Store, track: Track
+) -> list[str]:
+    """Measure what figures show beside the records, such as capacity losses; a line for what could not be read."""
+    from escapevelocity.study.capacity import measure_capacity
+
+    asked = {one.stem: plans[one.stem] for one in wanted if getattr(one.figure, "shows_capacity", False)}
+    return measure_capacity(distinct(asked), store, track) if asked else []
+
+
 def draw_figure(
     wanted: Wanted, plans: Mapping[str, Sequence[Planned]], store: Store, out: Path, track: Track | None
 ) -> Drawn:

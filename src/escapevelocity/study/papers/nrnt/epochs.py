@@ -43,6 +43,11 @@ class EpochsFigure(RunFigure):
     shown: tuple[str, ...] = MAIN
     parts: tuple[str, ...] = ("norm", "rank", "return")
 
+    @property
+    def shows_capacity(self) -> bool:
+        """Whether the runs' capacity losses are to be measured for it."""
+        return "actor capacity" in self.shown
+
     def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
         """Three numbers of epochs."""
         del scale
