@@ -1,13 +1,14 @@
 """Gather the runs, draw the paper's figures from them, write the page. `python -m studies.hopper_collapse --help`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._common import replace_section
 
-from escapevelocity.study.grid import Study, read_study
+from escapevelocity.study.grid import read_study
 from escapevelocity.study.history import History, collect, read_history, write_history
-from escapevelocity.study.plan import plan
+from escapevelocity.study.plan import Planned, plan
 from escapevelocity.study.store import open_store
 from studies.hopper_collapse.figures import draw_all
 from studies.hopper_collapse.measures import measured
@@ -23,9 +24,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.hopper_collapse", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/hopper-collapse"), help="folder of the runs")
     options = parser.parse_args()
-    ended = finished(read_history(collect(options.store)))
+    planned = [run for name in STUDIES for run in plan(read_study(HERE / name), open_store(options.store))]
+    collect(options.store)
+    names = {run.order.name for run in planned}
+    ended = finished(read_history(options.store))
+    ended = History(tuple(run for run in ended.runs if run.name in names), ended.rows)
     write_history(ended, HERE / "history.parquet", columns=kept_columns(ended))
-    replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(options.store)))
+    replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned)))
     replace_section(HERE / "README.md", "figures", draw_all(ended, open_store(options.store), HERE))
 
 
@@ -35,20 +40,12 @@ def kept_columns(history: History) -> list[str]:
     return [name for name in history.columns if not name.startswith(left_out)]
 
 
-def _missing(store: Path) -> list[str]:
-    """The runs of the plan that are not finished, in words."""
-    words = []
-    for study in (read_study(HERE / name) for name in STUDIES):
-        words += _unfinished(study, store)
-    return words
-
-
-def _unfinished(study: Study, store: Path) -> list[str]:
-    planned = plan(study, open_store(store))
+def _missing(planned: Sequence[Planned]) -> list[str]:
+    """The runs that are not finished, in words."""
     return [
-        ", ".join(f"{name} {value}" for name, value in each.order.labels.items())
-        for each in planned
-        if each.state != "finished"
+        ", ".join(f"{name} {value}" for name, value in run.order.labels.items())
+        for run in planned
+        if run.state != "finished"
     ]
 
 

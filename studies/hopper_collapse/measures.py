@@ -55,17 +55,16 @@ def at_start(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
     return lambda history, run: window(history.values(run, column), run.steps_total, 0.0, 0.01)
 
 
-def best_return(history: History, run: HistoryRun) -> np.ndarray:
-    """The highest mean return of any of the twenty windows of 5 %."""
-    curves = history.values(run, "perf/return_mean")
-    share = np.arange(0.0, 1.0, WINDOW)
-    windows = [window(curves, run.steps_total, low, low + WINDOW) for low in share]
-    return np.fmax.reduce(windows)
+def kept(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
+    """The mean of a column over the last 5 % as a share of its best among the twenty windows of 5 %."""
 
+    def share(history: History, run: HistoryRun) -> np.ndarray:
+        curves = history.values(run, column)
+        starts = np.arange(0.0, 1.0, WINDOW)
+        windows = [window(curves, run.steps_total, low, low + WINDOW) for low in starts]
+        return windows[-1] / np.fmax.reduce(windows)
 
-def kept_return(history: History, run: HistoryRun) -> np.ndarray:
-    """The return of the last 5 % as a share of the best window's."""
-    return at_end("perf/return_mean")(history, run) / best_return(history, run)
+    return share
 
 
 def whole_return(history: History, run: HistoryRun) -> np.ndarray:
@@ -92,10 +91,10 @@ NORM = "health/actor/preactivation_norm"
 
 MEASURES: Mapping[str, Measure] = {
     "return": Measure("return, last 5 %", 0, at_end("perf/return_mean")),
-    "kept": Measure("share of the best 5 %", 2, kept_return),
+    "kept": Measure("share of its best", 2, kept("perf/return_mean")),
     "whole": Measure("return, whole run", 0, whole_return),
-    "rank_start": Measure("actor rank, first 1 %", 1, at_start(RANK + "_after")),
     "rank": Measure("actor rank, last 5 %", 1, at_end(RANK + "_after")),
+    "rank_kept": Measure("share of its best", 2, kept(RANK + "_after")),
     "rank_low": Measure("lowest actor rank", 1, trough(RANK + "_after")),
     "critic_rank": Measure("critic rank", 1, at_end("health/critic/feature_rank_pca_after")),
     "dead": Measure("dead units of 64", 1, at_end("health/actor/dead_neurons")),
