@@ -1,34 +1,74 @@
 """From histories to numbers: one value per seed, aggregates with intervals, and how they are written."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from escapevelocity.study.bootstrap import Interval, bootstrap_ends, bootstrap_interval
-from escapevelocity.study.history import Curves, History
+from escapevelocity.study.history import History, HistoryRun
 from escapevelocity.study.scores import Scores
 from escapevelocity.study.statistics import iqm
 from escapevelocity.study.windows import LAST, last_window
+from studies.running import deaths
 
 BOOTSTRAP_SEED, REPETITIONS = 6, 10_000
-Measure = Callable[[Curves], np.ndarray]
-"""Curves (seeds, points) to one value per seed."""
+
+DEAD_RETURN = 0.0
+"""What the return of a dead seed counts as from its death on: it acts no more and earns nothing. For tasks whose
+returns are positive, such as Hopper-v4 and MinAtar's games; where every step costs, dying would pay."""
 
 
-def at_end(share: float = LAST) -> Measure:
-    """Mean over the last `share` of each run."""
-    return lambda curves: last_window(*curves, share=share).mean
+class Lives(NamedTuple):
+    """A column of some seeds' records, with where their training ended."""
+
+    steps: np.ndarray
+    """(points,) environment steps, increasing."""
+    values: np.ndarray
+    """(seeds, points), NaN where a seed has no finite value."""
+    died: np.ndarray
+    """(seeds,) steps at which a seed's numbers stopped being finite, NaN where they did not (`running.deaths`)."""
+    total: float
+    """Environment steps of a whole run."""
 
 
-def on_average(curves: Curves) -> np.ndarray:
-    """Mean over the whole run: the area under the curve, divided by the run's length."""
-    return last_window(*curves, share=1.0).mean
+Measure = Callable[[Lives], np.ndarray]
+"""The lives of some seeds to one value per seed."""
+
+
+def at_end(share: float = LAST, dead: float | None = None) -> Measure:
+    """Mean over the last `share` of a run.
+
+    Args:
+        share: of the whole run.
+        dead: what a dead seed counts as from its death on (such as `DEAD_RETURN`). None: it is read over the last
+            `share` of its own life, as in the code of Moalla et al. 2024.
+    """
+
+    def own_end(lives: Lives) -> np.ndarray:
+        ends = np.where(np.isnan(lives.died), lives.total, lives.died)
+        return last_window(lives.steps, lives.values, ends, share).mean
+
+    def run_end(lives: Lives) -> np.ndarray:
+        ends = np.full(len(lives.values), lives.total)
+        living = last_window(lives.steps, lives.values, ends, share).mean
+        alive = np.clip(
+            1 - (1 - lives.died / lives.total) / share, 0, 1
+        )  # Share of the window; NaN: all of it.
+        mixed = np.where(np.isnan(living), dead, alive * living + (1 - alive) * (dead or 0.0))
+        return np.where(np.isnan(lives.died), living, mixed)
+
+    return own_end if dead is None else run_end
+
+
+def on_average(dead: float | None = None) -> Measure:
+    """Mean over the whole run: the area under the curve, divided by the run's length; for `dead` see `at_end`."""
+    return at_end(1.0, dead)
 
 
 def at_start(points: int = 3) -> Measure:
     """Mean over the first few values."""
-    return lambda curves: np.nanmean(curves.values[:, :points], axis=1)
+    return lambda lives: finite_mean(lives.values[:, :points])
 
 
 def by_seed(history: History, column: str, measure: Measure) -> dict[int, float]:
@@ -41,21 +81,36 @@ def by_seed(history: History, column: str, measure: Measure) -> dict[int, float]
     """
     found: dict[int, float] = {}
     for run in history.runs:
-        values = measure(history.values(run, column))
+        values = measure(lives_of(history, run, column))
         found |= {seed: float(value) for seed, value in zip(run.seeds, values, strict=True)}
     return dict(sorted(found.items()))
 
 
-def side_by_side(history: History, column: str) -> Curves:
-    """The curves of all runs of one setting: (points,), (all seeds, points); NaN where a seed has no value."""
-    curves = [history.values(run, column) for run in history.runs]
-    steps = np.unique(np.concatenate([one.steps for one in curves])) if curves else np.zeros(0)
-    values = np.full((sum(len(one.values) for one in curves), steps.size), np.nan)
+def lives_of(history: History, run: HistoryRun, column: str) -> Lives:
+    """A column of one run."""
+    steps, values = history.values(run, column)
+    # The last row of a dead seed may hold infinities.
+    values = np.where(np.isfinite(values), values, np.nan)
+    return Lives(steps, values, deaths(history, run), float(run.steps_total))
+
+
+def side_by_side(history: History, column: str) -> Lives:
+    """A column of all runs of one setting, seeds below each other on the steps of all of them."""
+    parts = [lives_of(history, run, column) for run in history.runs]
+    steps = np.unique(np.concatenate([one.steps for one in parts])) if parts else np.zeros(0)
+    values = np.full((sum(len(one.values) for one in parts), steps.size), np.nan)
     row = 0
-    for one in curves:
+    for one in parts:
         values[row : row + len(one.values), np.searchsorted(steps, one.steps)] = one.values
         row += len(one.values)
-    return Curves(steps, values)
+    died = np.concatenate([one.died for one in parts]) if parts else np.zeros(0)
+    return Lives(steps, values, died, max((one.total for one in parts), default=0.0))
+
+
+def finite_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is."""
+    count = np.isfinite(values).sum(axis=1)
+    return np.divide(np.nansum(values, axis=1), count, out=np.full(len(values), np.nan), where=count > 0)
 
 
 def known(scores: Mapping[int, float]) -> np.ndarray:

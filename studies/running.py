@@ -8,7 +8,7 @@ import numpy as np
 
 from escapevelocity.errors import UserError
 from escapevelocity.study.gather import collect
-from escapevelocity.study.history import History, read_history
+from escapevelocity.study.history import History, HistoryRun, read_history
 
 
 def run_studies(names: Sequence[str], store: Path, workers: int | None = None) -> int:
@@ -46,9 +46,35 @@ def gathered(store: Path, kept: Path) -> History:
 
 
 def finished(history: History) -> History:
-    """Leave out runs that have not come to their end."""
-    runs = tuple(run for run in history.runs if run.state == "finished")
+    """Keep the runs that have come to their end: finished, or failed because every seed has died (`deaths`)."""
+    runs = tuple(
+        run
+        for run in history.runs
+        if run.state == "finished" or (run.state == "failed" and np.isfinite(deaths(history, run)).all())
+    )
     return History(runs, history.rows, history.left_out)
+
+
+def deaths(history: History, run: HistoryRun) -> np.ndarray:
+    """Where each seed has died: the steps of its last row, if that tells of a fault (numbers that are not finite).
+
+    Returns:
+        (seeds,), NaN for a seed that has not died.
+    """
+    texts, _ = history.rows.column(run.name, "fault")  # None or NaN in a row, or a run, without the column.
+    steps, seeds = (history.rows.column(run.name, key)[0] for key in ("env_steps", "seed"))
+    died = np.full(len(run.seeds), np.nan)
+    for index, seed in enumerate(run.seeds):
+        own = np.flatnonzero(seeds == seed)
+        last = own[np.argmax(steps[own])] if own.size else None
+        if last is not None and isinstance(texts[last], str) and texts[last]:
+            died[index] = steps[last]
+    return died
+
+
+def dead_seeds(history: History) -> int:
+    """How many seeds have died (`deaths`)."""
+    return sum(int(np.isfinite(deaths(history, run)).sum()) for run in history.runs)
 
 
 def core_hours(history: History) -> float:

@@ -12,7 +12,8 @@ from escapevelocity.runs.atomic import write_json
 from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History
 from studies.escort_minatar.plan import Rates, grid, select
-from studies.measures import at_end, by_seed
+from studies.measures import DEAD_RETURN, at_end, by_seed
+from studies.running import dead_seeds, finished
 
 RETURN = "perf/return_mean"
 LAST, LAST_TEXT = 0.1, "10 %"
@@ -22,26 +23,31 @@ LAST, LAST_TEXT = 0.1, "10 %"
 def scores(study: Study, history: History) -> dict[str, dict[str, dict[float, float]]]:
     """Final return, mean over seeds, by task, head and learning rate.
 
-    A rate is worth −inf if a seed has no final return: its numbers stopped being finite.
+    A rate is worth −inf if a seed has died, its numbers not being finite any more, or has ended no episode in the
+    last tenth.
 
     Args:
         study: the first stage.
-        history: its runs, finished or failed.
+        history: its runs; only those that have come to their end count.
 
     Raises:
-        UserError: runs of the first stage are missing.
+        UserError: runs of the first stage are missing, or have not come to their end.
     """
     found: dict[str, dict[str, dict[float, float]]] = {}
+    ended = finished(history)
     for (task, head, rate), cell in grid(study).items():
-        own = by_seed(select(history, cell), RETURN, at_end(LAST))
+        runs = select(ended, cell)
+        own = by_seed(runs, RETURN, at_end(LAST, DEAD_RETURN))
         missing = set(study.seeds) - own.keys()
         if missing:
             raise UserError(
-                f"{task}, {head}, learning rate {rate:g}: seeds {sorted(missing)} are not trained yet; "
-                "run the study without --report first"
+                f"{task}, {head}, learning rate {rate:g}: seeds {sorted(missing)} have not been trained to "
+                "their end; run the study without --report first"
             )
         mean = float(np.mean([own[seed] for seed in study.seeds]))
-        found.setdefault(task, {}).setdefault(head, {})[rate] = mean if np.isfinite(mean) else -np.inf
+        found.setdefault(task, {}).setdefault(head, {})[rate] = (
+            mean if np.isfinite(mean) and not dead_seeds(runs) else -np.inf
+        )
     return found
 
 
@@ -50,10 +56,10 @@ def choose(study: Study, history: History) -> dict[str, Any]:
 
     Args:
         study: the first stage.
-        history: its runs, finished or failed.
+        history: its runs.
 
     Raises:
-        UserError: runs are missing, or a head has no rate that works in some game.
+        UserError: as `scores`; or a head has no rate that works in some game.
     """
     found = scores(study, history)
     chosen: dict[str, dict[str, float]] = {}
@@ -61,11 +67,11 @@ def choose(study: Study, history: History) -> dict[str, Any]:
         for head, by_rate in heads.items():
             best = max(by_rate, key=lambda rate: by_rate[rate])
             if not np.isfinite(by_rate[best]):
-                raise UserError(f"{task}, {head}: no learning rate gave finite numbers for every seed")
+                raise UserError(f"{task}, {head}: no learning rate trained every seed to its end")
             chosen.setdefault(task, {})[head] = best
     return {
         "source": study.name,
-        "measure": f"mean over seeds of {RETURN} over the last {LAST_TEXT} of training",
+        "measure": f"mean over seeds of {RETURN} over the last {LAST_TEXT} of training; none if one has died",
         "seeds": list(study.seeds),
         "steps": study.base["steps"],
         "chosen": chosen,

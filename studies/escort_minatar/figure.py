@@ -17,7 +17,7 @@ from escapevelocity.study.statistics import iqm
 from studies.escort_minatar.choice import LAST_TEXT, RETURN, tasks_and_heads
 from studies.escort_minatar.page import game
 from studies.escort_minatar.plan import grid, select
-from studies.measures import BOOTSTRAP_SEED, side_by_side
+from studies.measures import BOOTSTRAP_SEED, DEAD_RETURN, finite_mean, side_by_side
 from studies.running import finished
 
 STRETCHES = 20
@@ -59,20 +59,20 @@ def _color(document: Mapping[str, Any], head: str) -> str:
 
 
 def _draw_curve(axes: Axes, history: History, head: str, color: str) -> None:
-    """IQM over seeds of the mean return in each stretch, with its 95 % bootstrap interval."""
-    steps, values = side_by_side(history, RETURN)
-    if not steps.size:
-        return
-    edges = steps[-1] * np.arange(1, STRETCHES + 1) / STRETCHES
-    stretch = np.minimum(np.searchsorted(edges, steps), STRETCHES - 1)
+    """IQM over seeds of the mean return in each stretch, with its 95 % bootstrap interval; dead seeds stay in it."""
+    lives = side_by_side(history, RETURN)
+    edges = lives.total * np.arange(1, STRETCHES + 1) / STRETCHES
+    stretch = np.minimum(np.searchsorted(edges, lives.steps), STRETCHES - 1)
     points = []
     for number, edge in enumerate(edges):
-        own = values[:, stretch == number]
-        count = np.isfinite(own).sum(axis=1)
-        means = np.nansum(own, axis=1)[count > 0] / count[count > 0]
+        means = finite_mean(lives.values[:, stretch == number])
+        means = np.where(lives.died <= edge - lives.total / STRETCHES, DEAD_RETURN, means)
+        means = means[np.isfinite(means)]
         if means.size:
             found = bootstrap_interval(means, iqm, seed=BOOTSTRAP_SEED, repetitions=_REPETITIONS)
             points.append((edge / 1e3, found.estimate, found.low, found.high))
+    if not points:
+        return
     at, middle, low, high = np.array(points).T
     axes.plot(at, middle, color=color, label=head)
     axes.fill_between(at, low, high, color=color, alpha=0.2, lw=0)

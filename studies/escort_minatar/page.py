@@ -12,6 +12,7 @@ from studies.escort_minatar.choice import LAST, LAST_TEXT, RETURN, at_edge, task
 from studies.escort_minatar.plan import grid, select
 from studies.measures import (
     BOOTSTRAP_SEED,
+    DEAD_RETURN,
     REPETITIONS,
     Measure,
     at_end,
@@ -22,11 +23,11 @@ from studies.measures import (
     on_average,
     written,
 )
-from studies.running import core_hours, finished
+from studies.running import core_hours, dead_seeds, finished
 
 MEASURES: Mapping[str, Measure] = {
-    f"return, last {LAST_TEXT}": at_end(LAST),
-    "return, mean over the run": on_average,
+    f"return, last {LAST_TEXT}": at_end(LAST, DEAD_RETURN),
+    "return, mean over the run": on_average(DEAD_RETURN),
 }
 SOFTMAX = "softmax"
 ENTROPY = "policy/entropy"
@@ -76,7 +77,9 @@ def page(document: Mapping[str, Any], study: Study, history: History, repetition
     if not any(
         scores for by_head in found.values() for by_task in by_head.values() for scores in by_task.values()
     ):
-        return "\n\n".join([*parts, "### What was found\n\nNo run of the second stage has finished yet."])
+        return "\n\n".join(
+            [*parts, "### What was found\n\nNo run of the second stage has come to its end yet."]
+        )
     entropy = gather(study, done, ENTROPY, at_end(LAST))
     parts.append("### What was found\n\n" + _runs(done))
     for title, own in found.items():
@@ -89,7 +92,10 @@ def page(document: Mapping[str, Any], study: Study, history: History, repetition
 def _runs(history: History) -> str:
     seeds = sum(len(run.seeds) for run in history.runs)
     steps = max(run.steps_total for run in history.runs)
-    return f"{seeds} runs of {steps:,} steps finished, {core_hours(history):.1f} core-hours."
+    return (
+        f"{seeds} runs of {steps:,} steps have come to their end, {core_hours(history):.1f} core-hours. Seeds that "
+        f"have died of numbers that are not finite, and return {DEAD_RETURN:g} from then on: {dead_seeds(history)}."
+    )
 
 
 def gather(study: Study, history: History, column: str, measure: Measure) -> Scores:

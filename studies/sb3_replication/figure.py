@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from escapevelocity.report._figure import COLORS, paper_style
 from escapevelocity.study.history import History
-from escapevelocity.study.windows import smoothed
+from studies.curves import draw_lives
 from studies.measures import side_by_side
 from studies.running import finished
 from studies.sb3_replication.outcomes import DEAD, NORM, RANK, RETURN, select, setting_of
@@ -36,7 +34,8 @@ def draw(history: History, folder: Path) -> None:
             for place, setting in enumerate(columns):
                 for (column, title, scale), panels in zip(_ROWS, grid, strict=True):
                     for (job, label), color in zip(TITLES.items(), COLORS, strict=False):
-                        _draw_curve(panels[place], select(done, setting, job), column, label, color)
+                        lives = side_by_side(select(done, setting, job), column)
+                        draw_lives(panels[place], lives, color, label)
                     panels[place].set_yscale(scale)
                     if place == 0:
                         panels[place].set_ylabel(title)
@@ -46,12 +45,3 @@ def draw(history: History, folder: Path) -> None:
             figure.suptitle(f"Hopper-v4, {activation}", fontsize="medium")
             figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2, frameon=False)
             figure.savefig(folder / f"replication-{activation}.png", metadata={"Software": None})
-
-
-def _draw_curve(axes: Axes, history: History, column: str, label: str, color: str) -> None:
-    steps, values = side_by_side(history, column)
-    if not np.isfinite(values).any():
-        return
-    curve = smoothed(steps, values, float(max(run.steps_total for run in history.runs)))
-    axes.plot(curve.steps / 1e3, curve.mean, color=color, label=label)
-    axes.fill_between(curve.steps / 1e3, curve.low, curve.high, color=color, alpha=0.15, lw=0)

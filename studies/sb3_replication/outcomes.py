@@ -7,7 +7,7 @@ import numpy as np
 
 from escapevelocity.study.history import History
 from studies.early_warning.truth import return_onset
-from studies.measures import at_end, at_start, by_seed
+from studies.measures import DEAD_RETURN, Lives, at_end, at_start, by_seed, finite_mean
 from studies.sb3_replication.plan import JOBS
 
 RETURN = "perf/return_mean"
@@ -43,6 +43,9 @@ class Setting:
 class Outcome:
     """The seeds of one setting, trained by one trainer; values by seed.
 
+    A seed is dead where its numbers stopped being finite. The return of a dead seed counts as `DEAD_RETURN` from its
+    death on, and is lost since then at the latest; all else is read over the last 5 % of its own life.
+
     Attributes:
         setting: of the runs.
         job: the trainer.
@@ -53,7 +56,7 @@ class Outcome:
         growth: the actor's pre-activation norm over the last 5 %, by that of the first batches.
         low_ratio: mean ratio below 1 − ε over the last 5 %.
         lost: the step since which less than half of the return gained is left, NaN if it is.
-        ended: steps done when numbers stopped being finite, NaN where they did not.
+        died: steps done when numbers stopped being finite, NaN where they did not.
         width: units of the layer.
     """
 
@@ -66,7 +69,7 @@ class Outcome:
     growth: Mapping[int, float]
     low_ratio: Mapping[int, float]
     lost: Mapping[int, float]
-    ended: Mapping[int, float]
+    died: Mapping[int, float]
     width: int
 
     @property
@@ -80,10 +83,13 @@ class Outcome:
         return [
             seed
             for seed in self.seeds
-            if self.rank[seed] <= ILL_RANK
-            or self.dead[seed] >= ILL_DEAD * self.width
-            or np.isfinite(self.ended[seed])
+            if self.rank[seed] <= ILL_RANK or self.dead[seed] >= ILL_DEAD * self.width or seed in self.broken
         ]
+
+    @property
+    def broken(self) -> list[int]:
+        """Seeds whose numbers stopped being finite."""
+        return [seed for seed in self.seeds if np.isfinite(self.died[seed])]
 
     @property
     def collapsed(self) -> list[int]:
@@ -92,10 +98,10 @@ class Outcome:
 
 
 def outcomes(history: History) -> list[Outcome]:
-    """One for each setting and trainer that has finished runs: by setting, Stable-Baselines3 first.
+    """One for each setting and trainer that has runs: by setting, Stable-Baselines3 first.
 
     Args:
-        history: finished runs.
+        history: runs that have come to their end, also by the death of all seeds (`running.finished`).
     """
     settings = sorted({setting_of(run.settings) for run in history.runs})
     found = [_outcome(history, setting, job) for setting in settings for job in JOBS]
@@ -118,48 +124,25 @@ def _outcome(history: History, setting: Setting, job: str) -> Outcome:
     return Outcome(
         setting,
         job,
-        final=by_seed(own, RETURN, at_end()),
+        final=by_seed(own, RETURN, at_end(dead=DEAD_RETURN)),
         best=by_seed(own, RETURN, _best),
         rank=by_seed(own, RANK, at_end()),
         dead=by_seed(own, DEAD, at_end()),
         growth={seed: norms[0][seed] / norms[1][seed] for seed in norms[0]},
         low_ratio=by_seed(own, LOW_RATIO, at_end()),
         lost=by_seed(own, RETURN, _lost),
-        ended=_ended(own),
+        died=by_seed(own, RETURN, lambda lives: lives.died),
         width=own.runs[0].settings["hidden"][-1] if own.runs else 0,
     )
 
 
-def _best(curves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    steps, values = curves
-    part = np.minimum((steps / steps[-1] / BEST_WINDOW).astype(int), round(1 / BEST_WINDOW) - 1)
-    means = [_mean(values[:, part == number]) for number in np.unique(part)]
-    return np.nanmax(np.stack(means), axis=0)
+def _best(lives: Lives) -> np.ndarray:
+    count = round(1 / BEST_WINDOW)
+    part = np.minimum((lives.steps / lives.total * count).astype(int), count - 1)
+    means = [finite_mean(lives.values[:, part == number]) for number in np.unique(part)]
+    return np.fmax.reduce([np.full(len(lives.values), np.nan), *means])
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    count = np.isfinite(values).sum(axis=1)
-    return np.divide(np.nansum(values, axis=1), count, out=np.full(len(values), np.nan), where=count > 0)
-
-
-def _lost(curves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    steps, values = curves
-    onsets = [return_onset(steps, own) for own in values]
-    return np.array([np.nan if onset is None else onset for onset in onsets])
-
-
-def _ended(history: History) -> dict[int, float]:
-    """Where a seed's records end well before the run's: it was frozen, or stopped, when its numbers were not finite."""
-    found: dict[int, float] = {}
-    for run in history.runs:
-        steps, values = history.values(run, "wall_time")
-        for seed, own in zip(run.seeds, values, strict=True):
-            last = steps[np.flatnonzero(np.isfinite(own))[-1]]
-            found[seed] = float(last) if last < _whole(run.settings, run.steps_total) else np.nan
-    return dict(sorted(found.items()))
-
-
-def _whole(settings: Mapping[str, object], total: int) -> int:
-    """Where the last thinned record of a whole run lies at the earliest: 0.2 % before its end, or a batch."""
-    batch = int(settings["num_envs"]) * int(settings["rollout_length"])  # pyright: ignore[reportArgumentType]
-    return total - max(batch, total // 500)
+def _lost(lives: Lives) -> np.ndarray:
+    onsets = [return_onset(lives.steps, own) for own in lives.values]
+    return np.fmin([np.nan if onset is None else onset for onset in onsets], lives.died)

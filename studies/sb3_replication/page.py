@@ -9,7 +9,7 @@ from scipy.stats import fisher_exact
 from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.history import History
 from studies.early_warning.statistics import wilson
-from studies.measures import REPETITIONS, difference_interval, iqm_interval, written
+from studies.measures import DEAD_RETURN, REPETITIONS, difference_interval, iqm_interval, written
 from studies.running import core_hours, finished
 from studies.sb3_replication.outcomes import Outcome, outcomes
 from studies.sb3_replication.plan import OURS, SB3
@@ -18,7 +18,7 @@ TITLES = {SB3: "Stable-Baselines3", OURS: "escapevelocity"}
 
 
 def page(history: History, repetitions: int = REPETITIONS) -> str:
-    """All numbers, of the finished runs.
+    """All numbers, of the runs that have come to their end.
 
     Args:
         history: of both trainers.
@@ -27,7 +27,7 @@ def page(history: History, repetitions: int = REPETITIONS) -> str:
     done = finished(history)
     found = outcomes(done)
     if not found:
-        return "No run has finished yet."
+        return "No run has come to its end yet."
     parts = [
         _runs(found, done),
         "### What became of the representation\n\n" + _representation(found, repetitions),
@@ -42,13 +42,13 @@ def _runs(found: list[Outcome], history: History) -> str:
     for job, title in TITLES.items():
         own = [one for one in found if one.job == job]
         if not own:
-            lines.append(f"{title}: no finished run yet.")
+            lines.append(f"{title}: no run has come to its end yet.")
             continue
         runs, ill = sum(len(one.seeds) for one in own), sum(len(one.ill) for one in own)
-        lost, broken = sum(len(one.collapsed) for one in own), sum(_broken(one) for one in own)
+        lost, broken = sum(len(one.collapsed) for one in own), sum(len(one.broken) for one in own)
         settings, hours = "setting" if len(own) == 1 else "settings", core_hours(history.where(job=job))
         lines.append(
-            f"{title}: {runs} finished runs of {len(own)} {settings}, {hours:.1f} core-hours; {ill} end with an ill "
+            f"{title}: {runs} runs of {len(own)} {settings}, {hours:.1f} core-hours; {ill} end with an ill "
             f"representation, {lost} have lost their return, {broken} were ended by numbers that are not finite."
         )
     return "\n".join(f"- {line}" for line in lines)
@@ -70,7 +70,8 @@ def _representation(found: list[Outcome], repetitions: int) -> str:
     header = [
         "setting", "seeds", "ill", "actor's rank", "dead units", "norm, end / start", "mean ratio below 1 − ε",
     ]  # fmt: skip
-    return f"Interquartile means over seeds, of the last 5 % of training.\n\n{markdown(header, rows)}"
+    text = "Interquartile means over seeds, of the last 5 % of training; of a dead seed's own life, where one has died."
+    return f"{text}\n\n{markdown(header, rows)}"
 
 
 def _performance(found: list[Outcome], repetitions: int) -> str:
@@ -93,7 +94,8 @@ def _performance(found: list[Outcome], repetitions: int) -> str:
         "setting", "seeds", "return, last 5 %", "best twentieth", "last 5 % / best", "return lost",
         "lost since (median)",
     ]  # fmt: skip
-    return markdown(header, rows)
+    text = f"From its death on, the return of a dead seed counts as {DEAD_RETURN:g}, and is lost."
+    return f"{text}\n\n{markdown(header, rows)}"
 
 
 def _differences(found: list[Outcome], repetitions: int) -> str:
@@ -115,7 +117,7 @@ def _differences(found: list[Outcome], repetitions: int) -> str:
             ]
         )
     if not rows:
-        return "No setting has finished runs of both yet."
+        return "No setting has runs of both that have come to their end yet."
     header = [
         "setting",
         "illness",
@@ -153,10 +155,6 @@ def _factor(interval: Interval | None) -> Interval | None:
     if interval is None:
         return None
     return Interval(*(float(np.exp(end)) for end in (interval.estimate, interval.low, interval.high)))
-
-
-def _broken(one: Outcome) -> int:
-    return sum(bool(np.isfinite(end)) for end in one.ended.values())
 
 
 def _share(count: int, of: int) -> str:

@@ -10,7 +10,9 @@ from escapevelocity.study.history import History
 from escapevelocity.study.paired import PairedComparison, paired_comparison
 from studies.measures import (
     BOOTSTRAP_SEED,
+    DEAD_RETURN,
     REPETITIONS,
+    Lives,
     Measure,
     at_end,
     by_seed,
@@ -43,8 +45,8 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("return, last 5 %", RETURN, at_end()),
-    Quantity("return, mean over the run", RETURN, on_average),
+    Quantity("return, last 5 %", RETURN, at_end(dead=DEAD_RETURN)),
+    Quantity("return, mean over the run", RETURN, on_average(DEAD_RETURN)),
     Quantity("actor's feature rank (PCA, after), last 5 %", "health/actor/feature_rank_pca_after", at_end(), 1),
     Quantity("critic's feature rank (PCA, after), last 5 %", "health/critic/feature_rank_pca_after", at_end(), 1),
     Quantity("actor's pre-activation norm, last 5 %", "health/actor/preactivation_norm", at_end(), 1),
@@ -158,5 +160,5 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def _total(curves: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return np.nansum(curves[1], axis=1)
+def _total(lives: Lives) -> np.ndarray:
+    return np.nansum(lives.values, axis=1)

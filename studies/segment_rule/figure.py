@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from escapevelocity.report._figure import COLORS, paper_style
 from escapevelocity.study.history import History
-from escapevelocity.study.windows import smoothed
-from studies.measures import at_end, by_seed, side_by_side
+from studies.curves import draw_lives
+from studies.measures import DEAD_RETURN, at_end, by_seed, side_by_side
 from studies.running import finished
 from studies.segment_rule.compare import RETURN, epochs_of
 from studies.segment_rule.plan import JOBS
@@ -44,16 +44,12 @@ def draw(history: History, path: Path) -> None:
 
 def _draw_curves(axes: Axes, history: History, column: str) -> None:
     for (title, job), color in zip(JOBS.items(), COLORS, strict=False):
-        own = history.where(job=job)
-        steps, values = side_by_side(own, column)
-        curve = smoothed(steps, values, float(max(run.steps_total for run in own.runs)))
-        axes.plot(curve.steps / 1e3, curve.mean, color=color, label=title)
-        axes.fill_between(curve.steps / 1e3, curve.low, curve.high, color=color, alpha=0.15, lw=0)
+        draw_lives(axes, side_by_side(history.where(job=job), column), color, title)
 
 
 def _draw_pairs(axes: Axes, history: History) -> None:
     """Each seed's final return under one rule against that under the other."""
-    forty, one = (by_seed(history.where(job=job), RETURN, at_end()) for job in JOBS.values())
+    forty, one = (by_seed(history.where(job=job), RETURN, at_end(dead=DEAD_RETURN)) for job in JOBS.values())
     shared = sorted(forty.keys() & one.keys())
     x, y = (np.array([scores[seed] for seed in shared]) for scores in (one, forty))
     axes.plot(x, y, "o", color=COLORS[2], ms=3.5)

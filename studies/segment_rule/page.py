@@ -5,7 +5,7 @@ from benchmarks._common import table as markdown
 
 from escapevelocity.study.history import History
 from studies.measures import REPETITIONS, written
-from studies.running import core_hours, finished
+from studies.running import core_hours, dead_seeds, finished
 from studies.segment_rule.compare import (
     Comparison,
     comparisons,
@@ -45,7 +45,10 @@ def _runs(history: History) -> str:
             group = [run for run in own if run.settings["epochs"] == epochs]
             seeds, steps = sum(len(run.seeds) for run in group), group[0].steps_total
             counts.append(f"{seeds} seeds under {title} at {epochs} epochs ({steps:,} steps)")
-    return f"Finished runs: {'; '.join(counts)}. {core_hours(history):.1f} core-hours."
+    return (
+        f"Runs that have ended: {'; '.join(counts)}. {core_hours(history):.1f} core-hours. Seeds that have died of "
+        f"numbers that are not finite: {dead_seeds(history)}."
+    )
 
 
 def _verdict(found: list[Comparison]) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,12 @@ BEST = {"softmax": 1e-3, "escort-2": 3e-3, "escort-4": 1e-2}
 POINTS = 40
 
 
-def history_of(study, level, broken=None):
+def history_of(study, level):
     """Every cell of a study trained: the return of a run is `level(task, head, rate)`, a little more for each seed."""
     runs = []
     for (task, head, rate), cell in grid(study).items():
         settings = {**cell.settings, "escort_p": cell.settings.get("escort_p", 2.0)}
         returns = np.array([np.full(POINTS, level(task, head, rate) + seed / 1000) for seed in study.seeds])
-        if (task, head, rate) == broken:
-            returns[0, POINTS // 2 :] = np.nan
         columns = {
             "perf/return_mean": returns,
             "policy/entropy": np.ones_like(returns),
@@ -62,10 +61,12 @@ def test_each_head_gets_its_own_best_rate(document):
     assert at_edge(document) == [(task, "escort-4") for task in document["chosen"]]
 
 
-def test_a_rate_at_which_a_seed_broke_is_not_chosen():
+@pytest.mark.parametrize("dead", [(101,), (101, 102)], ids=["one seed", "all, so that the run failed"])
+def test_a_rate_at_which_seeds_died_is_not_chosen_however_far_ahead(kill, dead):
     task = QUICK_CHOOSE.axes["task"][0]
-    history = history_of(QUICK_CHOOSE, level, broken=(task, "softmax", 1e-3))
-    document = choose(QUICK_CHOOSE, history)
+    history = history_of(QUICK_CHOOSE, level)
+    first = sorted(history.values(history.runs[0], "perf/return_mean").steps)[POINTS // 2]
+    document = choose(QUICK_CHOOSE, kill(history, {f"{task}-softmax-0.001": dict.fromkeys(dead, int(first))}))
     assert document["chosen"][task]["softmax"] == 3e-3
     assert next(row["score"] for row in document["scores"] if row["head"] == "softmax") is None
 
@@ -74,9 +75,17 @@ def test_runs_that_are_missing_are_named():
     task = QUICK_CHOOSE.axes["task"][0]
     history = history_of(QUICK_CHOOSE, level).where(head="softmax")
     with pytest.raises(
-        UserError, match=rf"{task}, escort-2, learning rate 0.001: seeds \[101, 102\] are not trained"
+        UserError, match=rf"{task}, escort-2, learning rate 0.001: seeds \[101, 102\] have not been"
     ):
         choose(QUICK_CHOOSE, history)
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+def test_nothing_is_chosen_while_a_run_is_not_at_its_end(state):
+    history = history_of(QUICK_CHOOSE, level)
+    young = dataclasses.replace(history.runs[0], state=state)  # Failed, but no seed has died.
+    with pytest.raises(UserError, match=r"seeds \[101, 102\] have not been trained to their end"):
+        choose(QUICK_CHOOSE, History((young, *history.runs[1:]), history.rows))
 
 
 def test_the_second_stage_is_a_study_file_with_the_chosen_rates(document, tmp_path):
@@ -98,7 +107,7 @@ def test_the_page_says_who_won_and_the_figure_is_drawn(document, tmp_path):
     study = read_study(path)
     history = history_of(study, lambda task, head, rate: {"softmax": 5, "escort-2": 7, "escort-4": 5}[head])
     text = page(document, study, history, repetitions=200)
-    assert "120 runs of 500,000 steps finished" in text
+    assert "120 runs of 500,000 steps have come to their end" in text
     # Seeds 1 to 10 add 0.001 to 0.010; the middle six have the mean 0.0055.
     assert "| Freeway, escort-2 | 10 | 7.01 [7.00, 7.01] | +2.00 [+2.00, +2.00] | 1.00 [1.00, 1.00] |" in text
     assert "escort-2 over softmax | 4 | 1.00 [1.00, 1.00] | told apart |" in text
@@ -107,6 +116,24 @@ def test_the_page_says_who_won_and_the_figure_is_drawn(document, tmp_path):
     assert "At the edge of the grid, so that a better rate may lie beyond: Breakout, escort-4" in text
     draw(document, study, history, tmp_path / "escort.png")
     assert (tmp_path / "escort.png").stat().st_size > 0
+
+
+def test_a_dead_seed_stays_in_the_second_stages_numbers(document, tmp_path, kill):
+    path = tmp_path / "report.toml"
+    path.write_text(report_text(CHOOSE, document["chosen"]), encoding="utf-8")
+    study = read_study(path)
+    history = history_of(study, lambda task, head, rate: 5.0)
+    name = next(run.name for run in history.runs if "Breakout" in run.name and "escort-4" in run.name)
+    middle = int(np.linspace(1, 500_000, POINTS).round()[POINTS // 2])
+    died = kill(history, {name: dict.fromkeys(study.seeds, middle)})
+    text = page(document, study, died, repetitions=200)
+    assert "return 0 from then on: 10." in text
+    assert (
+        "| Breakout, escort-4 | 10 | 0.00 [0.00, 0.00] | -5.01 [-5.01, -5.00] | 0.00 [0.00, 0.00] |" in text
+    )
+    # Half of the run at 5 and half of it at 0 (point 20 of 40 lies at 51 %).
+    assert "| Breakout, escort-4 | 10 | 2.57 [2.57, 2.57] |" in text
+    draw(document, study, died, tmp_path / "escort.png")
 
 
 def test_the_choice_is_kept_as_it_was_made(document, tmp_path):

@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from studies.measures import (
+    DEAD_RETURN,
     at_end,
     at_start,
     by_seed,
@@ -11,11 +14,13 @@ from studies.measures import (
     side_by_side,
     written,
 )
-from studies.running import command, core_hours
+from studies.running import command, core_hours, dead_seeds, deaths, finished
 
 from escapevelocity.errors import UserError
+from escapevelocity.runs import RunFailed, start
 from escapevelocity.study.bootstrap import Interval
-from escapevelocity.study.history import History, RunArrays
+from escapevelocity.study.history import History, RunArrays, collect, read_history
+from escapevelocity.study.kinds import kind
 
 STEPS = np.arange(1, 11) * 100.0
 
@@ -38,11 +43,77 @@ def history():
 def test_seeds_of_several_runs_are_put_together(history):
     # The last tenth: points at 0.9 of the run or later, 9 and 10. The mean of 1 to 10 is 5.5.
     assert by_seed(history, "perf/return_mean", at_end(0.1)) == {1: 9.5, 2: 19.0, 3: 28.5}
-    assert by_seed(history, "perf/return_mean", on_average) == {1: 5.5, 2: 11.0, 3: 16.5}
+    assert by_seed(history, "perf/return_mean", on_average()) == {1: 5.5, 2: 11.0, 3: 16.5}
     assert by_seed(history, "perf/return_mean", at_start(3)) == {1: 2.0, 2: 4.0, 3: 6.0}
-    steps, values = side_by_side(history, "perf/return_mean")
-    assert steps.tolist() == STEPS.tolist()
-    assert values[:, -1].tolist() == [10.0, 20.0, 30.0]
+    together = side_by_side(history, "perf/return_mean")
+    assert together.steps.tolist() == STEPS.tolist()
+    assert together.values[:, -1].tolist() == [10.0, 20.0, 30.0]
+    assert np.isnan(together.died).all()
+
+
+def test_a_dead_seed_is_read_where_it_ended_or_counts_as_dead_since_then(history, kill):
+    died = kill(history, {"a": {2: 400}, "b": {3: 900}})
+    # Seed 2 returned 2, 4, 6, 8 in the first 400 of 1,000 steps: its own last quarter is its last two points.
+    assert by_seed(died, "perf/return_mean", at_end(0.25))[2] == 7.0
+    # Seed 3 lived for half of the last fifth, in which it returned 24 and 27.
+    last = by_seed(died, "perf/return_mean", at_end(0.2, DEAD_RETURN))
+    assert last == pytest.approx({1: 9.0, 2: 0.0, 3: 12.75})
+    # Means of 5 over 40 % of the run, and of 15 over 90 %; seed 1 lives, and keeps its mean of 1 to 10.
+    whole = by_seed(died, "perf/return_mean", on_average(DEAD_RETURN))
+    assert whole == pytest.approx({1: 5.5, 2: 2.0, 3: 13.5})
+    assert side_by_side(died, "perf/return_mean").died[1] == 400
+
+
+def test_runs_that_have_ended_are_those_that_finished_and_those_whose_seeds_are_all_dead(history, kill):
+    one_dead = kill(history, {"a": {2: 400}})
+    assert [run.name for run in finished(one_dead).runs] == ["a", "b"]
+    all_dead = kill(history, {"a": {1: 300, 2: 400}})
+    assert [run.name for run in finished(all_dead).runs] == ["a", "b"]
+    assert dead_seeds(all_dead) == 2
+    fell_over = dataclasses.replace(history.runs[0], state="failed")
+    young = dataclasses.replace(history.runs[1], state="running")
+    assert finished(History((fell_over, young), history.rows)).runs == ()
+    half = dataclasses.replace(one_dead.runs[0], state="failed")  # Something else went wrong afterwards.
+    assert finished(History((half,), one_dead.rows)).runs == ()
+
+
+class Dying:
+    """Emits three rows and dies."""
+
+    name = "dying"
+
+    def segments(self, spec):
+        return 5
+
+    def step(self, spec, k):
+        return 1000 * k
+
+    def initial_state(self, spec):
+        return {"count": np.zeros(1)}
+
+    def segment(self, spec, state, k, emit):
+        for batch, fault in enumerate(["", "", "the loss is NaN"]):
+            norm = np.inf if fault else 1.0
+            emit(
+                {
+                    "seed": spec.seeds[0],
+                    "batch": batch,
+                    "env_steps": 10 * (batch + 1),
+                    "norm": norm,
+                    "fault": fault,
+                }
+            )
+        raise RunFailed("the loss is NaN", {})
+
+
+def test_a_run_that_died_in_a_store_is_among_those_that_have_ended(tmp_path):
+    spec = kind("ppo").spec({"task": "Hopper-v4", "steps": 4096}, (1,))
+    assert start(Dying(), spec, tmp_path / "dying").state == "failed"
+    history = finished(read_history(collect(tmp_path)))
+    [run] = history.runs
+    assert deaths(history, run).tolist() == [30.0]
+    # Infinite at the last row: the mean is over what is finite.
+    assert by_seed(history, "norm", at_end(1.0)) == {1: 1.0}
 
 
 def test_the_time_of_a_program_counts_once_however_many_seeds_it_trains(history):

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ POINTS, SEEDS = 100, (1, 2, 3)
 STEPS = 2048.0 * np.arange(1, POINTS + 1)
 
 
-def run_of(job, rate, rank, dead, returns, ends=POINTS):
+def run_of(job, rate, rank, dead, returns):
     settings = {
         "job": job,
         "task": "Hopper-v4",
@@ -36,23 +37,24 @@ def run_of(job, rate, rank, dead, returns, ends=POINTS):
         LOW_RATIO: 0.5 * flat,
         "wall_time": 360 * flat,
     }
-    columns = {name: np.where(np.arange(POINTS) < ends, values, np.nan) for name, values in columns.items()}
     return RunArrays(f"{job}-{rate:g}", settings, SEEDS, STEPS, columns)
 
 
 @pytest.fixture
-def history():
-    """At a rate of 0.01 theirs lose features and return halfway, and ours their features; at 0.001 all are well."""
+def history(kill):
+    """At 0.01 theirs lose features and return halfway, and ours their features; at 0.001 all are well; then ours die."""
     rising = np.linspace(0, 1000, POINTS)
     falling = np.where(np.arange(POINTS) < 50, rising, 50.0)
-    return History.from_arrays(
+    grown = History.from_arrays(
         [
             run_of(SB3, 0.01, rank=4, dead=20, returns=falling),
             run_of(OURS, 0.01, rank=20, dead=40, returns=rising),
             run_of(SB3, 0.001, rank=30, dead=1, returns=rising),
-            run_of(OURS, 0.001, rank=30, dead=1, returns=rising, ends=60),
+            run_of(OURS, 0.001, rank=30, dead=1, returns=rising),
         ]
     )
+    # All seeds of ours die at 0.001, so that this run has failed.
+    return kill(grown, {f"{OURS}-0.001": dict.fromkeys(SEEDS, 60 * 2048)})
 
 
 def test_illness_and_loss_are_read_off_the_curves(history):
@@ -75,14 +77,36 @@ def test_illness_and_loss_are_read_off_the_curves(history):
 def test_a_run_whose_numbers_stopped_being_finite_is_ill(history):
     found = {(one.job, one.setting.learning_rate): one for one in outcomes(history)}
     stopped = found[OURS, 0.001]
-    assert set(stopped.ended.values()) == {60 * 2048.0}
-    assert stopped.ill == [1, 2, 3]
-    assert not any(np.isfinite(end) for end in found[SB3, 0.01].ended.values())
+    assert set(stopped.died.values()) == {60 * 2048.0}
+    assert stopped.ill == stopped.broken == stopped.collapsed == [1, 2, 3]
+    assert set(stopped.lost.values()) == {60 * 2048.0}
+    # Nothing is returned any more; the representation is read over the last twentieth of 60 points.
+    assert set(stopped.final.values()) == {0.0}
+    assert set(stopped.rank.values()) == {30.0}
+    # Norms of 2 to 20 in 100 points: the last are points 56 to 59.
+    assert stopped.growth[1] == pytest.approx((2 + 18 * 57.5 / 99) / (2 + 18 * 1 / 99))
+    assert found[SB3, 0.01].broken == []
+
+
+def test_a_seed_that_died_counts_alike_for_both_trainers(kill):
+    runs = [run_of(job, 0.01, rank=30, dead=1, returns=np.full(POINTS, 700.0)) for job in (SB3, OURS)]
+    alone = [
+        runs[0]._replace(
+            name=f"{SB3}-seed-{seed}", seeds=(seed,), columns={k: v[:1] for k, v in runs[0].columns.items()}
+        )
+        for seed in SEEDS
+    ]
+    history = History.from_arrays([*alone, runs[1]])
+    theirs, ours = outcomes(kill(history, {f"{SB3}-seed-2": {2: 30 * 2048}, runs[1].name: {2: 30 * 2048}}))
+    assert repr(dataclasses.replace(ours, job=SB3)) == repr(
+        theirs
+    )  # Every number; NaN is not equal to itself.
+    assert (ours.ill, ours.final) == ([2], pytest.approx({1: 700.0, 2: 0.0, 3: 700.0}))
 
 
 def test_the_page_and_the_figure_hold_both_trainers(history, tmp_path):
     text = page(history, repetitions=200)
-    assert "Stable-Baselines3: 6 finished runs of 2 settings, 0.2 core-hours; 3 end with an ill" in text
+    assert "Stable-Baselines3: 6 runs of 2 settings, 0.2 core-hours; 3 end with an ill" in text
     assert (
         "relu, rate 0.01, 20 epochs, 205k steps: Stable-Baselines3 | 3 | 3 of 3 [44 %, 100 %] | 4.0" in text
     )
@@ -91,12 +115,17 @@ def test_the_page_and_the_figure_hold_both_trainers(history, tmp_path):
     # All six runs at 0.01 are ill. At 0.001 three of three against none: 2 · 3!·3!/6! = 0.1.
     assert "relu, rate 0.01, 20 epochs, 205k steps | replicated |" in text
     assert "relu, rate 0.001, 20 epochs, 205k steps | only escapevelocity (p = 0.1) |" in text
+    assert (
+        "escapevelocity: 6 runs of 2 settings, 0.2 core-hours; 6 end with an ill representation, 3 have lost"
+        in text
+    )
+    assert "3 were ended by numbers that are not finite" in text
     draw(history, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["replication-relu.png"]
 
 
 def test_before_any_run_the_page_says_so(history):
-    assert page(history.where(epochs=7)) == "No run has finished yet."
+    assert page(history.where(epochs=7)) == "No run has come to its end yet."
 
 
 @pytest.mark.skipif(not (HERE / "history.parquet").exists(), reason="the study has not been run yet")

@@ -61,6 +61,18 @@ def test_a_planted_difference_is_found_and_nothing_else(history):
     assert "12 seeds under 1 segment at 20 epochs (5,000 steps)" in text
 
 
+def test_a_seed_that_died_counts_in_its_pair(history, kill):
+    died = kill(history, {f"{ONE}-10": {3: 1000}})
+    found = {(one.epochs, one.quantity.title): one for one in comparisons(died, repetitions=200)}
+    final = found[10, "return, last 5 %"]
+    assert final.paired.seeds == SEEDS
+    # Eleven returns of about 10 and one of 0, so a standard deviation of √(11·1²/12 · …) ≈ 10/√12 = 2.9.
+    assert final.seed_std == pytest.approx(10 / np.sqrt(12), rel=0.2)
+    # A fifth of a run at 10 and the rest at 0.
+    assert found[10, "return, mean over the run"].seed_std == pytest.approx(8 / np.sqrt(12), rel=0.2)
+    assert "not finite: 1." in page(died, repetitions=200)
+
+
 def test_what_boundaries_cut_is_counted_per_seed(history):
     assert episodes_cut(history, FORTY, 10) == (4.0, 150.0)
     assert episodes_cut(history, ONE, 10) == (0.0, 150.0)
