@@ -19,9 +19,9 @@ def test_ev_lab_alone_lists_every_experiment(ev, arguments):
         assert re.search(rf"^  {name} +{re.escape(entry.summary)}$", answer.out, re.MULTILINE)
 
 
-def test_escape_prints_the_reference_steps_of_the_design(ev, tmp_path):
+def test_escape_prints_the_reference_steps_of_the_design_and_leaves_data_figures_and_a_page(ev, tmp_path):
     """theory.md: K = 6, b = 0.2, Δ = 0.5, η = 0.4 and π₁ = 10⁻², 10⁻³; SPG, EPG(2) and EPG(4)."""
-    answer = ev("lab", "escape", *SMALL)
+    answer = ev("lab", "escape", "--quick", *SMALL, "--out", "here")
     assert answer.code == 0
     rows = {
         cells[1].strip(): [cell.strip() for cell in cells[2:4]]
@@ -32,10 +32,6 @@ def test_escape_prints_the_reference_steps_of_the_design(ev, tmp_path):
     assert rows["EPG(2)"] == ["13", "25"]
     assert rows["EPG(4)"] == ["64", "271"]
     assert rows["Tsallis(0.5)"] == ["2091", "> 3000"]
-
-
-def test_escape_leaves_data_figures_and_a_page_with_the_command(ev, tmp_path):
-    assert ev("lab", "escape", *SMALL, "--out", "here").code == 0
     names = sorted(path.name for path in (tmp_path / "here").iterdir())
     assert names == ["escape.md", "escape.parquet", "escape.pdf", "escape.png"]
     table = pq.read_table(tmp_path / "here" / "escape.parquet")
@@ -49,15 +45,35 @@ def test_escape_leaves_data_figures_and_a_page_with_the_command(ev, tmp_path):
     assert settings["settings"]["best_probs"] == [1e-2, 1e-3]
     assert settings["settings"]["max_steps"] == 3000
     page = (tmp_path / "here" / "escape.md").read_text()
-    assert "    ev lab escape --best-probs 1e-2 1e-3 --escort-powers 2 4 --max-steps 3000 --out here" in page
+    assert (
+        "    ev lab escape --quick --best-probs 1e-2 1e-3 --escort-powers 2 4 --max-steps 3000 --out here"
+        in page
+    )
     assert "![escape](escape.png)" in page
     assert "| SPG | 254 | 2520 |" in page
 
 
+QUICKER = {
+    "trajectories": "--escort-powers 2 --max-steps 2000 --num-points 100 --surface-grid 10",
+    "rooms": "--methods SPG EPG --rates 100 1000 --iterations 100 --snapshots 10",
+    "damping": "--escort-powers 4 2 --num-steps 2000",
+    "classify": "--escort-powers 4 --learning-rates 0.1 1 --epochs 2 --selection-seeds 2 --report-seeds 2",
+    "toy": "--num-draws 100",
+    "p-study": "--powers 1 2 --best-probs 1e-2 --rates 0.1 1 --bandits 20 --steps 200 --horizons 20 100",
+    "uniform-starts": "--methods SPG EPG(2) --runs 100 --sampled-runs 32 --horizon 100",
+    "stable-rate": "--num-actions 2 --escort-powers 2 --highest-power 4",
+    "adaptive-rates": "--methods SPG NPG --learning-rates 0.4 --horizons 30 100",
+    "exponent": "--escort-powers 2 4 --tsallis-orders 0.5 --temperatures 0.1 --max-steps 3000",
+    "optimisers": "--best-probs 1e-2 --optimisers SGD --rates 0.1 1 10",
+    "many-classes": "--num-actions 3 5 10 --escort-powers 2 --study-rates 1 4 --max-steps 50",
+}
+"""Options beside --quick: what takes time is compiling, a program per method and shape. Escape has its own test."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", QUICKER)
 def test_every_experiment_has_a_quick_version_that_leaves_all_its_files(ev, tmp_path, name):
-    answer = ev("lab", name, "--quick", "--out", "here")
+    answer = ev("lab", name, "--quick", *QUICKER[name].split(), "--out", "here")
     assert answer.code == 0, answer.err
     folder = tmp_path / "here"
     assert pq.read_table(folder / f"{name}.parquet").num_rows > 0
@@ -71,6 +87,10 @@ def test_every_experiment_has_a_quick_version_that_leaves_all_its_files(ev, tmp_
         assert f"]({picture.name})" in page
     assert all(str(path.relative_to(tmp_path)) in answer.out for path in folder.iterdir())
     assert "nan" not in page
+
+
+def test_no_experiment_is_left_out():
+    assert {*QUICKER, "escape"} == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -106,10 +126,12 @@ def test_a_mistake_is_told_in_one_line(refused, arguments, complaint):
 
 
 def test_an_answer_keeps_its_brackets(ev, monkeypatch):
-    from escapevelocity.lab.experiments.escape import Escape
+    from escapevelocity.lab.experiments.damping import Damping
 
-    monkeypatch.setattr(Escape, "_answers", lambda self, rows: ["1.1 [none, 3.0] and [bold]so[/bold]"])
-    answer = ev("lab", "escape", *SMALL)
+    run = Damping.run
+    answers = ["1.1 [none, 3.0] and [bold]so[/bold]"]
+    monkeypatch.setattr(Damping, "run", lambda self, track: run(self, track)._replace(answers=answers))
+    answer = ev("lab", "damping", "--escort-powers", "4", "--num-steps", "100", "--num-points", "50")
     assert "\n1.1 [none, 3.0] and [bold]so[/bold]\n" in answer.out
 
 

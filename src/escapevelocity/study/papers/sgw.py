@@ -101,7 +101,7 @@ FIGURES = (
         experiment="classify",
         kind="Classify",
         small=_CLASSIFY,
-        cost="",
+        cost="2 minutes of CPU",
         verdict=verdicts.classification,
     ),
     LabFigure(
