@@ -1,9 +1,12 @@
 """Made-up histories for the figures of the PPO collapse paper: with the effects that it claims, or with none."""
 
+import dataclasses
 import itertools
 
 import numpy as np
+import pyarrow as pa
 
+from escapevelocity.study._rows import TableRows
 from escapevelocity.study.correlation import RANKS
 from escapevelocity.study.grid import cells
 from escapevelocity.study.history import History, RunArrays
@@ -22,8 +25,11 @@ SICKNESS = {
 }
 
 
-def history_of(study, effect: bool, seeds=None) -> History:
-    """One run for each cell of a study. Everything without effect is the same in all cells and at all steps."""
+def history_of(study, effect: bool, seeds=None, change=None) -> History:
+    """One run for each cell of a study. Everything without effect is the same in all cells and at all steps.
+
+    `change(settings)` gives columns that a run has instead: seeds × points, or what fits that shape.
+    """
     found = cells(study)
     epsilons = sorted({cell.settings.get("clip_epsilon", 0.2) for cell in found})
     runs = []
@@ -41,8 +47,29 @@ def history_of(study, effect: bool, seeds=None) -> History:
         shown = sickness if effect or len(epsilons) > 1 else 0.0
         ranked = effect or len(epsilons) > 1
         steps = np.linspace(settings["steps"] / POINTS, settings["steps"], POINTS)
-        runs.append(RunArrays(f"run-{number}", settings, own, steps, _columns(shown, ranked, own)))
+        columns = _columns(shown, ranked, own)
+        for name, values in (change(settings) if change else {}).items():
+            columns[name] = np.broadcast_to(values, (len(own), POINTS))
+        runs.append(RunArrays(f"run-{number:02}", settings, own, steps, columns))
     return History.from_arrays(runs)
+
+
+def cut(history: History, chosen, share: float, state: str, fault: str | None = None) -> History:
+    """The runs whose settings `chosen` accepts end after this share, in this state, with a fault in their last rows."""
+    tables, runs = [], []
+    for run in history.runs:
+        table, total, meant = (
+            history.rows.table(run.name, history.rows.schema.names),
+            run.steps_total,
+            chosen(run.settings),
+        )
+        if meant:
+            table = table.filter(pa.array(table["env_steps"].to_numpy() <= share * total))
+        steps = table["env_steps"].to_numpy()
+        faults = [fault if meant and step == steps.max() else None for step in steps]
+        tables.append(table.append_column("fault", pa.array(faults, pa.string())))
+        runs.append(dataclasses.replace(run, state=state) if meant else run)
+    return History(tuple(runs), TableRows.of(tables, tables[0].schema))
 
 
 def _remedy(remedy) -> dict:

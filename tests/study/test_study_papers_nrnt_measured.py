@@ -1,18 +1,26 @@
 """What the figures say of histories whose answer is known."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from nrnt_synthetic import POINTS, history_of
 
 from escapevelocity.study.history import History, RunArrays
+from escapevelocity.study.papers.nrnt import judge
 from escapevelocity.study.papers.nrnt.judge import Check, interval_text, judgement, paired
 from escapevelocity.study.papers.nrnt.members import Group, Member, Track
 from escapevelocity.study.papers.nrnt.read import Span
 from escapevelocity.study.papers.registry import figures_of, find_figure
 
 FIGURES = [figure for figure in figures_of("nrnt") if figure.tasks]
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    monkeypatch.setattr(judge, "REPETITIONS", 500)  # what is told here is clear-cut
+
+
+def _numbers(*values) -> dict:
+    return {Member(10, seed): float(value) for seed, value in enumerate(values)}
 
 
 def _said(figure, effect, scale="small", task=None):
@@ -38,7 +46,7 @@ def test_a_history_without_the_effect_does_not_confirm_the_claim(number):
     assert _judgement(said) in ("not confirmed", "cannot be told at this scale")
 
 
-@pytest.mark.parametrize("number", [1, 2, 6, 21, 33, 35])
+@pytest.mark.parametrize("number", [1, 6, 21, 33, 35])
 def test_no_effect_in_all_of_the_papers_runs_is_not_confirmed(number):
     assert (
         _judgement(_said(find_figure(f"nrnt/figure-{number}"), effect=False, scale="paper"))
@@ -46,8 +54,10 @@ def test_no_effect_in_all_of_the_papers_runs_is_not_confirmed(number):
     )
 
 
-def test_no_effect_at_small_scale_cannot_be_told():
-    assert _judgement(_said(find_figure("nrnt/figure-1"), effect=False)) == "cannot be told at this scale"
+@pytest.mark.parametrize("number", [6, 35])
+def test_no_effect_at_small_scale_cannot_be_told(number):
+    said = _said(find_figure(f"nrnt/figure-{number}"), effect=False)
+    assert _judgement(said) == "cannot be told at this scale"
 
 
 def test_a_reliable_dial_speaks_against_the_claim_of_figure_34():
@@ -80,16 +90,8 @@ def test_missing_columns_are_said_to_be_not_measured():
     only = RunArrays("run", settings, study.seeds, [1.0, 3e5], {"perf/return_mean": np.ones((5, 2))})
     said = figure.measured(History.from_arrays([only]), "Hopper-v4")
     assert any(line.startswith("Actor pre-activation norm") and "not measured" in line for line in said)
-    assert any("actor feature rank not measured" in line for line in said)
+    assert any("Actor feature rank not measured" in line for line in said)
     assert _judgement(said) == "cannot be told at this scale"
-
-
-def test_unfinished_runs_are_read_where_all_have_come_to():
-    figure = find_figure("nrnt/figure-1")
-    history = history_of(figure.study("Hopper-v4", "paper"), True)
-    runs = tuple(dataclasses.replace(run, state="running") for run in history.runs)
-    said = figure.measured(History(runs, history.rows), "Hopper-v4")
-    assert "0 of them ended: all are read at step 5,000,000, which all have reached." in said[0]
 
 
 def _group(steps, values, **settings) -> Group:
@@ -141,9 +143,16 @@ def test_one_seed_alone_can_be_read():
 def test_differences_are_paired_by_epochs_and_seed():
     first = {Member(10, 1): 5.0, Member(20, 1): 7.0, Member(10, 2): np.e, Member(10, 3): np.nan}
     second = {Member(10, 1): 4.0, Member(10, 2): 1.0, Member(10, 3): 1.0, Member(30, 1): 0.0}
-    assert paired(first, second) == pytest.approx((1.0, np.e - 1))
-    assert paired(first, second, log=True) == pytest.approx((np.log(5 / 4), 1.0))
-    assert paired({Member(1, 1): 0.0}, {Member(1, 1): 1.0}, log=True) == ()  # 0 has no logarithm
+    assert paired(first, second) == pytest.approx({Member(10, 1): 1.0, Member(10, 2): np.e - 1})
+    assert paired(first, second, log=True) == pytest.approx(
+        {Member(10, 1): np.log(5 / 4), Member(10, 2): 1.0}
+    )
+
+
+def test_zeros_have_the_logarithm_of_a_least_value():
+    # 1e−12 over 1: a collapsed seed counts, as the strongest effect there is.
+    one = Member(1, 1)
+    assert paired({one: 0.0}, {one: 1.0}, log=True) == pytest.approx({one: -12 * np.log(10)})
 
 
 @pytest.mark.parametrize(
@@ -158,14 +167,16 @@ def test_differences_are_paired_by_epochs_and_seed():
     ],
 )
 def test_the_rule_of_a_single_difference(differences, complete, outcome):
-    check = Check("a less b", differences, "above")
+    check = Check("a less b", _numbers(*differences), "above")
     assert check.outcome(complete) == outcome
-    turned = Check("b less a", tuple(-x for x in differences), "below")
+    turned = Check("b less a", _numbers(*(-x for x in differences)), "below")
     assert turned.outcome(complete) == outcome
 
 
 def test_a_claim_holds_when_all_its_parts_do():
-    good, bad, open_ = (Check("a", values, "above") for values in ((1.0,) * 3, (-1.0,) * 3, (-1.0, 0.0, 1.0)))
+    good, bad, open_ = (
+        Check("a", _numbers(*values), "above") for values in ((1.0,) * 3, (-1.0,) * 3, (-1.0, 0.0, 1.0))
+    )
     assert judgement([good, good], False) == "confirmed"
     assert judgement([good, open_], False) == "cannot be told at this scale"
     assert judgement([good, open_, bad], False) == "not confirmed"
@@ -173,11 +184,11 @@ def test_a_claim_holds_when_all_its_parts_do():
 
 
 def test_a_check_is_written_with_its_claim_interval_and_outcome():
-    check = Check("Norm, a over b", (np.log(2.0),) * 3, "above", as_factor=True)
+    check = Check("Norm, a over b", _numbers(*[np.log(2.0)] * 3), "above", as_factor=True)
     assert (
         check.sentence(False) == "Norm, a over b (claimed: above 1): factor 2 [2, 2] over 3 pairs; confirmed."
     )
-    assert interval_text([-1500.0] * 5) == "−1,500 [−1,500, −1,500]"
+    assert interval_text(_numbers(*[-1500.0] * 5)) == "−1,500 [−1,500, −1,500]"
 
 
 def test_figure_6_reports_what_went_into_the_history():

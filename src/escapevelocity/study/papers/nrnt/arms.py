@@ -54,6 +54,11 @@ def pfo_coefficient(setting: Setting, layers: str) -> float:
 NONE = Arm("no remedy", "none")
 PFO_LAST = Arm("PFO (last layer)", "pfo", {"layers": "last"})
 PFO_ALL = Arm("PFO (all layers)", "pfo", {"layers": "all"})
+TRUNK_NOTE = (
+    "The shared trunk takes one step per minibatch, on the sum of both losses; in the paper's code it takes two, one "
+    "by each loss's optimiser (trunk_updates = once, there twice)."
+)
+"""For the captions of figures that show the shared trunk."""
 SHARED = Arm("shared trunk", "shared-trunk", settings={"trunk": "shared"})
 RESET = Arm("Adam reset", "adam-reset")
 BETA2 = Arm("Adam β₂ = 0.9", "adam-beta2", settings={"adam_beta2": 0.9})

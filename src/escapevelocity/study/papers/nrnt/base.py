@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import Arm
 from escapevelocity.study.papers.nrnt.judge import Check, Outcome, judgement
-from escapevelocity.study.papers.nrnt.members import Group
+from escapevelocity.study.papers.nrnt.members import is_dead
 from escapevelocity.study.papers.nrnt.settings import Setting, make_study, scale_note, setting_of
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _SCALES: tuple[Scale, ...] = ("small", "paper")
 _WORTH = (
-    "Such intervals are too narrow for few runs: with five pairs they hold the truth in about 85 % of studies, with "
-    "three "
+    "Such intervals are too narrow for few seeds: with five they hold the truth in about 85 % of studies, with three "
     "in about 75 %."
 )
 
@@ -52,8 +51,8 @@ class Found:
 
     @cached_property
     def ended(self) -> int:
-        """Members of runs that came to their end."""
-        ended = (run for run in self.history.runs if run.state == "finished")
+        """Members of runs that came to their end, or ended because all members became non-finite."""
+        ended = (run for run in self.history.runs if run.state == "finished" or is_dead(run, self.history))
         return len({(self._cell(run), seed) for run in ended for seed in run.seeds})
 
     @property
@@ -68,10 +67,10 @@ class Found:
         known = f" of the {self.planned} planned" if self.scale else ""
         runs = f"{self.there}{known} runs are there."
         if self.ended != self.there:
-            reached = Group("", self.history.runs, self.history).furthest
-            runs += (
-                f" {self.ended} of them ended: all are read at step {reached:,.0f}, which all have reached."
-            )
+            runs += f" {self.ended} of them have ended; nothing is judged from the others yet."
+        dead = sum(len(run.seeds) for run in self.history.runs if is_dead(run, self.history))
+        if dead:
+            runs += f" {dead} ended because their numbers became non-finite, and are read where they ended."
         return f"{scale_note(self.setting, self.scale, self.factor)} {runs}"
 
     @staticmethod
@@ -126,7 +125,10 @@ class RunFigure(ABC):
 
     def rule(self) -> str:
         """How the outcome was decided, in words."""
-        return "Rule: every difference's 95 % bootstrap interval must lie on the claimed side of 0."
+        return (
+            "Rule: every mean's 95 % bootstrap interval over seeds must lie on the claimed side; not confirmed when "
+            "one lies on the other side, or holds the level although all runs of the paper's scale have ended."
+        )
 
     def study(self, task: str, scale: Scale) -> "Study":
         """The grid of its runs."""

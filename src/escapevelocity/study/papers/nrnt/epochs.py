@@ -1,17 +1,18 @@
 """Curves by epochs: Figures 1 and 2, and the same for every setting of the paper (7–20)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from escapevelocity.report._panels import Panel
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
-from escapevelocity.study.papers.nrnt.judge import Check, interval_text, paired
-from escapevelocity.study.papers.nrnt.members import Group, Readings, group
-from escapevelocity.study.papers.nrnt.panels import PANELS
-from escapevelocity.study.papers.nrnt.read import Span, by_seed
+from escapevelocity.study.papers.nrnt.judge import FEWEST_SEEDS, FLOOR, Check, number, paired
+from escapevelocity.study.papers.nrnt.members import Group, Readings, Track, group
+from escapevelocity.study.papers.nrnt.panels import DEAD, PANELS
+from escapevelocity.study.papers.nrnt.read import Span, at_end, by_seed, within
 from escapevelocity.study.papers.nrnt.settings import SETTINGS, TASKS, Setting
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 MAIN = ("return", "actor rank", "norm", "actor capacity", "critic capacity", "critic rank")
 POLICY = ("entropy", "variance", "dead")
 RATIOS = ("low ratios", "excess", "objective")
+DECLINE = ("norm", "rank falls", "rank", "return falls", "return")
+RANK_KEPT = 0.9
+"""A rank that ends below this share of its best window has fallen; above it, it may only fluctuate: the best of twenty
+windows of a curve without trend lies above the last one too."""
+COLLAPSED_RETURN = 0.5
+"""A return that ends in the lower half of what the run has seen has collapsed."""
 
 _MORE_EPOCHS = (
     "The norm of the actor's pre-activations rises throughout, and its feature rank falls; more epochs per batch make "
@@ -37,11 +44,11 @@ class EpochsFigure(RunFigure):
 
     Attributes:
         shown: keys of `panels.PANELS`.
-        parts: keys of the checks that its claim consists of: "norm", "rank", "return", "dead", "variance", "entropy".
+        parts: keys of the checks that its claim consists of; see `checks`.
     """
 
     shown: tuple[str, ...] = MAIN
-    parts: tuple[str, ...] = ("norm", "rank", "return")
+    parts: tuple[str, ...] = DECLINE
 
     @property
     def shows_capacity(self) -> bool:
@@ -62,38 +69,28 @@ class EpochsFigure(RunFigure):
         return draw_curves(panels, [Row(epoch_groups(found))], caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
-        """The norm's growth within each run, and most epochs against fewest at the end of training."""
+        """What happens within each run, and most epochs against fewest at the end of training."""
         groups = epoch_groups(found)
-        span = Span.of(groups)
+        alive = nothing_collapsed(groups[-1]) if "dead" in self.parts else ""
         made = {
-            "norm": lambda: norm_growth(groups, span),
-            "rank": lambda: most_against_fewest(found, groups, span, "actor rank", "below"),
-            "return": lambda: most_against_fewest(found, groups, span, "return", "below"),
-            "dead": lambda: most_against_fewest(found, groups, span, "dead", "above"),
-            "variance": lambda: most_against_fewest(found, groups, span, "variance", "below", log=True),
-            "entropy": lambda: most_against_fewest(found, groups, span, "entropy", "above"),
+            "norm": lambda: norm_growth(groups),
+            "rank falls": lambda: rank_fall(groups),
+            "rank": lambda: most_against_fewest(groups, "actor rank", "below"),
+            "return falls": lambda: return_fall(groups[-1]),
+            "return": lambda: most_against_fewest(groups, "return", "below"),
+            "dead": lambda: most_against_fewest(groups, "dead", "above", alive),
+            "variance": lambda: most_against_fewest(groups, "variance", "below", alive, log=True),
+            "entropy": lambda: most_against_fewest(groups, "entropy", "above", alive),
         }
         return [made[part]() for part in self.parts]
 
     def remarks(self, found: Found) -> list[str]:
         """The last 5 % by epochs: interquartile means."""
-        groups = epoch_groups(found)
-        span = Span.of(groups)
         keys = ("return", "actor rank", "critic rank", "norm") if "rank" in self.parts else POLICY
-        said = [f"{one.label}, last 5 % (IQM): {_read(one, span, keys)}." for one in groups if one.runs]
+        said = at_end(epoch_groups(found), keys)
         if "actor capacity" in self.shown and "capacity/actor" not in found.history.columns:
             said.append("Capacity losses are not measured; `ev capacity RUN` adds them to a run.")
         return said
-
-
-def _read(one: Group, span: Span, keys: Sequence[str]) -> str:
-    shown = []
-    for key in keys:
-        readings = one.readings(PANELS[key].columns[0], span.last)
-        shown.append(
-            f"{PANELS[key].title[:1].lower()}{PANELS[key].title[1:]} {interval_text(list(readings.values()))}"
-        )
-    return ", ".join(shown)
 
 
 def epoch_groups(found: Found) -> list[Group]:
@@ -102,40 +99,74 @@ def epoch_groups(found: Found) -> list[Group]:
     return [group(found.history, f"{count} epochs", NONE.holds, epochs=count) for count in epochs]
 
 
-def norm_growth(groups: Sequence[Group], span: Span) -> Check:
+def norm_growth(groups: Sequence[Group]) -> Check:
     """Whether the norm grows from the first to the last 5 % of each run."""
+    groups, span = within(groups)
     column = PANELS["norm"].columns[0]
-    first: Readings = {}
-    last: Readings = {}
-    for one in groups:
-        first |= one.readings(column, span.first)
-        last |= one.readings(column, span.last)
-    what = "Actor pre-activation norm, last 5 % of a run over its first 5 %"
-    return Check(what, paired(last, first, log=True), "above", as_factor=True)
+    first, last = (_all(groups, column, read) for read in (span.first, span.last))
+    what = f"Actor pre-activation norm within a run, {span.when} over its first 5 %"
+    return Check(what, paired(last, first, log=True), "above", as_factor=True, each="run", untold=span.untold)
+
+
+def rank_fall(groups: Sequence[Group]) -> Check:
+    """Whether the rank falls within each run, from its best window to its end."""
+    groups, span = within(groups)
+    falls = _all(groups, PANELS["actor rank"].columns[0], span.of_best)
+    what = f"Actor feature rank within a run, {span.when} over its best 5 %"
+    level = math.log(RANK_KEPT)
+    return Check(what, falls, "below", level, as_factor=True, each="run", untold=span.untold)
+
+
+def return_fall(most: Group) -> Check:
+    """Whether the return collapses within the runs with most epochs."""
+    groups, span = within([most])
+    heights = _all(groups, PANELS["return"].columns[0], span.height)
+    what = f"Return within a run of {most.label}, {span.when} between its worst 5 % (0) and its best (1)"
+    return Check(what, heights, "below", COLLAPSED_RETURN, quantity="mean", each="run", untold=span.untold)
+
+
+def nothing_collapsed(most: Group) -> str:
+    """Why nothing can be said of collapsed policies: too few have more than half of their neurons dead at the end."""
+    if not most.runs:
+        return ""
+    dead = most.readings(DEAD, Span.of([most]).last)
+    many = sum(count > most.width / 2 for count in dead.values())
+    if many >= FEWEST_SEEDS:
+        return ""
+    counted = f"more than half of the units end dead in {many} of {len(most.members)} runs of {most.label}"
+    return f"nothing collapsed ({counted})" if dead else "dead neurons are not measured"
 
 
 def most_against_fewest(
-    found: Found, groups: Sequence[Group], span: Span, key: str, claimed: Any, log: bool = False
+    groups: Sequence[Group],
+    key: str,
+    claimed: Literal["above", "below"],
+    untold: str = "",
+    log: bool = False,
 ) -> Check:
-    """Compare most epochs with fewest in the last 5 %, seed by seed."""
-    most, fewest = (
-        by_seed(one.readings(PANELS[key].columns[0], span.last)) for one in (groups[-1], groups[0])
-    )
-    few, _, many = found.setting.epochs
-    what = f"{PANELS[key].title}, {many} epochs {'over' if log else 'less'} {few}, last 5 %"
-    return Check(what, paired(most, fewest, log), claimed, as_factor=log)
+    """Compare most epochs with fewest in the last 5 %, seed by seed; `untold`: a condition that did not occur."""
+    fewest, most = groups[0], groups[-1]
+    span = Span.of([most, fewest])
+    many, few = (by_seed(one.readings(PANELS[key].columns[0], span.last)) for one in (most, fewest))
+    what = f"{PANELS[key].title}, {most.label} {'over' if log else 'less'} {fewest.label}, {span.when}"
+    what += f" (what is less than {number(FLOOR)} counts as that)" if log else ""
+    return Check(what, paired(many, few, log), claimed, as_factor=log, untold=span.untold or untold)
+
+
+def _all(groups: Sequence[Group], column: str, read: Callable[[Track], float]) -> Readings:
+    """The readings of all arms, which differ in their epochs."""
+    return {member: value for one in groups for member, value in one.readings(column, read).items()}
 
 
 def _copies() -> Iterable[EpochsFigure]:
     """Figures 7–20: the fourteen settings, in an order of ours."""
-    for number, setting in enumerate(SETTINGS, 7):
+    for place, setting in enumerate(SETTINGS, 7):
         yield EpochsFigure(
-            f"nrnt/figure-{number}",
+            f"nrnt/figure-{place}",
             f"Figures 1 and 2 on {setting.shown}, with ratios (our numbering of 7–20: games, then MuJoCo)",
             _MORE_EPOCHS,
             (setting.name,),
             MAIN + POLICY + RATIOS,
-            ("norm", "rank", "return"),
         )
 
 

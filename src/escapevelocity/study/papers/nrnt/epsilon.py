@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
-from escapevelocity.study.papers.nrnt.judge import Check, Outcome, interval_text, paired
+from escapevelocity.study.papers.nrnt.judge import Check, Outcome, paired
 from escapevelocity.study.papers.nrnt.members import Group, group
 from escapevelocity.study.papers.nrnt.panels import PANELS
-from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.read import Span, at_end
 from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
 
 if TYPE_CHECKING:
@@ -45,49 +45,40 @@ class EpsilonSweep(RunFigure):
 
     def checks(self, found: Found) -> Sequence[Check]:
         """Each step to a larger ε: does it lower the actor's rank?"""
-        groups = epsilon_groups(found)
-        span = Span.of(groups)
-        ranks = [one.readings(PANELS["actor rank"].columns[0], span.last) for one in groups]
-        return [
-            Check(f"Actor feature rank, {more.label} less {less.label}, last 5 %", paired(b, a), "below")
-            for (less, more), (a, b) in zip(pairwise(groups), pairwise(ranks), strict=True)
-        ]
+        return [_step(less, more) for less, more in pairwise(epsilon_groups(found))]
 
     def judge(self, checks: Sequence[Check], complete: bool) -> Outcome:
         """The claim is that ε is *not* a reliable dial: confirmed when a step to a larger ε raises the rank while
-        another lowers it, or when all runs of the paper's scale leave the direction of a step open; not confirmed when
-        all steps lower it, or all raise it.
+        another lowers it, not confirmed when all steps lower it, or all raise it. A step whose direction is open says
+        neither, in a study of any size.
         """
-        signs = []
-        for check in checks:
-            _, low, high = check.interval()
-            known = len(check.differences) >= 3
-            signs.append(1 if known and low > 0 else -1 if known and high < 0 else 0)
-        if 1 in signs and -1 in signs:
+        del complete
+        signs = {check.side for check in checks}
+        if not all(check.can_tell for check in checks):
+            return "cannot be told at this scale"
+        if {1, -1} <= signs:
             return "confirmed"
-        if 0 not in signs:
-            return "not confirmed"
-        return "confirmed" if complete else "cannot be told at this scale"
+        return "cannot be told at this scale" if 0 in signs else "not confirmed"
 
     def rule(self) -> str:
         """In words."""
         return (
             "Rule: confirmed when one step to a larger ε lowers the rank and another raises it, with 95 % bootstrap "
-            "intervals that exclude 0, or when the paper's full grid leaves a step open; not confirmed when all agree."
+            "intervals over seeds that exclude 0; not confirmed when all steps have one direction; else it cannot be "
+            "told."
         )
 
     def remarks(self, found: Found) -> list[str]:
         """Interquartile means by ε."""
-        groups = epsilon_groups(found)
-        span = Span.of(groups)
-        said = []
-        for one in groups:
-            readings = {key: one.readings(PANELS[key].columns[0], span.last) for key in _SHOWN}
-            shown = (
-                f"{PANELS[key].title} {interval_text(list(row.values()))}" for key, row in readings.items()
-            )
-            said.append(f"{one.label}, last 5 % (IQM): {', '.join(shown)}.")
-        return said
+        return at_end(epsilon_groups(found), _SHOWN)
+
+
+def _step(less: Group, more: Group) -> Check:
+    """What a step to a larger ε does to the actor's rank; nothing is claimed of a single one."""
+    span = Span.of([less, more])
+    low, high = (one.readings(PANELS["actor rank"].columns[0], span.last) for one in (less, more))
+    what = f"Actor feature rank, {more.label} less {less.label}, {span.when}"
+    return Check(what, paired(high, low), None, untold=span.untold)
 
 
 def epsilon_groups(found: Found) -> list[Group]:
@@ -105,8 +96,7 @@ FIGURES = (
         "nrnt/figure-34",
         "Other clip ranges ε (values of our choice)",
         "Changing the clip range is no reliable dial for the collapse, as the number of epochs is: a larger or "
-        "smaller ε "
-        "does not bring it forward or put it off in one direction.",
+        "smaller ε does not bring it forward or put it off in one direction.",
         TASKS,
     ),
 )

@@ -1,28 +1,36 @@
 """From paired numbers to a judgement: confirmed, not confirmed, or cannot be told at this scale.
 
-The rule. A claim is broken into checks, each a difference with a direction, paired over runs of the same epochs and
-seed. A check is *confirmed* when the 95 % interval of its mean lies on the claimed side of 0, *not confirmed* when it
-lies on the other side, or holds 0 although every run of the paper's scale is there and has ended. In all other cases
-(fewer than three pairs, a column that is missing, an interval that holds 0 in a smaller experiment) it *cannot be
-told*. A figure's claim is confirmed when all its checks are, not confirmed when one is not, and otherwise cannot be
-told.
+The rule. A claim is broken into checks, each the mean of numbers per run or pair with a side of a level (0, if nothing
+else is said) on which it is claimed to lie. Pairs are of runs of the same epochs and seed, and those of one seed count
+as one: they are averaged before the 95 % interval is taken over seeds. A check is *confirmed* when its interval lies on
+the claimed side, *not confirmed* when it lies on the other side, or holds the level although every run of the paper's
+scale is there and has ended. It *cannot be told* in all other cases: fewer than three seeds, a column that is missing,
+an interval that holds the level in a smaller experiment, runs that are not at their end yet (5 % may lack), or a
+condition of the claim that did not occur, such as a collapse. A figure's claim is confirmed when all its checks are,
+not confirmed when one is not, and otherwise cannot be told.
+
+A member whose numbers became non-finite has ended: it is read where it ended, as in the paper's code.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from escapevelocity.study.bootstrap import bootstrap_interval
+from escapevelocity.study.bootstrap import REPETITIONS, bootstrap_interval
+from escapevelocity.study.papers.nrnt.members import Member
 from escapevelocity.study.statistics import iqm, mean
 
 Outcome = Literal["confirmed", "not confirmed", "cannot be told at this scale"]
-FEWEST_PAIRS = 3
-"""With two pairs an interval cannot tell luck from effect."""
-REPETITIONS = 2000
-"""Resamples per interval: its ends are then good to ±0.35 % in probability, little against what few runs leave open."""
+Numbers: TypeAlias = Mapping[Member, float]
+"""A number for each run or pair of runs."""
+FEWEST_SEEDS = 3
+"""With two seeds an interval cannot tell luck from effect."""
+FLOOR = 1e-12
+"""Least value that a logarithm is taken of: a variance that underflows to 0 is the strongest collapse there is."""
 
 
 @dataclass(frozen=True)
@@ -31,48 +39,69 @@ class Check:
 
     Attributes:
         what: what is compared with what, in words.
-        differences: one number per pair; what is claimed is that their mean is above (below) 0.
-        claimed: "above" or "below".
+        differences: one number per pair; what is claimed is that their mean is above (below) `level`.
+        claimed: "above" or "below"; None: nothing is claimed, the numbers are told alone.
+        level: what the mean is held against, in the units of the differences.
         as_factor: whether they are differences of natural logarithms, to be read as a factor.
         quantity: what the mean of the differences is called.
         each: what each difference comes from.
+        untold: why the check cannot be told, whatever its numbers are; "" where nothing stands against it.
     """
 
     what: str
-    differences: tuple[float, ...]
-    claimed: Literal["above", "below"]
+    differences: Numbers
+    claimed: Literal["above", "below"] | None
+    level: float = 0.0
     as_factor: bool = False
     quantity: str = "mean difference"
     each: str = "pair"
+    untold: str = ""
 
+    @cached_property
     def interval(self) -> tuple[float, float, float]:
         """Mean of the differences and its 95 % bootstrap interval; NaN where there are no pairs."""
         return mean_interval(self.differences)
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are seeds enough, and nothing stands against it."""
+        return not self.untold and len(per_seed(self.differences)) >= FEWEST_SEEDS
+
+    @property
+    def side(self) -> int:
+        """1 where the interval lies above the level, −1 below; 0 where it holds it, or nothing can be told."""
+        _, low, high = self.interval
+        return (int(low > self.level) - int(high < self.level)) if self.can_tell else 0
+
     def outcome(self, complete: bool) -> Outcome:
         """The rule above; `complete`: whether all runs of the paper's scale are there and have ended."""
-        _, low, high = self.interval()
-        if len(self.differences) < FEWEST_PAIRS or math.isnan(low):
+        if self.claimed is None or not self.can_tell or (self.side == 0 and not complete):
             return "cannot be told at this scale"
-        on_side, off_side = (low > 0, high < 0) if self.claimed == "above" else (high < 0, low > 0)
-        if on_side:
-            return "confirmed"
-        return "not confirmed" if off_side or complete else "cannot be told at this scale"
+        return "confirmed" if self.side == (1 if self.claimed == "above" else -1) else "not confirmed"
 
     def sentence(self, complete: bool) -> str:
         """The numbers and the outcome."""
+        told = f"cannot be told: {self.untold}" if self.untold else self.outcome(complete)
         if not self.differences:
-            return f"{self.what}: not measured; cannot be told at this scale."
-        numbers = self.interval()
-        if self.as_factor:
-            middle, low, high = (number(math.exp(min(value, 700.0))) for value in numbers)
-            shown = f"factor {middle} [{low}, {high}]"
-        else:
-            middle, low, high = map(number, numbers)
-            shown = f"{self.quantity} {middle} [{low}, {high}]"
-        pairs = f"{len(self.differences)} {self.each}{'s' if len(self.differences) > 1 else ''}"
-        claimed = f"claimed: {self.claimed} {1 if self.as_factor else 0}"
-        return f"{self.what} ({claimed}): {shown} over {pairs}; {self.outcome(complete)}."
+            return f"{self.what}: {'' if self.untold else 'not measured; '}{told}."
+        shown = f"{self.what}{self._claim()}: {self.numbers()}"
+        return f"{shown}." if self.claimed is None else f"{shown}; {told}."
+
+    def numbers(self) -> str:
+        """The mean with its interval, and what it is over."""
+        if not self.differences:
+            return "not measured"
+        middle, low, high = (number(self._read(value)) for value in self.interval)
+        seeds = len(per_seed(self.differences))
+        pairs = _count(len(self.differences), self.each)
+        of = f" of {_count(seeds, 'seed')}" if seeds != len(self.differences) else ""
+        return f"{'factor' if self.as_factor else self.quantity} {middle} [{low}, {high}] over {pairs}{of}"
+
+    def _claim(self) -> str:
+        return f" (claimed: {self.claimed} {number(self._read(self.level))})" if self.claimed else ""
+
+    def _read(self, value: float) -> float:
+        return math.exp(min(value, 700.0)) if self.as_factor else value
 
 
 def judgement(checks: Sequence[Check], complete: bool) -> Outcome:
@@ -83,36 +112,49 @@ def judgement(checks: Sequence[Check], complete: bool) -> Outcome:
     return "not confirmed" if "not confirmed" in outcomes else "cannot be told at this scale"
 
 
-def paired(first: Mapping[Any, float], second: Mapping[Any, float], log: bool = False) -> tuple[float, ...]:
-    """first − second (or of their logarithms) for every key in both where both are finite (and above 0)."""
-    found = []
-    for key in sorted(set(first) & set(second), key=str):
-        pair = np.array([first[key], second[key]], float)
-        if np.isfinite(pair).all() and (not log or (pair > 0).all()):
-            a, b = np.log(pair) if log else pair
-            found.append(float(a - b))
-    return tuple(found)
+def paired(first: Numbers, second: Numbers, log: bool = False) -> dict[Member, float]:
+    """first − second (or of their logarithms, of `FLOOR` at least) for every member in both where both are finite."""
+    found = {}
+    for member in sorted(set(first) & set(second)):
+        pair = np.array([first[member], second[member]], float)
+        if np.isfinite(pair).all():
+            a, b = np.log(np.maximum(pair, FLOOR)) if log else pair
+            found[member] = float(a - b)
+    return found
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean with its 95 % bootstrap interval, the same each time."""
-    return _interval(values, mean)
+def per_seed(numbers: Numbers) -> dict[int, float]:
+    """Means over each seed's runs, which share their start: they are no samples of their own."""
+    seeds = sorted({member.seed for member in numbers})
+    return {
+        seed: float(np.mean([x for member, x in numbers.items() if member.seed == seed])) for seed in seeds
+    }
 
 
-def interval_text(values: Sequence[float]) -> str:
-    """Interquartile mean with its 95 % bootstrap interval, as text."""
-    if not values:
+def mean_interval(numbers: Numbers) -> tuple[float, float, float]:
+    """Mean over seeds with its 95 % bootstrap interval, the same each time."""
+    return _interval(numbers, mean)
+
+
+def interval_text(numbers: Numbers) -> str:
+    """Interquartile mean over seeds with its 95 % bootstrap interval, as text."""
+    if not numbers:
         return "not measured"
-    middle, low, high = _interval(values, iqm)
+    middle, low, high = _interval(numbers, iqm)
     return f"{number(middle)} [{number(low)}, {number(high)}]"
 
 
-def _interval(values: Sequence[float], statistic: Callable[..., Any]) -> tuple[float, float, float]:
+def _interval(numbers: Numbers, statistic: Callable[..., Any]) -> tuple[float, float, float]:
     """Estimate and ends; NaN for the ends of a single value."""
-    if not len(values):
+    values = list(per_seed(numbers).values())
+    if not values:
         return math.nan, math.nan, math.nan
     found = bootstrap_interval(np.asarray(values, float), statistic, seed=0, repetitions=REPETITIONS)
     return found.estimate, found.low, found.high
+
+
+def _count(count: int, name: str) -> str:
+    return f"{count} {name}{'s' if count != 1 else ''}"
 
 
 def number(value: float) -> str:

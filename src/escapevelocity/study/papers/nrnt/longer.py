@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE, PFO_LAST
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure, arm_axis
-from escapevelocity.study.papers.nrnt.judge import Check, interval_text, paired
+from escapevelocity.study.papers.nrnt.judge import Check, paired
 from escapevelocity.study.papers.nrnt.panels import PANELS
-from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.read import Span, at_end
 from escapevelocity.study.papers.nrnt.remedies import arm_groups, remedy_checks
 from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, Setting
 
@@ -42,30 +42,22 @@ class LongRuns(RunFigure):
     def checks(self, found: Found) -> Sequence[Check]:
         """Does the run without remedy lose return in its second half, and does PFO end better?"""
         groups = arm_groups(found)
-        span = Span.of([groups[arm] for arm in _ARMS])
+        span = Span.of([groups[NONE]])
         column = PANELS["return"].columns[0]
         late, early = (groups[NONE].readings(column, read) for read in (span.last, span.middle))
-        what = "Return without remedy, last 5 % of a run less the 5 % around its middle"
-        return [Check(what, paired(late, early), "below"), *remedy_checks(groups, span.last, "last 5 %")]
+        what = f"Return without remedy, {span.when} of a run less the 5 % around its middle"
+        fall = Check(what, paired(late, early), "below", untold=span.untold)
+        return [fall, *remedy_checks(groups, "last")]
 
     def remarks(self, found: Found) -> list[str]:
         """Interquartile means at the end."""
         groups = arm_groups(found)
-        span = Span.of([groups[arm] for arm in _ARMS])
-        said = []
-        for arm in _ARMS:
-            readings = {key: groups[arm].readings(PANELS[key].columns[0], span.last) for key in _SHOWN}
-            shown = (
-                f"{PANELS[key].title} {interval_text(list(row.values()))}" for key, row in readings.items()
-            )
-            said.append(f"{arm.label}, last 5 % (IQM): {', '.join(shown)}.")
-        return said
+        return at_end([groups[arm] for arm in _ARMS], _SHOWN)
 
 
 _CLAIM = (
     "Fewer epochs only postpone the collapse: trained for longer, agents with the fewest epochs lose their "
-    "representation "
-    "and their return too, and PFO prevents it."
+    "representation and their return too, and PFO prevents it."
 )
 FIGURES = (
     LongRuns(

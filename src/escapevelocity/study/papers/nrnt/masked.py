@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from escapevelocity.study.papers.figure import Scale
-from escapevelocity.study.papers.nrnt.arms import NONE, SHARED, Arm
+from escapevelocity.study.papers.nrnt.arms import NONE, SHARED, TRUNK_NOTE, Arm
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure, arm_axis
-from escapevelocity.study.papers.nrnt.judge import Check, interval_text, paired
+from escapevelocity.study.papers.nrnt.judge import Check, paired
 from escapevelocity.study.papers.nrnt.members import Group, group
 from escapevelocity.study.papers.nrnt.panels import PANELS
-from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.read import Span, at_end
 from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MaskedRewards(RunFigure):
         caption = (
             f"{found.setting.shown}, {found.setting.epochs[-1]} epochs; masked: each reward that training sees is "
             "zeroed "
-            f"with probability {PROBABILITY:g}, returns are of all rewards. {found.note()} {SMOOTHED}"
+            f"with probability {PROBABILITY:g}, returns are of all rewards. {TRUNK_NOTE} {found.note()} {SMOOTHED}"
         )
         return draw_curves(
             [PANELS[key] for key in _SHOWN], [Row(list(masked_groups(found).values()))], caption
@@ -65,35 +65,21 @@ class MaskedRewards(RunFigure):
 
     def checks(self, found: Found) -> Sequence[Check]:
         """The shared trunk's rank: against separate networks, and masked against dense."""
-        groups = masked_groups(found)
-        span = Span.of(list(groups.values()))
-        column = PANELS["actor rank"].columns[0]
-        separate, shared, _, masked = (one.readings(column, span.last) for one in groups.values())
+        separate, shared, _, masked = masked_groups(found).values()
         return [
-            Check(
-                "Actor feature rank with all rewards, shared trunk less separate networks, last 5 %",
-                paired(shared, separate),
-                "above",
-            ),
-            Check(
-                "Actor feature rank of a shared trunk, masked rewards less all rewards, last 5 %",
-                paired(masked, shared),
-                "below",
-            ),
+            _rank_check(shared, separate, "with all rewards, shared trunk less separate networks", "above"),
+            _rank_check(masked, shared, "of a shared trunk, masked rewards less all rewards", "below"),
         ]
 
     def remarks(self, found: Found) -> list[str]:
         """Interquartile means at the end."""
-        groups = masked_groups(found)
-        span = Span.of(list(groups.values()))
-        said = []
-        for arm, one in groups.items():
-            readings = {key: one.readings(PANELS[key].columns[0], span.last) for key in _SHOWN}
-            shown = (
-                f"{PANELS[key].title} {interval_text(list(row.values()))}" for key, row in readings.items()
-            )
-            said.append(f"{arm.label}, last 5 % (IQM): {', '.join(shown)}.")
-        return said
+        return at_end(list(masked_groups(found).values()), _SHOWN)
+
+
+def _rank_check(first: Group, second: Group, what: str, claimed: Literal["above", "below"]) -> Check:
+    span = Span.of([first, second])
+    a, b = (one.readings(PANELS["actor rank"].columns[0], span.last) for one in (first, second))
+    return Check(f"Actor feature rank {what}, {span.when}", paired(a, b), claimed, untold=span.untold)
 
 
 def masked_groups(found: Found) -> dict[Arm, Group]:
@@ -107,8 +93,7 @@ FIGURES = (
         "nrnt/figure-35",
         "A shared trunk with dense and with masked rewards",
         "Where rewards are dense, the critic's loss keeps a shared trunk's rank up; where they are sparse, a shared "
-        "trunk "
-        "loses its rank.",
+        "trunk loses its rank.",
         TASKS,
     ),
 )

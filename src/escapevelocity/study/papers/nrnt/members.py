@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -53,7 +53,16 @@ class Group:
 
     def only(self, seed: int) -> "Group":
         """The same arm with one seed alone."""
-        return Group(self.label, self.runs, self.history, seed)
+        return replace(self, seed=seed)
+
+    @property
+    def epochs(self) -> set[int]:
+        """Numbers of epochs that its runs have."""
+        return {epochs_of(run) for run in self.runs}
+
+    def at(self, epochs: Collection[int]) -> "Group":
+        """The same arm with its runs of these numbers of epochs alone."""
+        return replace(self, runs=tuple(run for run in self.runs if epochs_of(run) in epochs))
 
     def tracks(self, column: str) -> dict[Member, Track]:
         """A column of every member; empty tracks where it was not recorded."""
@@ -104,9 +113,25 @@ class Group:
 
     @property
     def furthest(self) -> float:
-        """Environment steps up to which every run has come."""
-        ends = (self.history.rows.column(run.name, "env_steps")[0] for run in self.runs)
-        return min((float(np.max(steps, initial=0)) for steps in ends), default=0.0)
+        """Environment steps up to which every run has come; one whose members all are dead is not waited for."""
+        waited = (run for run in self.runs if not is_dead(run, self.history))
+        ends = (self.history.rows.column(run.name, "env_steps")[0] for run in waited)
+        planned = float(max((run.steps_total for run in self.runs), default=0))
+        return min((float(np.max(steps, initial=0)) for steps in ends), default=planned)
+
+    @property
+    def width(self) -> int:
+        """Units of the last hidden layer."""
+        return int(self.runs[0].settings["hidden"][-1])
+
+
+def is_dead(run: "HistoryRun", history: "History") -> bool:
+    """Whether it ended because the numbers of all its members were no longer finite."""
+    if run.state != "failed" or "fault" not in history.columns:
+        return False
+    rows = history.rows.table(run.name, ["seed", "fault"])
+    seeds, faults = rows["seed"].to_pylist(), rows["fault"].to_pylist()
+    return {seed for seed, fault in zip(seeds, faults, strict=True) if fault} >= set(run.seeds)
 
 
 def epochs_of(run: "HistoryRun") -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
 from escapevelocity.study.papers.nrnt.epochs import epoch_groups
 from escapevelocity.study.papers.nrnt.judge import Check
-from escapevelocity.study.papers.nrnt.members import Group
+from escapevelocity.study.papers.nrnt.members import Group, Member
+from escapevelocity.study.papers.nrnt.read import within
 from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, Setting
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ MEASURES = {
     "pearson": "Pearson's r",
     "distance": "1 − L2 / (√T·D)",
 }
+SAME_STORY = 0.5
+"""Kendall's τ above which two ranks tell the same story along a run (a level of ours): three in four pairs of points
+are then in the same order."""
 assert len(NAMES) == len(RANKS)
 
 
@@ -56,25 +61,33 @@ class RankAgreement(RunFigure):
         ]
         caption = (
             f"{found.setting.shown}, no remedy, {self.network}: agreement of the five ranks after the update along "
-            "each run. "
-            "A pair is undefined (–) where a rank is constant in every run, such as a numerical rank that stays at "
-            "full "
-            f"width or all ranks of a run that collapses at once. {found.note()}"
+            "each run. A run with a constant rank, such as a numerical rank that stays at full width, says nothing "
+            "about that rank's pairs, and keeps its others (the paper's code leaves it out altogether). Undefined "
+            f"(–): constant in every run. {found.note()}"
         )
         return draw_tables(tables, NAMES, len(MEASURES), caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
-        """Does the headline rank (PCA) correlate with each of the others? A rank that is constant in every run, and so
-        correlates with nothing, is left out.
-        """
-        kendalls = [agreement(curves, width).kendall for curves, width in self._runs(found)]
-        headline = NAMES.index("PCA")
+        """Does every two ranks' correlation reach `SAME_STORY`?"""
+        groups, span = within(epoch_groups(found))
+        runs = {m: run for one in groups for m, run in _curves(one, self.network).items()}
+        kendalls = {m: agreement(*run).kendall for m, run in runs.items()}
         made = []
-        for place, name in enumerate(NAMES):
-            own = tuple(float(tau[headline, place]) for tau in kendalls if np.isfinite(tau[headline, place]))
-            if place != headline and own:
-                what = f"{self.network.capitalize()} rank PCA against {name} along a run"
-                made.append(Check(what, own, "above", quantity="mean Kendall's τ", each="run"))
+        for (i, first), (j, second) in combinations(enumerate(NAMES), 2):
+            taus = {m: float(tau[i, j]) for m, tau in kendalls.items() if np.isfinite(tau[i, j])}
+            still = "" if taus or not runs else "one of them is constant in every run"
+            what = f"{self.network.capitalize()} rank {first} against {second} along a run"
+            made.append(
+                Check(
+                    what,
+                    taus,
+                    "above",
+                    SAME_STORY,
+                    quantity="mean Kendall's τ",
+                    each="run",
+                    untold=span.untold or still,
+                )
+            )
         return made
 
     def remarks(self, found: Found) -> list[str]:
@@ -90,7 +103,7 @@ class RankAgreement(RunFigure):
 
     def _runs(self, found: Found) -> list[tuple[np.ndarray, int]]:
         """(ranks × points, width) of every member that has all five."""
-        return [run for one in epoch_groups(found) for run in _curves(one, self.network)]
+        return [run for one in epoch_groups(found) for run in _curves(one, self.network).values()]
 
     def _agreement(self, found: Found) -> AgreementOverRuns | None:
         runs = self._runs(found)
@@ -100,15 +113,16 @@ class RankAgreement(RunFigure):
         return agreement_over_runs(curves, widths, leave_out_constant=False)
 
 
-def _curves(one: Group, network: str) -> list[tuple[np.ndarray, int]]:
+def _curves(one: Group, network: str) -> dict[Member, tuple[np.ndarray, int]]:
+    """(ranks × points, width) of each member that has all five."""
     tracks = [one.tracks(f"health/{network}/{rank}_after") for rank in RANKS]
     widths = {run.name: int(run.settings.get("hidden", (1,))[-1]) for run in one.runs}
     width = max(widths.values(), default=1)
-    found = []
+    found = {}
     for member in one.members:
         own = [track[member] for track in tracks]
         if all(track.steps.size and track.steps.size == own[0].steps.size for track in own):
-            found.append((np.stack([track.values for track in own]), width))
+            found[member] = (np.stack([track.values for track in own]), width)
     return found
 
 
@@ -130,8 +144,7 @@ def _figures() -> Iterable[RankAgreement]:
                 f"nrnt/figure-{number}",
                 f"Agreement of five ranks, {network}, {name} (our split of 36–41)",
                 "Five definitions of rank tell the same story along a run, so that the findings do not hang on the "
-                "choice of "
-                "one of them.",
+                "choice of one of them.",
                 tuple(setting.name for setting in settings),
                 network,
             )

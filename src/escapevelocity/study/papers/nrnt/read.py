@@ -1,13 +1,14 @@
-"""What is read off a member's curve: means over windows of training that are the same for all arms compared."""
+"""What is read off a member's curve: means over windows of training that are the same for the arms compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from escapevelocity.report._curves import BINS
+from escapevelocity.study.papers.nrnt.judge import interval_text
 from escapevelocity.study.papers.nrnt.members import Group, Member, Readings, Track
-from escapevelocity.study.papers.nrnt.panels import ABOVE, BELOW
+from escapevelocity.study.papers.nrnt.panels import ABOVE, BELOW, PANELS
 from escapevelocity.study.windows import LAST, LEAST_POINTS, excess_ratio, last_window
 
 
@@ -17,11 +18,27 @@ class Span:
 
     Attributes:
         total: environment steps of a whole run.
-        end: the step that every run has reached; `total`, or a batch less, when all have ended.
+        end: the step that every run has reached; `total`, or a batch less, when all have ended. Runs that ended
+            because all their members became non-finite are not waited for.
     """
 
     total: float
     end: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last 5 % have begun to be read: no run lacks more than that."""
+        return self.end >= (1 - LAST) * self.total
+
+    @property
+    def when(self) -> str:
+        """What `last` reads, in words."""
+        return "last 5 %" if self.is_whole else f"5 % before step {self.end:,.0f} of {self.total:,.0f}"
+
+    @property
+    def untold(self) -> str:
+        """Why nothing is judged yet; "" at the end."""
+        return "" if self.is_whole else "runs have not ended"
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> "Span":
@@ -46,6 +63,20 @@ class Span:
         """Mean over the 5 % around the middle of the run."""
         return self._between(track, 0.5 * (1 - LAST), 0.5 * (1 + LAST))
 
+    def of_best(self, track: Track) -> float:
+        """Logarithm of the last 5 % over the best of the run's windows of 5 %; 0 where the last is the best."""
+        last, best = self.last(track), max(self._windows(track), default=float("nan"))
+        return float(np.log(last / max(last, best))) if last > 0 else float("nan")
+
+    def height(self, track: Track) -> float:
+        """Where the last 5 % lies between the worst (0) and the best (1) of the run's windows of 5 %; 1 where all are
+        the same. Unlike a share of the best it means the same for returns below 0.
+        """
+        last = self.last(track)
+        seen = [*self._windows(track), last]
+        low, high = min(seen), max(seen)
+        return (last - low) / (high - low) if high > low else 1.0 if high == low else float("nan")
+
     def excess(self, one: Group, continuous: bool) -> Readings:
         """The excess ratio in the latest 5 % in which it can be measured (`windows.excess_ratio`).
 
@@ -65,6 +96,12 @@ class Span:
             found[member] = float(window.ratio[0])
         return {member: ratio for member, ratio in found.items() if np.isfinite(ratio)}
 
+    def _windows(self, track: Track) -> list[float]:
+        """Means over 0–5 %, 5–10 % … of training, of those that have values."""
+        edges = np.arange(0.0, 1.0, LAST)
+        means = (self._between(track, low, low + LAST) for low in edges if low * self.total < self.end)
+        return [value for value in means if np.isfinite(value)]
+
     def _mean(self, track: Track, share: float) -> float:
         defined = track.steps[np.isfinite(track.values)]
         if not defined.size:
@@ -78,6 +115,38 @@ class Span:
         inside = (track.steps > low * self.total) & (track.steps <= high * self.total)
         values = track.values[inside & np.isfinite(track.values)]
         return float(values.mean()) if values.size else float("nan")
+
+
+def within(groups: Sequence[Group]) -> tuple[list[Group], Span]:
+    """The arms whose runs have all ended, for checks within each run; where none has, all arms and where they are."""
+    there = [one for one in groups if one.runs]
+    whole = [one for one in there if Span.of([one]).is_whole]
+    return whole or there, Span.of(whole or there)
+
+
+def comparable(first: Group, second: Group) -> tuple[Group, Group, Span]:
+    """Two arms at the epochs at which the runs of both have ended; where there are none, at all that both have."""
+    both = first.epochs & second.epochs
+    ended = {count for count in both if Span.of([first.at({count}), second.at({count})]).is_whole}
+    first, second = first.at(ended or both), second.at(ended or both)
+    return first, second, Span.of([first, second])
+
+
+def at_end(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
+    """A sentence for each arm that has runs: interquartile means at its end, of the panels with these keys."""
+    said = []
+    for one in groups:
+        if one.runs:
+            span = Span.of([one])
+            readings = {key: one.readings(PANELS[key].columns[0], span.last) for key in keys}
+            said.append(end_sentence(one, span, readings))
+    return said
+
+
+def end_sentence(one: Group, span: Span, readings: Mapping[str, Readings]) -> str:
+    """Interquartile means of an arm's readings, by the panel's key."""
+    shown = ", ".join(f"{PANELS[key].title} {interval_text(row)}" for key, row in readings.items())
+    return f"{one.label}, {len(one.members)} runs, {span.when} (IQM over seeds): {shown}."
 
 
 def by_seed(readings: Readings) -> Readings:

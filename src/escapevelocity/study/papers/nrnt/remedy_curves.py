@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from escapevelocity.study.papers.figure import Scale
-from escapevelocity.study.papers.nrnt.arms import ARMS
+from escapevelocity.study.papers.nrnt.arms import TRUNK_NOTE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
-from escapevelocity.study.papers.nrnt.judge import Check, interval_text, paired
+from escapevelocity.study.papers.nrnt.judge import Check
 from escapevelocity.study.papers.nrnt.panels import PANELS
-from escapevelocity.study.papers.nrnt.read import Span
-from escapevelocity.study.papers.nrnt.remedies import arm_groups, remedy_axes, remedy_checks
+from escapevelocity.study.papers.nrnt.remedies import against_none, arm_groups, remedy_axes, remedy_checks
 from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, Setting
 
 if TYPE_CHECKING:
@@ -37,28 +36,16 @@ class RemedyCurves(RunFigure):
             for count in epochs
         ]
         alone = f", {found.setting.epochs[-1]} epochs" if len(epochs) == 1 else ""
-        caption = f"{found.setting.shown}{alone}. {found.note()} {SMOOTHED}"
+        caption = f"{found.setting.shown}{alone}. {TRUNK_NOTE} {found.note()} {SMOOTHED}"
         return draw_curves([PANELS[key] for key in _SHOWN], rows, caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
         """PFO against no remedy, over the whole of training."""
-        groups = arm_groups(found)
-        return remedy_checks(groups, Span.of(list(groups.values())).whole, "mean over training")
+        return remedy_checks(arm_groups(found), "whole")
 
     def remarks(self, found: Found) -> list[str]:
-        """Each remedy's return and rank against none, paired by epochs and seed."""
-        groups = arm_groups(found)
-        span = Span.of(list(groups.values()))
-        said = []
-        for arm in ARMS[1:]:
-            shown = []
-            for key in ("return", "actor rank"):
-                with_it, without = (
-                    groups[a].readings(PANELS[key].columns[0], span.whole) for a in (arm, ARMS[0])
-                )
-                shown.append(f"{PANELS[key].title} {interval_text(paired(with_it, without))}")
-            said.append(f"{arm.label} less no remedy, mean over training (IQM of pairs): {', '.join(shown)}.")
-        return said
+        """The other remedies' return and rank against none, paired by epochs and seed."""
+        return against_none(arm_groups(found), "whole")
 
 
 def _figures() -> Iterable[RemedyCurves]:
@@ -68,8 +55,7 @@ def _figures() -> Iterable[RemedyCurves]:
             f"nrnt/figure-{number}",
             f"Curves under each remedy on {setting.shown} (our numbering of 21–31: three games, then MuJoCo)",
             "Under PFO the norm stays low and the rank high along the whole of training, and the return does not "
-            "collapse; "
-            "the other remedies act on the representation too, each in part.",
+            "collapse; the other remedies act on the representation too, each in part.",
             (setting.name,),
         )
 

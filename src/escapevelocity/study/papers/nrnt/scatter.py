@@ -11,9 +11,10 @@ from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
 from escapevelocity.study.papers.nrnt.epochs import epoch_groups
-from escapevelocity.study.papers.nrnt.judge import Check
-from escapevelocity.study.papers.nrnt.members import Group, Member
+from escapevelocity.study.papers.nrnt.judge import FLOOR, Check, interval_text
+from escapevelocity.study.papers.nrnt.members import Group, Member, Readings
 from escapevelocity.study.papers.nrnt.panels import BELOW, DEAD, NORM, RANK_BEFORE
+from escapevelocity.study.papers.nrnt.read import Span, within
 from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
 from escapevelocity.study.papers.nrnt.single import SINGLE_DIGITS
 from escapevelocity.study.windows import LOW_WINDOWS, low_ratios
@@ -21,12 +22,8 @@ from escapevelocity.study.windows import LOW_WINDOWS, low_ratios
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AGAINST: dict[str, tuple[str, Literal["above", "below"]]] = {
-    DEAD: ("dead neurons", "below"),
-    RANK_BEFORE: ("feature rank (PCA)", "above"),
-    NORM: ("pre-activation norm", "below"),
-}
-"""What low ratios are drawn against: its name, and the sign of its correlation with them that the claim implies."""
+AGAINST = {DEAD: "dead neurons", RANK_BEFORE: "feature rank (PCA)", NORM: "pre-activation norm"}
+"""What low ratios are drawn against, by column."""
 _RATIO = "ratio"
 
 
@@ -57,27 +54,47 @@ class LowRatioScatter(RunFigure):
                 {label: (_joined(rows, column), _joined(rows, _RATIO)) for label, rows in taken.items()},
                 log=column == NORM,
             )
-            for column, (name, _) in AGAINST.items()
+            for column, name in AGAINST.items()
         ]
         epsilons = {float(run.settings["clip_epsilon"]) for one in groups for run in one.runs}
         return draw_clouds(clouds, caption, [1 - epsilon for epsilon in sorted(epsilons)])
 
     def checks(self, found: Found) -> Sequence[Check]:
-        """Within each run, rank correlations between the low ratio and each measure over all windows of 1 %."""
-        runs = [rows for one in epoch_groups(found) for rows in low_windows(one, 100).values()]
-        return [
-            Check(
-                f"Low ratio against {name}, windows of 1 % within a run",
-                tuple(rho for rows in runs if np.isfinite(rho := _correlation(rows[_RATIO], rows[column]))),
-                side,
-                quantity="mean Spearman correlation",
-                each="run",
+        """Within each run, windows of 1 % in which the representation is poor against the others."""
+        groups, span = within(epoch_groups(found))
+        runs = {m: (rows, one.width) for one in groups for m, rows in low_windows(one, 100).items()}
+        rank = {m: rows[RANK_BEFORE] < SINGLE_DIGITS for m, (rows, _) in runs.items()}
+        dead = {m: rows[DEAD] > width / 2 for m, (rows, width) in runs.items()}
+        made = []
+        for name, poor in (("an actor's rank below 10", rank), ("more than half of the neurons dead", dead)):
+            ratios = {m: _less(rows[_RATIO], poor[m]) for m, (rows, _) in runs.items()}
+            what = f"Low ratio within a run, windows of 1 % with {name} less the others"
+            made.append(
+                _check(what, ratios, "below", f"no run has both windows with {name} and others", span)
             )
-            for column, (name, side) in AGAINST.items()
-        ]
+        norms = {m: _less(np.log(np.maximum(rows[NORM], FLOOR)), rank[m]) for m, (rows, _) in runs.items()}
+        what = (
+            "Pre-activation norm within a run, windows of 1 % with an actor's rank below 10 over the others"
+        )
+        no_rank = "no run has both windows with an actor's rank below 10 and others"
+        return [*made, _check(what, norms, "above", no_rank, span, as_factor=True)]
 
     def remarks(self, found: Found) -> list[str]:
-        """How many windows are far below the clip range, by rank."""
+        """How low ratios go along with each measure over a run, and how many are far below the clip range, by rank."""
+        return [self._correlations(found), self._far(found)]
+
+    def _correlations(self, found: Found) -> str:
+        runs = {m: rows for one in epoch_groups(found) for m, rows in low_windows(one, 100).items()}
+        shown = []
+        for column, name in AGAINST.items():
+            rhos = {m: _correlation(rows[_RATIO], rows[column]) for m, rows in runs.items()}
+            shown.append(f"{name} {interval_text({m: rho for m, rho in rhos.items() if np.isfinite(rho)})}")
+        return (
+            "Not judged, as any two series that drift correlate: Spearman's correlation of the low ratio over a run's "
+            f"windows of 1 % (IQM over seeds) with {', '.join(shown)}."
+        )
+
+    def _far(self, found: Found) -> str:
         far = {"below 10": 0, "of 10 and more": 0}
         every = 0
         for one in epoch_groups(found):
@@ -91,7 +108,28 @@ class LowRatioScatter(RunFigure):
                     far["below 10"] += int((low & lost).sum())
                     far["of 10 and more"] += int((low & ~lost).sum())
         counts = ", ".join(f"{count} with a rank {name}" for name, count in far.items())
-        return [f"Windows of 1 % with a mean low ratio of less than half of 1 − ε, of {every}: {counts}."]
+        return f"Windows of 1 % with a mean low ratio of less than half of 1 − ε, of {every}: {counts}."
+
+
+def _less(values: np.ndarray, poor: np.ndarray) -> float:
+    """Mean over the poor windows less that over the others; NaN where one kind is missing."""
+    there = np.isfinite(values)
+    kinds = values[there & poor], values[there & ~poor]
+    return float(kinds[0].mean() - kinds[1].mean()) if all(kind.size for kind in kinds) else float("nan")
+
+
+def _check(
+    what: str,
+    differences: Readings,
+    claimed: Literal["above", "below"],
+    never: str,
+    span: Span,
+    as_factor: bool = False,
+) -> Check:
+    """A check over the runs that have both kinds of windows; `never`: what is said if none has."""
+    defined = {m: x for m, x in differences.items() if np.isfinite(x)}
+    untold = span.untold or ("" if defined or not differences else never)
+    return Check(what, defined, claimed, as_factor=as_factor, each="run", untold=untold)
 
 
 def low_windows(one: Group, lowest: int) -> dict[Member, dict[str, np.ndarray]]:

@@ -11,9 +11,9 @@ from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
 from escapevelocity.study.papers.nrnt.epochs import epoch_groups
 from escapevelocity.study.papers.nrnt.judge import Check
-from escapevelocity.study.papers.nrnt.members import Group, Member
+from escapevelocity.study.papers.nrnt.members import Group, Member, Readings
 from escapevelocity.study.papers.nrnt.panels import BELOW, PANELS
-from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.read import Span, within
 from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SINGLE_DIGITS = 10.0
 """The rank below which the paper sees ratios fall far below 1 − ε."""
+CLOSE = 1.0
+"""A mean low ratio is close to 1 − ε (a tolerance of ours) if it lies no further below than ε once more, as far as
+clipping lets a policy go in the first place."""
 _SHOWN = ("actor rank", "variance after", "low ratios", "objective")
 
 
@@ -49,11 +52,30 @@ class SingleRuns(RunFigure):
         return draw_lines([PANELS[key] for key in _SHOWN], lines, caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
-        """Within runs: low ratios while the rank is below ten against those before."""
-        groups = epoch_groups(found)
-        differences = [x for one in groups for x in ratio_by_rank(one) if np.isfinite(x)]
-        what = "Mean ratio below 1 − ε within a run, batches with an actor's rank below 10 less the others"
-        return [Check(what, tuple(differences), "below", each="run")]
+        """Within runs: low ratios while the rank is below ten against the others, and how far those are from 1 − ε."""
+        groups, span = within(epoch_groups(found))
+        falls, before = (
+            {m: x for one in groups for m, x in read(one).items()} for read in (ratio_by_rank, overshoot)
+        )
+        never = "" if falls or not before else "no run has batches with an actor's rank below 10"
+        return [
+            Check(
+                "Mean ratio below 1 − ε within a run, batches with an actor's rank below 10 less the others",
+                falls,
+                "below",
+                each="run",
+                untold=span.untold or never,
+            ),
+            Check(
+                "How far it lies below 1 − ε in batches with a rank of 10 and more, in units of ε",
+                before,
+                "below",
+                CLOSE,
+                quantity="mean",
+                each="run",
+                untold=span.untold,
+            ),
+        ]
 
     def remarks(self, found: Found) -> list[str]:
         """How many runs come to single digits at all."""
@@ -69,19 +91,36 @@ def lowest_rank(one: Group) -> Member | None:
     return min(ends, key=lambda member: (ends[member], member.seed)) if ends else None
 
 
-def ratio_by_rank(one: Group) -> list[float]:
-    """For each member the mean low ratio while its rank is below ten, less that of its other batches; NaN where it has
-    no batch of one kind.
+def ratio_by_rank(one: Group) -> Readings:
+    """For each member that has batches of both kinds, the mean low ratio while its rank is below ten, less that of its
+    other batches.
     """
-    found = []
+    kinds = _low_ratios(one)
+    return {
+        m: float(lost.mean() - others.mean())
+        for m, (lost, others) in kinds.items()
+        if lost.size and others.size
+    }
+
+
+def overshoot(one: Group) -> Readings:
+    """For each member how far below 1 − ε the mean low ratio lies, in units of ε, while its rank is ten or more."""
+    epsilon = float(one.runs[0].settings["clip_epsilon"]) if one.runs else 1.0
+    kinds = _low_ratios(one)
+    return {
+        m: (1 - epsilon - float(others.mean())) / epsilon for m, (_, others) in kinds.items() if others.size
+    }
+
+
+def _low_ratios(one: Group) -> dict[Member, tuple[np.ndarray, np.ndarray]]:
+    """The low ratios of each member, while its rank is below ten and otherwise."""
+    found = {}
     ranks = one.tracks(PANELS["actor rank"].columns[0])
     for member, low in one.tracks(BELOW).items():
-        steps, at, own = np.intersect1d(low.steps, ranks[member].steps, return_indices=True)
+        _, at, own = np.intersect1d(low.steps, ranks[member].steps, return_indices=True)
         ratio, rank = low.values[at], ranks[member].values[own]
         there = np.isfinite(ratio) & np.isfinite(rank)
-        lost = rank < SINGLE_DIGITS
-        kinds = [ratio[there & lost], ratio[there & ~lost]] if steps.size else [steps, steps]
-        found.append(float(kinds[0].mean() - kinds[1].mean()) if all(k.size for k in kinds) else float("nan"))
+        found[member] = (ratio[there & (rank < SINGLE_DIGITS)], ratio[there & (rank >= SINGLE_DIGITS)])
     return found
 
 
@@ -98,8 +137,7 @@ FIGURES = (
         "nrnt/figure-3",
         "Single runs: rank, variance, ratios below 1 − ε, objective",
         "As the rank falls into single digits, the mean of the ratios below 1 − ε falls far below it: clipping no "
-        "longer "
-        "bounds the policy's change. While the rank is higher it stays close to 1 − ε.",
+        "longer bounds the policy's change. While the rank is higher it stays close to 1 − ε.",
         TASKS,
     ),
 )
