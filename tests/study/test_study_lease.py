@@ -6,8 +6,8 @@ import time
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from escapevelocity.study.lease import Lease
-from escapevelocity.study.remote import LeaseWatch
+from escapevelocity.study._keeper import LeaseWatch
+from escapevelocity.study.lease import Lease, LeaseLost
 
 
 class Clock:
@@ -83,6 +83,28 @@ def test_a_holder_taken_for_dead_learns_of_it_when_it_comes_back(lease):
     assert lease().claim()
     assert not sleeper.renew()
     assert len(lease.fs.ls(lease.folder)) == 1
+
+
+def test_a_lease_that_ran_out_does_not_come_back_to_life(lease):
+    sleeper = lease()
+    assert sleeper.claim()
+    before = {path: lease.fs.cat_file(path) for path in lease.fs.ls(lease.folder, detail=False)}
+    lease.clock.now = 31.0  # Half of its term has passed: whoever watches it may be about to remove it.
+    assert not sleeper.renew()
+    assert {path: lease.fs.cat_file(path) for path in lease.fs.ls(lease.folder, detail=False)} == before
+    lease.clock.now = 29.0  # Not even by a clock that goes wrong.
+    assert not sleeper.renew()
+    with pytest.raises(LeaseLost):
+        sleeper.check()
+
+
+def test_a_lease_that_was_given_back_allows_no_more_changes(lease):
+    holder = lease()
+    assert holder.claim()
+    holder.check()
+    holder.release()
+    with pytest.raises(LeaseLost):
+        holder.check()
 
 
 def test_of_many_claimants_at_once_never_two_hold_a_run():

@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Observer, read_records, read_status
-from escapevelocity.study import remote
+from escapevelocity.study import _keeper
 from escapevelocity.study.remote import RemoteStore
 from escapevelocity.study.store import Store, open_store
 from escapevelocity.study.work import do
@@ -141,7 +141,7 @@ def memory_url(tmp_path):
 def test_arrays_and_shards_are_written_before_the_json_that_commits_them_and_the_status_last(
     network, memory_url, diary, monkeypatch
 ):
-    monkeypatch.setattr(remote, "_GLANCE", 0.02)  # So that the copying is under way while the run goes on.
+    monkeypatch.setattr(_keeper, "_GLANCE", 0.02)  # So that the copying is under way while the run goes on.
     order = local_counting.order(diary, 3, segments=3, pause=0.05)
     do(order, RemoteStore(memory_url, create=True, term=TERM))
     log = [line.removeprefix(f"{order.name}/") for line in network.log]
@@ -163,7 +163,7 @@ def test_arrays_and_shards_are_written_before_the_json_that_commits_them_and_the
 def test_a_copy_that_ends_anywhere_leaves_a_run_that_goes_on_to_the_same_records(
     network, memory_url, diary, tmp_path, writes, monkeypatch
 ):
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(_keeper.time, "sleep", lambda seconds: None)
     order = local_counting.order(diary, 3, segments=3)
     network.writes_left = writes
     lost = do(order, RemoteStore(memory_url, create=True, term=TERM))

@@ -55,15 +55,21 @@ class Mirror:
                 return self._pull(wanted)
         raise UserError(f"{self._remote} keeps changing while it is read; try again later")
 
-    def push(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
+    def push(
+        self, wanted: Callable[[str], bool] = lambda name: True, check: Callable[[], None] = lambda: None
+    ) -> None:
         """Make the folder there what it is here. What lies there must have been pulled before, or be ours.
+
+        Args:
+            wanted: which files, by their name relative to the folder; others stay as they are on both sides.
+            check: called before each file that is written or dropped there; what it raises ends the copy at once.
 
         Raises:
             UserError: when it keeps changing while it is read.
         """
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(FileNotFoundError):
-                return self._push(wanted)
+                return self._push(wanted, check)
         raise UserError(f"{self._local} keeps changing while it is copied; try again later")
 
     def _pull(self, wanted: Callable[[str], bool]) -> None:
@@ -80,7 +86,7 @@ class Mirror:
                 self._pulled.pop(name, None)
                 self._pushed.pop(name, None)
 
-    def _push(self, wanted: Callable[[str], bool]) -> None:
+    def _push(self, wanted: Callable[[str], bool], check: Callable[[], None]) -> None:
         # What vouches is read before what it vouches for is listed: all of that is there then.
         data = self._read(name for name in self._here() if name == STATUS_FILE and wanted(name))
         data |= self._read(name for name in self._here() if _vouches(name) and wanted(name))
@@ -92,12 +98,15 @@ class Mirror:
         gone = {name for name in self._pushed if wanted(name) and name not in stamps}
         for name in sorted((gone | changed) & self._pushed.keys(), key=_rank, reverse=True):
             if _vouches(name):
+                check()
                 self._drop(name)
         for name in sorted(changed, key=_rank):
             content = data[name][1] if name in data else (self._local / name).read_bytes()
+            check()
             self._write(name, content)
             self._pushed[name] = stamps[name]
         for name in gone & self._pushed.keys():
+            check()
             self._drop(name)
 
     def _read(self, names: Iterable[str]) -> dict[str, tuple[Stamp, bytes]]:

@@ -5,7 +5,7 @@ it finds itself alone; where another object is alive it withdraws its own. Of tw
 objects, so they never both find themselves alone; it takes no more than a store whose listings show what was written
 (S3, Google Cloud Storage and Azure promise that), and no conditional writes, which fsspec's file systems spell
 differently. An object is alive while its content keeps changing as we look at it: the clocks of the machines need not
-agree. A holder that could not renew for half the time gives up by itself, before another may take over.
+agree. A holder that could not renew for half the time gives up by itself, before another may take over, and for good.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,18 +25,29 @@ from escapevelocity.runs.status import this_host
 TERM = 60.0
 """Seconds without a change after which a holder counts as dead."""
 
+# On Linux and macOS time.monotonic stands still while the machine sleeps, and a lease runs out then like at any time.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 _PATIENCE = 5  # Claims that may meet another claimant; with random pauses, five in a row are a rare thing.
 
 
+class LeaseLost(Exception):
+    """We are no longer the one who may change a run's files."""
+
+
+def elapsed() -> float:
+    """Seconds since some moment, those included in which the machine slept."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+
 class Lease:
-    """The lease of one run.
+    """The lease of one run. Several threads may ask for it and renew it.
 
     Args:
         fs: an fsspec file system.
         folder: where the lease's objects are, in the terms of `fs`.
         term: seconds without a change after which a holder counts as dead. Half of it without a successful renewal
             ends our own.
-        clock: seconds that only go up.
+        clock: seconds that only go up, also while the machine sleeps.
         sleep: waits for a number of seconds.
     """
 
@@ -44,7 +56,7 @@ class Lease:
         fs: Any,
         folder: str,
         term: float = TERM,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = elapsed,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._fs, self._folder, self._term = fs, folder, term
@@ -52,6 +64,8 @@ class Lease:
         self._path = f"{folder}/{uuid.uuid4().hex}.json"
         self._beat = 0
         self._renewed = clock()
+        self._lost = False
+        self._renewing = threading.Lock()
 
     @property
     def interval(self) -> float:
@@ -76,20 +90,33 @@ class Lease:
 
         A store that cannot be reached for a moment is no loss yet.
         """
-        began = self._clock()
-        with contextlib.suppress(Exception):  # Each store has its own errors.
-            if self._path not in self._objects():
-                return False
-            self._write(holding=True)
-            self._renewed = began
-        return self.alive()
+        with self._renewing:
+            began = self._clock()
+            if not self.alive():
+                return False  # Nor may our object come back beside that of whoever has removed it.
+            with contextlib.suppress(Exception):  # Each store has its own errors.
+                if self._path not in self._objects():
+                    self._lost = True
+                    return False
+                self._write(holding=True)
+                if self.alive():
+                    self._renewed = began
+            return self.alive()
 
     def alive(self) -> bool:
-        """Say whether the last renewal is recent enough that nobody can have taken over."""
-        return self._clock() - self._renewed < self._term / 2
+        """Say whether the last renewal is recent enough that nobody can have taken over. Once lost, it stays so."""
+        if self._clock() - self._renewed >= self._term / 2:
+            self._lost = True
+        return not self._lost
+
+    def check(self) -> None:
+        """Raise `LeaseLost` unless the lease is alive; to be called before each change of the run's files."""
+        if not self.alive():
+            raise LeaseLost
 
     def release(self) -> None:
         """Give it back."""
+        self._lost = True
         self._remove(self._path)
 
     def _stand(self, seen: dict[str, tuple[str, float]]) -> bool | None:
@@ -103,7 +130,7 @@ class Lease:
                     # So long after our last sign of life, somebody may have counted us as dead.
                     self._remove(self._path)
                     return None
-                self._renewed = began
+                self._renewed, self._lost = began, False
                 self._write(holding=True)
                 return True
             for path, text in others.items():

@@ -4,9 +4,9 @@ URL/NAME/                     a run, as in a local store (`store.py`), except fo
 URL/_study/plan.json …        what the study adds
 URL/_study/leases/NAME/       who is working on the run (`lease.py`)
 
-`work.do` calls `pull`, `observers` and `push`: the run is fetched, its lease claimed, and while it trains a thread
-renews the lease and copies each commit as it lands. A machine that dies loses what it computed since its last commit,
-and a minute later its lease.
+`work.do` calls `pull`, `observers` and `push`: the run is fetched, its lease claimed, and while it trains the lease is
+renewed and each commit copied as it lands (`_keeper.py`). A machine that dies loses what it computed since its last
+commit, and a minute later its lease.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ from __future__ import annotations
 import contextlib
 import getpass
 import shutil
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import Observer, checkpoint
-from escapevelocity.runs.atomic import make_folder
+from escapevelocity.runs import Observer
+from escapevelocity.runs.atomic import make_folder, write_bytes
 from escapevelocity.runs.status import LOCK_FILE, acquire, is_locked
+from escapevelocity.study._keeper import Keeper
 from escapevelocity.study._mirror import Mirror
 from escapevelocity.study.lease import TERM, Lease, held_now
+from escapevelocity.study.progress import PROGRESS_FOLDER
 from escapevelocity.study.store import STUDY_FOLDER, Store
 
 LEASES = "leases"
 _OURS = ("leases/", "logs/", "progress/")  # of _study: what is not copied with the rest of it
 _SCRATCH = "escapevelocity-store-"
-_GLANCE = 1.0  # seconds between two looks for a new commit
 _ABANDONED = 600.0  # seconds after which a scratch folder that nobody holds is removed
-_PUSHES = 3  # attempts to hand over the end of a run
 
 
 class RemoteStore(Store):
@@ -66,8 +64,9 @@ class RemoteStore(Store):
         lock = acquire(self.path)
         self._finalizer = weakref.finalize(self, _discard, self.path, lock)
         self._mirrors: dict[str, Mirror] = {}
-        self._keepers: dict[str, _Keeper] = {}
+        self._keepers: dict[str, Keeper] = {}
         self._marks: dict[str, BaseFileLock] = {}
+        self._fetching = threading.Lock()  # Held by whoever writes the files of the study here.
 
     @property
     def url(self) -> str:
@@ -95,10 +94,11 @@ class RemoteStore(Store):
         keeper = self._keepers.pop(name, None)
         if keeper is None:
             return
+        # If it fails, what is here is no longer what this one thinks is there: the next pull reads everything.
+        del self._mirrors[name]
         if not keeper.finish():
             self._mark(name, keeper)
             raise UserError(f"{self._url}/{name} is being trained by another process, which took us for dead")
-        del self._mirrors[name]
         shutil.rmtree(self.run_path(name), ignore_errors=True)
 
     def observers(self, name: str) -> Sequence[Observer]:
@@ -117,9 +117,14 @@ class RemoteStore(Store):
         if not claimed:
             self._mark(name, lease)
             raise UserError(f"{self._url}/{name} is being trained by another process")
-        # Again, now that nobody else can change it: who held it may have gone on since the first time.
-        self._mirror(name).pull()
-        keeper = _Keeper(lease, self._mirror(name), self.run_path(name), lambda: self._push_progress(name))
+        mirror = self._mirror(name)
+        keeper = Keeper(lease, mirror, self.run_path(name), lambda: self._push_progress(name))
+        try:
+            # Again, now that nobody else can change it: who held it may have gone on since the first time.
+            mirror.pull()
+        except BaseException:
+            keeper.abandon()
+            raise
         self._keepers[name] = keeper
         keeper.start()
         return (keeper.watch,)
@@ -130,12 +135,31 @@ class RemoteStore(Store):
         A run that somebody works on is locked here, so that it reads as running. That goes by the clocks of the
         machines, as it is only for people to look at.
         """
-        self._mirror(STUDY_FOLDER).pull(lambda name: not name.startswith(f"{LEASES}/"))
+        with self._fetching:
+            self._mirror(STUDY_FOLDER).pull(lambda name: not name.startswith(f"{LEASES}/"))
         for name in self.names():
             if name not in self._keepers:
                 held = held_now(self._fs, self._lease_folder(name), self._term)
                 self._mirror(name).pull(lambda file: not file.endswith(".safetensors"))
                 self._mark(name, held)
+
+    def fetch_progress(self, names: Iterable[str]) -> None:
+        """Fetch how far some runs are (`progress.read_progress`), and nothing else: one small file each.
+
+        For people to look at, so what cannot be fetched stays as it was. Any thread may call it.
+
+        Args:
+            names: the runs; those that train for this very object are left out, as their newest files are here.
+        """
+        files = [f"{PROGRESS_FOLDER}/{name}.json" for name in names if name not in self._keepers]
+        # Each store has its own errors; and the one of a full disk here is for those whose files matter.
+        with self._fetching, contextlib.suppress(Exception):
+            paths = [f"{self._root}/{STUDY_FOLDER}/{file}" for file in files]
+            # All at once, where the file system can.
+            found = self._fs.cat(paths, on_error="omit") if paths else {}
+            for path, data in found.items():
+                if self._finalizer.alive:
+                    write_bytes(self.study_path / PROGRESS_FOLDER / path.rpartition("/")[2], data)
 
     def push_study(self) -> None:
         """Hand over what the study has recorded: its plan, its index and its histories."""
@@ -173,68 +197,6 @@ class RemoteStore(Store):
         elif name not in self._marks:
             make_folder(self.run_path(name))
             self._marks[name] = acquire(self.run_path(name))
-
-
-class _Keeper(threading.Thread):
-    """Renews the lease of a run and copies its commits while it trains."""
-
-    def __init__(self, lease: Lease, mirror: Mirror, path: Path, also: Callable[[], None]) -> None:
-        super().__init__(name=f"keeper of {path.name}", daemon=True)
-        self.watch = LeaseWatch(lease)
-        self._lease, self._mirror, self._path, self._also = lease, mirror, path, also
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Look for commits every second, and renew the lease when it is time."""
-        commits: list[int] = []
-        renewed = time.monotonic()
-        while not self._ended.wait(min(_GLANCE, self._lease.interval)):
-            due = time.monotonic() - renewed >= self._lease.interval
-            if due:
-                renewed = time.monotonic()
-                self.watch.lost = self.watch.lost or not self._lease.renew()
-            found = checkpoint.numbers(self._path / checkpoint.CHECKPOINTS)
-            if self.watch.lost or not (due or found != commits):
-                continue
-            try:
-                self._mirror.push()
-                self._also()
-                commits = found
-            except Exception:  # The store is out of reach for a while; the next look tries again.
-                traceback.print_exc(file=sys.stderr)
-
-    def finish(self) -> bool:
-        """Hand over how it ended, and give the lease back; False when it was lost before."""
-        self._ended.set()
-        self.join()
-        try:
-            for attempt in range(_PUSHES):
-                if self.watch.lost or not self._lease.renew():
-                    return False
-                try:
-                    self._mirror.push()
-                    self._also()
-                    return True
-                except Exception:
-                    if attempt + 1 == _PUSHES:
-                        raise
-                    time.sleep(self._lease.interval)
-            return False
-        finally:
-            self._lease.release()
-
-
-class LeaseWatch(Observer):
-    """Ends a run whose lease is lost: another process has taken it for dead, and trains it."""
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self.lost = False
-        self.reason = "its claim on the store was lost"
-
-    def on_row(self, row: Mapping[str, Any]) -> bool:
-        """Go on while the lease is ours."""
-        return not self.lost and self._lease.alive()
 
 
 def _file_system(url: str) -> tuple[Any, str]:
