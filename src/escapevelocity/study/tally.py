@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,13 @@ from typing import NamedTuple
 from escapevelocity.study.executors import Event
 from escapevelocity.study.plan import Order, Planned
 from escapevelocity.study.progress import Progress, read_progress
+from escapevelocity.study.remote import RemoteStore
 from escapevelocity.study.store import Store
 
+FETCH_SECONDS = 5.0
+"""Least time between two looks into a store behind a URL: each asks it for one small file per run that trains."""
+
+_WAIT = 1.0  # seconds that the screen waits for such a look; a slower one shows at the next standing
 _NEXT = {"started": "training", "retried": "waiting"}
 
 
@@ -70,6 +76,8 @@ class Tally:
         }
         self._began: dict[str, float] = {}
         self._reached = {name: one.steps_done for name, one in self._planned.items()}
+        self._fetched = -math.inf
+        self._fetcher = threading.Thread()
 
     def hear(self, event: Event) -> None:
         """Take in what an executor tells."""
@@ -87,8 +95,9 @@ class Tally:
         return self._planned[name].order
 
     def standing(self) -> StudyStanding:
-        """Look at how far everything is."""
+        """Look at how far everything is; in a store behind a URL, at most every 5 s."""
         began = dict(self._began)  # Another thread may hear of events meanwhile.
+        self._fetch(list(began))
         found = read_progress(self._store, began)
         running = [Running(self.order(name), _since(found, name, then)) for name, then in began.items()]
         for one in running:
@@ -109,6 +118,20 @@ class Tally:
             seconds_left=left / speed if speed > 0 else math.nan,
             running=running,
         )
+
+    def _fetch(self, names: Sequence[str]) -> None:
+        """Fetch what the runs said from a store behind a URL, in a thread: a slow network must not stop the screen."""
+        if not names or not isinstance(self._store, RemoteStore):
+            return
+        now = self._clock()
+        recent = 0 <= now - self._fetched < FETCH_SECONDS
+        if not recent and not self._fetcher.is_alive():
+            self._fetched = now
+            self._fetcher = threading.Thread(
+                target=self._store.fetch_progress, args=(names,), name="progress", daemon=True
+            )
+            self._fetcher.start()
+            self._fetcher.join(_WAIT)
 
 
 def _since(found: Mapping[str, Progress], name: str, began: float) -> Progress | None:
