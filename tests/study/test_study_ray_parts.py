@@ -20,6 +20,7 @@ from escapevelocity.study.local import own_cores
 from escapevelocity.study.ray_executor import RayExecutor
 from escapevelocity.study.ray_task import train
 from escapevelocity.study.store import open_store
+from escapevelocity.study.worker import Worker
 
 HERE = str(Path(__file__).parent)
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -39,8 +40,11 @@ def order(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"cpus": 0}, "cpus = 0: must be at least 1"),
+        ({"cpus": 0}, "cpus = 0: must be a whole number, at least 1"),
+        ({"cpus": -2}, "cpus = -2: must be a whole number, at least 1"),
         ({"gpus": -1.0}, "gpus = -1.0: must be a whole number, or a part of one"),
+        ({"gpus": float("nan")}, "gpus = nan: must be a whole number, or a part of one"),
+        ({"gpus": float("inf")}, "gpus = inf: must be a whole number, or a part of one"),
         ({"gpus": 1.5}, "gpus = 1.5: must be a whole number, or a part of one"),
         ({"retries": -1}, "retries = -1: must be at least 0"),
     ],
@@ -134,6 +138,29 @@ def test_a_cancelled_task_lets_its_run_end_in_order_though_ray_blocks_sigint(sto
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     status = read_status(store.run_path(order.name))
     assert (status.state, status.why) == ("interrupted", "stopped by SIGINT")
+
+
+def test_a_cancelled_task_whose_run_does_not_end_in_time_is_still_a_cancelled_one(store, order, monkeypatch):
+    did = []
+
+    class DeafWorker(Worker):
+        def __init__(self, log, cores, threads): ...
+
+        def submit(self, order, store): ...
+
+        def interrupt(self):
+            did.append("interrupted")
+
+        def wait(self, timeout=None):
+            raise KeyboardInterrupt if not did else TimeoutError("worker is not done")
+
+        def close(self):
+            did.append("closed")
+
+    monkeypatch.setattr(ray_task, "Worker", DeafWorker)
+    with pytest.raises(KeyboardInterrupt):
+        lines_of(order, store)
+    assert did == ["interrupted", "closed"]
 
 
 def test_claimed_cores_are_not_given_twice_and_come_back():

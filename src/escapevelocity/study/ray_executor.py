@@ -58,8 +58,10 @@ class RayExecutor:
     """
 
     def __init__(self, address: str | None = None, cpus: int = 1, gpus: float = 0, retries: int = 3) -> None:
-        require(cpus >= 1, "cpus", cpus, "at least 1")
-        require(gpus == int(gpus) >= 0 or 0 < gpus < 1, "gpus", gpus, "a whole number, or a part of one")
+        # NaN and infinity are no whole numbers either.
+        require(cpus >= 1 and float(cpus).is_integer(), "cpus", cpus, "a whole number, at least 1")
+        whole_or_part = 0 <= gpus < 1 or (gpus >= 1 and float(gpus).is_integer())
+        require(whole_or_part, "gpus", gpus, "a whole number, or a part of one")
         require(retries >= 0, "retries", retries, "at least 0")
         if importlib.util.find_spec("ray") is None:
             raise UserError("executor = 'ray': Ray is not installed; pip install 'escapevelocity[ray]'")

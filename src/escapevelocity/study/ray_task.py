@@ -66,7 +66,8 @@ def _train(order: Order, url: str, token: str, cpus: int) -> dict[str, object]:
             return {"outcome": dataclasses.asdict(outcome)}
         except BaseException:  # Ray raises KeyboardInterrupt in a task that is cancelled.
             worker.interrupt()
-            worker.wait(_FAREWELL)
+            with contextlib.suppress(TimeoutError):  # `close` ends it then; Ray is to hear the cancellation.
+                worker.wait(_FAREWELL)
             raise
         finally:
             worker.close()
