@@ -44,21 +44,22 @@ def at_end(share: float = LAST, dead: float | None = None) -> Measure:
         dead: what a dead seed counts as from its death on (such as `DEAD_RETURN`). None: it is read over the last
             `share` of its own life, as in the code of Moalla et al. 2024.
     """
+    if dead is None:
+        return lambda lives: _over_own_lives(lives, share)
+    return lambda lives: _over_run(lives, share, dead)
 
-    def own_end(lives: Lives) -> np.ndarray:
-        ends = np.where(np.isnan(lives.died), lives.total, lives.died)
-        return last_window(lives.steps, lives.values, ends, share).mean
 
-    def run_end(lives: Lives) -> np.ndarray:
-        ends = np.full(len(lives.values), lives.total)
-        living = last_window(lives.steps, lives.values, ends, share).mean
-        alive = np.clip(
-            1 - (1 - lives.died / lives.total) / share, 0, 1
-        )  # Share of the window; NaN: all of it.
-        mixed = np.where(np.isnan(living), dead, alive * living + (1 - alive) * (dead or 0.0))
-        return np.where(np.isnan(lives.died), living, mixed)
+def _over_own_lives(lives: Lives, share: float) -> np.ndarray:
+    ends = np.where(np.isnan(lives.died), lives.total, lives.died)
+    return last_window(lives.steps, lives.values, ends, share).mean
 
-    return own_end if dead is None else run_end
+
+def _over_run(lives: Lives, share: float, dead: float) -> np.ndarray:
+    ends = np.full(len(lives.values), lives.total)
+    living = last_window(lives.steps, lives.values, ends, share).mean
+    alive = np.clip(1 - (1 - lives.died / lives.total) / share, 0, 1)  # Share of the window.
+    mixed = np.where(np.isnan(living), dead, alive * living + (1 - alive) * dead)
+    return np.where(np.isnan(lives.died), living, mixed)
 
 
 def on_average(dead: float | None = None) -> Measure:

@@ -10,8 +10,9 @@ pytest.importorskip("stable_baselines3")
 import gymnasium as gym
 import torch
 from stable_baselines3 import PPO
+from studies.job_kind import JobKind
 from studies.sb3_replication.environments import make_environments, measure_observations
-from studies.sb3_replication.job import SB3Job, make_model, parameters_of
+from studies.sb3_replication.job import SB3Job, make_model, state_of
 from studies.sb3_replication.plan import SB3, SHORT_OURS, SHORT_SB3
 from studies.sb3_replication.settings import model_arguments, require_expressible
 
@@ -22,7 +23,7 @@ from escapevelocity.ppo.config import (
     OptimizerConfig,
     PPOSpec,
 )
-from escapevelocity.runs import Observer, open_run
+from escapevelocity.runs import Observer, checkpoint, open_run
 from escapevelocity.study.grid import cells
 from escapevelocity.study.kinds import kind
 
@@ -69,22 +70,76 @@ def test_a_unit_is_trained_once_with_a_row_for_each_update(spec, tmp_path):
     assert all(1 <= rank <= 16 for rank in ranks)
 
 
+def assert_same(first, second):
+    """Two states, to the bit."""
+    assert first.keys() == second.keys()
+    for part, arrays in second.items():
+        assert first[part].keys() == arrays.keys()
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(first[part][name], value)
+
+
+class InThree(SB3Job):
+    """A segment for each batch, where the rule would give one; and the machine may go away in the second."""
+
+    def __init__(self, goes_away=False):
+        self.goes_away = goes_away
+
+    def segments(self, spec):
+        return 3
+
+    def segment(self, spec, state, k, emit):
+        def until_now(row):
+            if row["batch"] == 1 and self.goes_away:
+                raise OSError("the machine went away")
+            return emit(row)
+
+        return super().segment(spec, state, k, until_now)
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_last_boundary_to_the_bit(spec, tmp_path):
+    kind_of = JobKind(InThree())
+    text, whole, stopped = kind_of.spec_text(spec), tmp_path / "whole", tmp_path / "stopped"
+    kind_of.run(text, whole, [])
+    with pytest.raises(OSError, match="went away"):
+        JobKind(InThree(goes_away=True)).run(text, stopped, [])
+    later = Counted()
+    assert kind_of.run(text, stopped, [later]).state == "finished"
+    assert [row["batch"] for row in later.rows] == [1, 2]
+    first, second = (open_run(path) for path in (whole, stopped))
+    assert first.records()["env_steps"].to_pylist() == [BATCH, 2 * BATCH, 3 * BATCH]
+    clocks = ("wall_time", "time/health")
+    rows = [run.records().drop_columns(clocks).to_pylist() for run in (first, second)]
+    assert repr(rows[0]) == repr(rows[1])  # To the bit; NaN is not equal to itself.
+    like = SB3Job().initial_state(spec)
+    ends = [checkpoint.load(path / checkpoint.CHECKPOINTS, 3, like=like) for path in (whole, stopped)]
+    assert_same(*ends)
+    # 2 epochs of the batch's minibatches, thrice: Adam's count went on, too.
+    minibatches = BATCH // spec.optimizer.minibatch_size
+    assert ends[0]["log_std"]["step"] == 3 * 2 * minibatches
+
+
+def test_segments_are_those_of_our_trainer(spec):
+    [cell, *_] = cells(SHORT_SB3)
+    hopper = kind(SB3).spec(cell.settings, (1,))
+    # At least ten episodes of 1,000 steps in each of 2 environments: 400,000 / 20,000.
+    assert SB3Job().segments(hopper) == 20
+    assert SB3Job().segments(spec) == 1
+
+
 def test_training_is_stable_baselines3s_own(spec):
     emitted = []
     job = SB3Job()
     ours = job.segment(spec, job.initial_state(spec), 0, lambda row: emitted.append(row) or True)
     plain = make_model(spec)
     plain.learn(spec.steps)
-    theirs = parameters_of(plain)
     assert type(plain) is PPO
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        np.testing.assert_array_equal(ours[name], value)
+    assert_same(ours, state_of(plain))
     assert len(emitted) == BATCHES
 
 
 def test_the_start_is_pytorchs(spec):
-    state = SB3Job().initial_state(spec)
+    state = SB3Job().initial_state(spec)["policy"]
     for name, fan_in in {
         "mlp_extractor.policy_net.0": 3,
         "mlp_extractor.policy_net.2": 16,
@@ -102,7 +157,7 @@ def test_numbers_that_stop_being_finite_end_the_unit_and_its_last_row_says_why(s
     wild = dataclasses.replace(spec, optimizer=dataclasses.replace(spec.optimizer, learning_rate=1e30))
     sb3 = kind(SB3)
     path = tmp_path / "wild"
-    assert sb3.run(sb3.spec_text(wild), path, []).state == "finished"
+    assert sb3.run(sb3.spec_text(wild), path, []).state == "failed"
     faults = open_run(path).records()["fault"].to_pylist()
     assert "not finite" in faults[-1]
     assert not any(faults[:-1])

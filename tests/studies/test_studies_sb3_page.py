@@ -42,7 +42,7 @@ def run_of(job, rate, rank, dead, returns):
 
 @pytest.fixture
 def history(kill):
-    """At 0.01 theirs lose features and return halfway, and ours their features; at 0.001 all are well; then ours die."""
+    """At 0.01 theirs lose features and return halfway, and ours features; at 0.001 all are well, then ours die."""
     rising = np.linspace(0, 1000, POINTS)
     falling = np.where(np.arange(POINTS) < 50, rising, 50.0)
     grown = History.from_arrays(
