@@ -42,18 +42,29 @@ class Entry:
     """The folder of the run that it leaves, seen from its own; empty for a run that is no branch."""
 
 
-def open_history_file(path: Path, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+def open_history_file(
+    path: Path, metadata: pq.FileMetaData | None = None, source: pa.NativeFile | None = None
+) -> pq.ParquetFile:
     """Open a history's file.
 
     Args:
         path: the file.
         metadata: the file's own, where they were read before.
+        source: the file, where it is open already; it stays so.
 
     Raises:
         UserError: it is missing or no Parquet file.
     """
+    with readable(path):
+        found = path if source is None else source
+        return pq.ParquetFile(found, metadata=metadata, read_dictionary=["run", "spec"], pre_buffer=True)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with reading a history's file into a `UserError` that names it."""
     try:
-        return pq.ParquetFile(path, metadata=metadata, read_dictionary=["run", "spec"], pre_buffer=True)
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; `ev study history STORE` gathers it from the runs") from error
     except (pa.ArrowException, OSError) as error:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from escapevelocity.errors import require
-from escapevelocity.study._history_file import fitted, open_history_file, read_entries
+from escapevelocity.errors import UserError, require
+from escapevelocity.study._history_file import fitted, open_history_file, read_entries, readable
 from escapevelocity.study._thin import TEXT
 
 _NEEDED = ("run", "spec", "seed", "env_steps")
+_HOLDS = os.name != "nt"
 
 
 class Rows:
@@ -88,11 +93,21 @@ class TableRows(Rows):
 
 
 class FileRows(Rows):
-    """Rows in a history's Parquet file."""
+    """Rows in a history's Parquet file, as it was when it was opened: `collect` may replace it at any time.
+
+    Where the system keeps a file that is open when another takes its name, it is held open. Windows does not let
+    another take it then; there it is opened for each column, and a file that has been replaced is refused.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with open_history_file(path) as file:
+        self._source: pa.NativeFile | None = None
+        with readable(path):
+            self._stamp = _stamp(path)
+            if _HOLDS:
+                self._source = pa.OSFile(os.fspath(path))
+                weakref.finalize(self, self._source.close)
+        with open_history_file(path, None, self._source) as file:
             self.entries, self.left_out = read_entries(file)
             self._groups = {entry.name: index for index, entry in enumerate(self.entries)}
             schema = file.schema_arrow
@@ -100,16 +115,34 @@ class FileRows(Rows):
         super().__init__(schema)
 
     def read(self, column: str) -> pa.ChunkedArray:
-        """Read a column of all rows."""
-        with open_history_file(self._path, self._metadata) as file:
+        """Read a column of all rows.
+
+        Raises:
+            UserError: the file has been replaced (on Windows), or cannot be read any more.
+        """
+        with self._opened() as file:
             return file.read([column], use_threads=False)[column]
 
     def table(self, run: str, columns: Sequence[str]) -> pa.Table:
         """Give a run's rows."""
         if run not in self._groups:
             return super().table(run, columns)
-        with open_history_file(self._path, self._metadata) as file:
+        with self._opened() as file:
             return file.read_row_group(self._groups[run], list(columns), use_threads=False)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile]:
+        with readable(self._path):
+            if self._source is None and _stamp(self._path) != self._stamp:
+                raise UserError(f"{self._path} was replaced; read it again")
+            with open_history_file(self._path, self._metadata, self._source) as file:
+                yield file
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Changes when a file is replaced."""
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _as_dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
