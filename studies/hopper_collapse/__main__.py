@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def kept_columns(history: History) -> list[str]:
-    """What others need to analyse the runs without training them again; times and faults are not."""
-    left_out = ("time/", "norm/", "change/", "fault", "segment", "wall_time")
+    """What others need to analyse the runs without training them again; times are not."""
+    left_out = ("time/", "norm/", "change/", "segment", "wall_time")
     return [name for name in history.columns if not name.startswith(left_out)]
 
 
