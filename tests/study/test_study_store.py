@@ -4,6 +4,7 @@ import json
 import os
 import time
 
+import local_counting
 import pytest
 from local_counting import CountJob, CountSpec, order
 
@@ -152,6 +153,39 @@ def test_a_run_whose_lock_another_process_holds_is_claimed(tmp_path, store):
     assert do(order(tmp_path, 1), store).state == "claimed"
     lock.release()
     assert do(order(tmp_path, 1), store).state == "finished"
+
+
+@pytest.mark.parametrize("stopped_before", [False, True], ids=["start", "resume"])
+def test_a_run_that_another_process_finishes_before_we_get_its_lock_is_finished(
+    tmp_path, store, monkeypatch, stopped_before
+):
+    one = order(tmp_path, 1)
+    if stopped_before:
+        assert do(one, store, [Stopper(5)]).state == "interrupted"
+    step = "resume" if stopped_before else "start"
+    real = getattr(local_counting, step)
+
+    def late(*arguments):  # The kind has looked at the run; now the other one trains it.
+        monkeypatch.setattr(local_counting, step, real)
+        real(*arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(local_counting, step, late)
+    assert (do(one, store).state, do(one, store).why) == ("finished", "")
+    computed = [line.split()[1] for line in local_counting.notes(tmp_path, 1)]
+    assert computed == (["0", "1", "2", "2", "3"] if stopped_before else ["0", "1", "2", "3"])
+
+
+def test_a_mistake_in_an_order_is_tried_once_and_fails(tmp_path, store, monkeypatch):
+    tried = []
+
+    def refuse(*arguments):
+        tried.append(1)
+        raise UserError("rows = 0: must be at least 1")
+
+    monkeypatch.setattr(local_counting, "start", refuse)
+    outcome = do(order(tmp_path, 1), store)
+    assert (outcome.state, outcome.why, len(tried)) == ("failed", "rows = 0: must be at least 1", 1)
 
 
 def test_an_order_of_an_unknown_kind_or_module_fails_in_one_line(tmp_path, store):

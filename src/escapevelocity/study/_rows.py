@@ -105,8 +105,8 @@ class FileRows(Rows):
         with readable(path):
             self._stamp = _stamp(path)
             if _HOLDS:
-                self._source = pa.OSFile(os.fspath(path))
-                weakref.finalize(self, self._source.close)
+                self._source = source = pa.OSFile(os.fspath(path))
+                weakref.finalize(self, source.close)
         with open_history_file(path, None, self._source) as file:
             self.entries, self.left_out = read_entries(file)
             self._groups = {entry.name: index for index, entry in enumerate(self.entries)}

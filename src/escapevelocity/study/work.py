@@ -6,13 +6,16 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import Observer
+from escapevelocity.runs import Observer, Status
+from escapevelocity.runs.spec import SPEC_FILE
 from escapevelocity.runs.status import is_locked
 from escapevelocity.study.memory import peak_memory, reset_peak
 from escapevelocity.study.progress import ProgressWriter
+from escapevelocity.study.standing import standing
 from escapevelocity.study.store import Store
 
 if TYPE_CHECKING:
@@ -61,7 +64,6 @@ def _train(order: Order, store: Store, observers: Sequence[Observer]) -> tuple[A
     claimed = "claimed", "another process is training it"
     try:
         from escapevelocity.imports import import_modules
-        from escapevelocity.study.kinds import kind
 
         import_modules(order.imports)
         path = store.run_path(order.name)
@@ -71,7 +73,7 @@ def _train(order: Order, store: Store, observers: Sequence[Observer]) -> tuple[A
         writer = ProgressWriter(store, order.name, len(order.seeds))
         watching = [writer, *store.observers(order.name), *observers]
         try:
-            status = kind(order.job).run(order.spec, path, watching)
+            status = _run(order, path, watching)
         finally:
             store.push(order.name)
         return status.state, status.why
@@ -83,6 +85,21 @@ def _train(order: Order, store: Store, observers: Sequence[Observer]) -> tuple[A
     except Exception as error:
         traceback.print_exc()
         return "failed", f"{type(error).__name__}: {_one_line(error)}"
+
+
+def _run(order: Order, path: Path, observers: Sequence[Observer]) -> Status:
+    """Start or resume it; look once more where another process was quicker, and has let go of the run again."""
+    from escapevelocity.study.kinds import kind
+
+    the_kind = kind(order.job)
+    was_there = (path / SPEC_FILE).exists()
+    try:
+        return the_kind.run(order.spec, path, observers)
+    except UserError:
+        appeared = not was_there and (path / SPEC_FILE).exists()
+        if is_locked(path) or not (appeared or standing(path).state == "finished"):
+            raise
+    return the_kind.run(order.spec, path, observers)  # A finished run is returned as it is.
 
 
 def _one_line(error: BaseException) -> str:
