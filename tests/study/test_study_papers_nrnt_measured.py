@@ -16,7 +16,7 @@ FIGURES = [figure for figure in figures_of("nrnt") if figure.tasks]
 
 @pytest.fixture(autouse=True)
 def _few_resamples(monkeypatch):
-    monkeypatch.setattr(judge, "REPETITIONS", 500)  # what is told here is clear-cut
+    monkeypatch.setattr(judge, "REPETITIONS", 200)  # what is told here is clear-cut
 
 
 def _numbers(*values) -> dict:
