@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from escapevelocity.study.bootstrap import Interval, bootstrap_ends, bootstrap_interval
+from escapevelocity.study.bootstrap import REPETITIONS, Interval, bootstrap_ends, bootstrap_interval
 from escapevelocity.study.history import History, HistoryRun
 from escapevelocity.study.scores import Scores
 from escapevelocity.study.statistics import iqm
 from escapevelocity.study.windows import LAST, last_window
 from studies.running import deaths
 
-BOOTSTRAP_SEED, REPETITIONS = 6, 10_000
+BOOTSTRAP_SEED = 0
 
 DEAD_RETURN = 0.0
 """What the return of a dead seed counts as from its death on: it acts no more and earns nothing. For tasks whose
