@@ -57,7 +57,7 @@ QUICKER = {
     "trajectories": "--escort-powers 2 --max-steps 2000 --num-points 100 --surface-grid 10",
     "rooms": "--methods SPG EPG --rates 100 1000 --iterations 100 --snapshots 10",
     "damping": "--escort-powers 4 2 --num-steps 2000",
-    "classify": "--escort-powers 4 --learning-rates 0.1 1 --epochs 2 --selection-seeds 2 --report-seeds 2",
+    "classify": "--escort-powers 4 --learning-rates 1 --epochs 2 --selection-seeds 2 --report-seeds 2",
     "toy": "--num-draws 100",
     "p-study": "--powers 1 2 --best-probs 1e-2 --rates 0.1 1 --bandits 20 --steps 200 --horizons 20 100",
     "uniform-starts": "--methods SPG EPG(2) --runs 100 --sampled-runs 32 --horizon 100",
