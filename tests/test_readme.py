@@ -90,7 +90,8 @@ def test_every_command_in_the_readme_parses(command, tmp_path, monkeypatch):
             cli.main(["lab", *arguments, "--help"]) if arguments else sys.exit(cli.main(["lab"]))
         assert not stop.value.code
     else:
-        module = importlib.import_module(f"escapevelocity.cli.{cli.COMMANDS[name].module}")
+        file = f"study_{arguments.pop(0)}" if name == "study" else cli.COMMANDS[name].module
+        module = importlib.import_module(f"escapevelocity.cli.{file}")
         classes = [
             c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
         ]

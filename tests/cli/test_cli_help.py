@@ -16,6 +16,7 @@ from escapevelocity.cli import COMMANDS
 from escapevelocity.ppo import config
 from escapevelocity.ppo.config import PPOSpec
 
+STUDY_COMMANDS = ("study plan", "study run", "study watch", "study history")
 HEAVY = {"jax", "jaxlib", "numpy", "tyro", "gymnasium", "matplotlib", "envpool", "pyarrow", "equinox", "rich"}
 
 
@@ -41,12 +42,12 @@ def test_the_package_and_the_first_help_import_nothing_heavy(code):
     assert not imported_by(code) & HEAVY
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "study"), *STUDY_COMMANDS])
 def test_help_of_a_command_needs_no_jax(command):
     code = f"""
 from escapevelocity.cli import main
 try:
-    main([{command!r}, '--help'])
+    main([*{command.split()!r}, '--help'])
 except SystemExit as stop:
     assert not stop.code
 """
@@ -135,15 +136,18 @@ def test_every_setting_shows_in_the_help_with_its_meaning_and_its_default(ev, ar
             assert " ".join(unframed(says).split()) in help_of["--" + name.replace("_", "-")]
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("train", "branch", "lab")])
+@pytest.mark.parametrize(
+    "name", [*(name for name in COMMANDS if name not in ("train", "branch", "lab", "study")), *STUDY_COMMANDS]
+)
 def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
-    module = importlib.import_module(f"escapevelocity.cli.{COMMANDS[name].module}")
+    file = COMMANDS[name].module if name in COMMANDS else name.replace(" ", "_")
+    module = importlib.import_module(f"escapevelocity.cli.{file}")
     (command,) = [
         value
         for value in vars(module).values()
         if dataclasses.is_dataclass(value) and value.__module__ == module.__name__
     ]
-    answer = ev(name, "--help")
+    answer = ev(*name.split(), "--help")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.startswith(f"usage: ev {name} ")
     meanings, text = documented(module), " ".join(unframed(answer.out).split())
@@ -152,7 +156,8 @@ def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
         assert meanings[field.name].removesuffix(".") in text
     options = {flag for flag in described(answer.out) if not flag.startswith("--no-")}
     fields = {f"--{f.name.removesuffix('_modules').replace('_', '-')}" for f in dataclasses.fields(command)}
-    positional = {"--run", "--runs", "--model", "--names"} | ({"--out"} if name == "list" else set())
+    positional = {"--run", "--runs", "--model", "--names", "--figures", "--file", "--study"}
+    positional |= {"--out"} if name == "list" else set()
     assert options == fields - positional
 
 
