@@ -140,13 +140,14 @@ def test_classification_counts_intervals_that_are_apart():
 
 
 @pytest.mark.parametrize(
-    ("rates", "verdict"), [([0.3, 3.0, 30.0], "Confirmed"), ([3, 0.3, 30], "Partly confirmed")]
+    ("rates", "verdict"), [([0.0, 3.0, 30.0], "Confirmed"), ([3, 0.3, 30], "Partly confirmed")]
 )
 def test_exponents_are_judged_by_escape_times_and_stable_rates(rates, verdict):
     wells = {"p": [1.0, 2.0, 1.0, 2.0], "best_prob": [0.1, 0.1, 0.01, 0.01], "steps": [1, 5, 1, 9]}
     stable = {"p": [1.0, 2.0, np.inf], "start": ["uniform"] * 3, "rate": rates}
     (sentence,) = sgw_verdicts.exponents(findings(main=wells, stable=stable))
     assert sentence.startswith(f"{verdict}: escape times grow with p in 2 of 2 wells")
+    assert ("p = 1: none, " in sentence) == (rates[0] == 0)
     assert sentence.endswith("softmax: 30.")
 
 

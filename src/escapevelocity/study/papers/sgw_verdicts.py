@@ -148,7 +148,8 @@ def exponents(findings: Findings) -> list[str]:
     stable = _where(findings.tables["stable"], start="uniform")
     order = np.argsort(stable["p"])
     rates = stable["rate"][order]
-    listed = ", ".join(f"p = {p:g}: {rate:g}" for p, rate in zip(stable["p"][order], rates, strict=True))
+    named = [f"{rate:g}" if rate else "none" for rate in rates]
+    listed = ", ".join(f"p = {p:g}: {rate}" for p, rate in zip(stable["p"][order], named, strict=True))
     return [
         f"{_verdict([*slower, bool((np.diff(rates) >= 0).all())])}: escape times grow with p in {sum(slower)} of "
         f"{len(slower)} wells; largest η of the grid at which 95 % of the runs from the uniform policy settle: "
