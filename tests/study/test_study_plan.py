@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from typing import ClassVar
 
 import pytest
 
@@ -296,22 +295,3 @@ def test_the_hopper_study_holds_the_runs_of_the_paper():
     # The published coefficients: 1 with tanh, 10 with ReLU.
     assert coefs == {(e, a, "pfo"): c for e in (10, 15, 20) for a, c in (("tanh", 1.0), ("relu", 10.0))}
     assert ppo.folder(specs[20, "relu", "none"]) == "Hopper-v4-99860c2d19"
-
-
-def test_a_store_that_is_elsewhere_is_fetched_first_and_told_of_new_groups(tmp_path):
-    from escapevelocity.study.store import Store
-
-    class Elsewhere(Store):
-        asked: ClassVar[list[str]] = []
-
-        def refresh(self):
-            record(self, ToySpec(seeds=(1, 2, 3)), wall_time=50.0)
-            self.asked.append("refresh")
-
-        def push_study(self):
-            self.asked.append(f"push {(self.study_path / 'plan.json').exists()}")
-
-    (one,) = plan(toy(), Elsewhere(tmp_path))
-    assert one.state == "finished"
-    plan(toy(), Elsewhere(tmp_path))
-    assert Elsewhere.asked == ["refresh", "push True", "refresh"]

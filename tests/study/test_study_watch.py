@@ -253,7 +253,7 @@ def test_a_watcher_of_a_study_plans_again_when_a_run_has_ended_or_a_minute_is_ov
     file.write_text('name = "grid"\njob = "script"\nseeds = [5, 3]\n[axes]\nscale = [1.0, 2.0]\n')
     store.mkdir()
     plans, clock = [], [0.0]
-    monkeypatch.setattr(watcher, "plan", lambda *given: plans.append(clock[0]) or plan(*given))
+    monkeypatch.setattr(watcher, "plan", lambda *given, **how: plans.append(clock[0]) or plan(*given, **how))
     watch = watcher.Watcher(str(file), str(store), lambda: clock[0])
     overview = watch.look()
     assert (overview.title, overview.counts["missing"]) == ("grid", 2)

@@ -1,14 +1,18 @@
 """Which seeds run together: decided when a plan is first made, and kept in STORE/_study/plan.json from then on."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from filelock import FileLock, Timeout
+
 from escapevelocity.errors import UserError
-from escapevelocity.runs.atomic import write_json
+from escapevelocity.runs.atomic import make_folder, write_json
 
 PLAN_FILE = "plan.json"
+_LOCK = ".plan.lock"  # A hidden file, which is not copied to a store behind a URL.
 _VERSION = 1
 
 Group: TypeAlias = tuple[int, ...]
@@ -80,6 +84,31 @@ def write_groups(study_path: Path, groups: Mapping[str, Sequence[Group]]) -> Non
     """Write what `read_groups` reads, atomically."""
     cells = {key: [list(group) for group in each] for key, each in groups.items()}
     write_json(study_path / PLAN_FILE, {"schema_version": _VERSION, "cells": cells})
+
+
+@contextlib.contextmanager
+def only_planner(study_path: Path, wait: float = 60.0) -> Iterator[None]:
+    """Let nobody else change the file from when we read it until we have written it.
+
+    Args:
+        study_path: the folder of the file.
+        wait: seconds to wait for another planner.
+
+    Raises:
+        UserError: another one does not end, or the folder cannot be written.
+    """
+    make_folder(study_path)
+    lock = FileLock(study_path / _LOCK)
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise UserError(f"{study_path} is being planned by another process; wait for it or stop it") from None
+    except OSError as error:
+        raise UserError(f"cannot lock {study_path}: {error.strerror}; check its permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _group(seeds: Sequence[int]) -> Group:

@@ -223,7 +223,7 @@ def gather_study(
         require(out is not None, "out", None, f"a file of this machine, as {opened.url} is elsewhere")
     names = None
     if study is not None and out is not None:
-        names = [one.order.name for one in plan(study, opened) if one.state != "missing"]
+        names = [one.order.name for one in plan(study, opened, record=False) if one.state != "missing"]
     if not columns or out is None:
         path = collect(opened, out, names, tell)
         return path, read_history(path).left_out

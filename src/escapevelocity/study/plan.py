@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from escapevelocity.errors import UserError
@@ -12,7 +11,7 @@ from escapevelocity.imports import import_modules
 from escapevelocity.runs import spec_from_json
 from escapevelocity.study.cost import Prices, leaves_of
 from escapevelocity.study.grid import Cell, Label, Study, cells
-from escapevelocity.study.groups import Group, choose_groups, read_groups, write_groups
+from escapevelocity.study.groups import Group, choose_groups, only_planner, read_groups, write_groups
 from escapevelocity.study.kinds import Kind, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
 from escapevelocity.study.store import Store, open_store
@@ -84,14 +83,15 @@ class Planned:
     """One line: why it was interrupted, failed, or cannot be read."""
 
 
-def plan(study: Study, store: Store | str | os.PathLike[str]) -> list[Planned]:
+def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = True) -> list[Planned]:
     """Plan a study: make each run's spec, decide which seeds run together, and look at what is done.
 
-    The groups of seeds are kept in STORE/_study/plan.json; nothing else is written.
+    The groups of seeds are kept in STORE/_study/plan.json, which is written when there are new ones; nothing else is.
 
     Args:
         study: the grid.
         store: where the runs are or will be; a folder that is missing is made.
+        record: keep new groups. To look on, leave it off: the next plan that is kept decides as this one does.
 
     Returns:
         The runs, cell by cell.
@@ -103,10 +103,10 @@ def plan(study: Study, store: Store | str | os.PathLike[str]) -> list[Planned]:
     the_kind = kind(study.job)
     grid = _by_key(the_kind, cells(study))
     if not isinstance(store, Store):
-        store = open_store(store, create=not Path(store).exists())
+        store = open_store(store, create=not os.path.exists(store))
     if isinstance(store, Remote):
         store.refresh()
-    orders = _orders(the_kind, study, grid, store)
+    orders = _orders(the_kind, study, grid, store, record)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
     return [_planned(order, standings[order.name], prices) for order in orders]
@@ -130,9 +130,36 @@ def _by_key(the_kind: Kind, grid: list[Cell]) -> dict[str, Cell]:
     return found
 
 
-def _orders(the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store) -> list[Order]:
+def _orders(
+    the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store, record: bool
+) -> list[Order]:
     """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
     recorded = read_groups(store.study_path)
+    orders, groups = _divide(the_kind, study, grid, store, recorded)
+    if not record or groups == recorded:
+        return orders
+    with only_planner(store.study_path):
+        # Another planner may have been here since: what it has planned counts as what was planned before.
+        if isinstance(store, Remote):
+            store.refresh()
+        found = read_groups(store.study_path)
+        if found != recorded:
+            orders, groups = _divide(the_kind, study, grid, store, found)
+        if groups != found:
+            write_groups(store.study_path, groups)
+            if isinstance(store, Remote):
+                store.push_study()
+    return orders
+
+
+def _divide(
+    the_kind: Kind,
+    study: Study,
+    grid: Mapping[str, Cell],
+    store: Store,
+    recorded: Mapping[str, list[Group]],
+) -> tuple[list[Order], dict[str, list[Group]]]:
+    """Each cell's runs, and the recorded groups with those of the new ones among them."""
     groups = dict(recorded)
     orders: list[Order] = []
     for key, cell in grid.items():
@@ -146,11 +173,7 @@ def _orders(the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store
         chosen = choose_groups(before, study.seeds, study.population, started)
         groups[key] = [*before, *(group for group in chosen if group not in before)]
         orders += [made.get(group) or _order(the_kind, study, cell, group) for group in chosen]
-    if groups != recorded:
-        write_groups(store.study_path, groups)
-        if isinstance(store, Remote):
-            store.push_study()
-    return orders
+    return orders, groups
 
 
 def _order(the_kind: Kind, study: Study, cell: Cell, seeds: Group) -> Order:

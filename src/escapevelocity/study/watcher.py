@@ -55,5 +55,5 @@ class Watcher:
 
     def _plan(self) -> None:
         assert self._study is not None
-        self._planned = plan(self._study, self._store)
+        self._planned = plan(self._study, self._store, record=False)
         self._planned_at = self._clock()
