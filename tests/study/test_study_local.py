@@ -141,6 +141,15 @@ def test_two_executors_share_one_study_and_compute_each_segment_once(tmp_path, s
     assert all("finished" in both and both <= {"finished", "claimed"} for both in states)
 
 
+@pytest.fixture
+def sigint_is_heard():
+    """A shell starts what it runs in the background with SIGINT ignored; then Python has no handler for it either."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint_is_heard")
 def test_ctrl_c_leaves_every_run_in_order_and_the_next_call_goes_on(request, tmp_path, store, events):
     # Six seconds each: Ctrl-C comes long before the end, also on a busy machine.
     orders = [order(tmp_path, number, segments=60, rows=5, pause=0.02) for number in range(3)]
