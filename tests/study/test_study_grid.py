@@ -1,7 +1,9 @@
 """Grids: which cells there are and what is set in each, from Python and from TOML; and every mistake in one line."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 
 from escapevelocity.errors import UserError
@@ -108,6 +110,29 @@ def test_true_is_not_one():
     with pytest.raises(UserError, match="layer_norm = 1: matches nothing"):
         study(axes=axes, exclude=({"layer_norm": 1},))
     assert label_of(True) is True
+
+
+def test_values_that_python_makes_have_labels_that_json_can_hold():
+    axes = {"episode_limit": (None, 100), "rate": tuple(np.float32([0.5, 2.0])), "wide": (np.bool_(True),)}
+    made = cells(study(axes=axes, exclude=({"episode_limit": None, "rate": np.float64(0.5)},)))
+    labels = [cell.labels for cell in made]
+    assert json.loads(json.dumps(labels)) == [
+        {"episode_limit": limit, "rate": rate, "wide": True}
+        for limit, rate in (("none", 2.0), (100, 0.5), (100, 2.0))
+    ]
+    assert made[0].settings["episode_limit"] is None
+    with pytest.raises(UserError, match="axis hidden: 'none' is given twice"):
+        study(axes={"hidden": (None, "none")})
+
+
+def test_a_rule_must_not_set_what_a_table_of_an_axis_sets_in_its_cells():
+    axes = {"epochs": (1, 2), "size": ({"label": "small", "hidden": [8]}, {"label": "big", "gamma": 0.9})}
+    message = "when 1: sets hidden, which axis size = 'small' sets too"
+    for match in ({"size": "small"}, {"epochs": 1}):
+        with pytest.raises(UserError, match=message):
+            study(axes=axes, when=(Rule(match, {"hidden": [64]}),))
+    elsewhere = study(axes=axes, when=(Rule({"size": "big"}, {"hidden": [64]}),))
+    assert [cell.settings["hidden"] for cell in cells(elsewhere)] == [[8], [64]] * 2
 
 
 def test_a_file_says_the_same_as_python(tmp_path):

@@ -197,3 +197,12 @@ def test_an_order_of_an_unknown_kind_or_module_fails_in_one_line(tmp_path, store
     assert outcome.why.startswith("job = 'local-cout': unknown kind of run; did you mean local-count?")
     outcome = do(dataclasses.replace(known, imports=("no_such_module",)), store)
     assert outcome.why.startswith("import = 'no_such_module': not found in the current folder")
+
+
+def test_an_order_that_cannot_be_read_fails_and_its_worker_lives(tmp_path, store):
+    from escapevelocity.study.worker_process import _work
+
+    document = order(tmp_path, 1).to_json() | {"labels": {"epochs": [1]}}
+    outcome = _work(json.dumps({"order": document, "store": store.url}))
+    assert (outcome.name, outcome.state) == ("count-1", "failed")
+    assert outcome.why.startswith("labels.epochs")

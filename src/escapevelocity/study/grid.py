@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.study.settings import nearest
+from escapevelocity.study.settings import nearest, plain_number
 
 Label: TypeAlias = str | int | float | bool
 """What a cell is called on one axis."""
@@ -75,11 +76,7 @@ class Study:
         for number, rule in enumerate(self.when, 1):
             _require_labels(f"when {number}", rule.match, self.axes)
             require(len(rule.set) > 0, f"when {number}: set", dict(rule.set), "one or more settings")
-            for name in rule.set:
-                if name in self.axes:
-                    raise UserError(
-                        f"when {number}: sets {name}, which is an axis; its label would no longer say what is trained"
-                    )
+            _require_free(f"when {number}", rule, self.axes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +131,7 @@ def read_study(path: str | Path) -> Study:
     Raises:
         UserError: whatever is wrong with it, in one line that names the file.
     """
-    if _ATTRIBUTE.fullmatch(str(path)) and not Path(path).exists():
+    if _ATTRIBUTE.fullmatch(str(path)) and not os.path.exists(path):
         return _from_python(str(path))
     from escapevelocity.study.study_file import study_fields
 
@@ -147,17 +144,19 @@ def read_study(path: str | Path) -> Study:
 
 
 def label_of(value: Any) -> Label:
-    """The label of an axis's value: its own, that of a table, or the parts of a list joined by +.
+    """The label of an axis's value: its own ("none" for None), that of a table, or a list's parts joined by +.
 
     Example:
         >>> label_of(10), label_of(["pfo", "layer-norm"]), label_of({"label": "wide", "hidden": [256, 256]})
         (10, 'pfo+layer-norm', 'wide')
     """
     if isinstance(value, Mapping):
-        return value["label"]
+        value = value["label"]
     if isinstance(value, list | tuple):
-        return "+".join(map(str, value))
-    return value
+        return "+".join(str(plain_number(part)) for part in value)
+    if value is None:
+        return "none"
+    return plain_number(value)
 
 
 def _from_python(path: str) -> Study:
@@ -222,6 +221,23 @@ def _require_labels(where: str, labels: Mapping[str, Any], axes: Mapping[str, tu
             raise UserError(
                 f"{where}: {axis} = {value!r}: matches nothing; the values of {axis} are {values}"
             )
+
+
+def _require_free(where: str, rule: Rule, axes: Mapping[str, tuple[Any, ...]]) -> None:
+    """A rule must leave alone what an axis sets in the cells that it matches."""
+    for name in rule.set:
+        if name in axes:
+            raise UserError(
+                f"{where}: sets {name}, which is an axis; its label would no longer say what is trained"
+            )
+        for axis, values in axes.items():
+            for value in values:
+                sets = isinstance(value, Mapping) and name != "label" and name in value
+                if sets and (axis not in rule.match or _same(label_of(value), rule.match[axis])):
+                    raise UserError(
+                        f"{where}: sets {name}, which axis {axis} = {label_of(value)!r} sets too;"
+                        " its label would no longer say what is trained"
+                    )
 
 
 def _write(labels: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def typed_values(cls: type, settings: Mapping[str, Any], prefix: str = "") -> di
     """
     try:
         # All fields at once and nothing else: ranges are the business of the spec that they end in.
-        checked = spec_from_json(_plain(cls), {name: _plain_value(v) for name, v in settings.items()})
+        checked = spec_from_json(_plain(cls), {name: plain_number(v) for name, v in settings.items()})
     except UserError as error:
         raise UserError(f"{prefix}{error}") from error
     return {name: getattr(checked, name) for name in settings}
@@ -92,6 +92,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known are {', '.join(known)}" if known else "none is known here"
+
+
+def plain_number(value: Any) -> Any:
+    """A NumPy scalar as a number of Python, which it is for a study that makes its values with NumPy; others as is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 @functools.cache
@@ -114,8 +119,3 @@ def _plain(cls: type) -> type:
     """A dataclass of all settings side by side, without the checks of the classes that they come from."""
     fields = [(name, hint, dataclasses.field(default=None)) for name, (_, hint) in _fields(cls).items()]
     return dataclasses.make_dataclass("Settings", fields, frozen=True)
-
-
-def _plain_value(value: Any) -> Any:
-    """NumPy's numbers are numbers too; a study in Python may well have made them."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value

@@ -71,12 +71,14 @@ def _work(line: str) -> Outcome:
     from escapevelocity.study.work import Outcome, do
 
     job = json.loads(line)
-    order = Order.from_json(job["order"])
-    print(f"--- {order.name}", file=sys.stderr, flush=True)
+    name = job["order"]["name"]
+    print(f"--- {name}", file=sys.stderr, flush=True)
     try:
-        outcome = do(order, open_store(job["store"], create=True))
-    except UserError as error:  # A store that was there when the study began.
-        outcome = Outcome(order.name, "failed", str(error))
+        outcome = do(Order.from_json(job["order"]), open_store(job["store"], create=True))
+    except (
+        UserError
+    ) as error:  # An order that JSON cannot hold, or a store that was there when the study began.
+        outcome = Outcome(name, "failed", str(error))
     print(f"--- {outcome.state} {outcome.why}".rstrip(), file=sys.stderr, flush=True)
     return outcome
 
