@@ -9,18 +9,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from history_runs import ScriptJob, make_branch, make_run
+from history_runs import ScriptJob, ScriptKind, make_branch, make_run
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Observer, resume
+from escapevelocity.runs.status import acquire
+from escapevelocity.study import kinds
+from escapevelocity.study.gather_study import gather_study
+from escapevelocity.study.grid import read_study
 from escapevelocity.study.history import (
     History,
     RunArrays,
     collect,
-    gather_study,
     read_history,
     write_history,
 )
+from escapevelocity.study.plan import plan
 from escapevelocity.study.store import open_store
 from escapevelocity.study.watcher import Watcher
 
@@ -243,6 +247,37 @@ def test_a_history_can_be_made_of_arrays_and_written(tmp_path):
     ):
         History.from_arrays([RunArrays("r", {}, (1,), [10], {"x": [[1.0, 2.0]]})])
     assert History.from_arrays([]).runs == ()
+
+
+def test_arrays_that_would_hide_each_other_are_refused():
+    one = RunArrays("r", {}, (1,), [10, 20], {"x": [[1.0, 2.0]]})
+    with pytest.raises(UserError, match="runs = 'r': must be of different names: it is given twice"):
+        History.from_arrays([one, one])
+    with pytest.raises(UserError, match=r"seeds of run r = \[1\]: must be whole numbers, each given once"):
+        History.from_arrays([one._replace(seeds=(1, 1))])
+    with pytest.raises(UserError, match=r"steps of run r = \[0\]: must be whole numbers, each given once"):
+        History.from_arrays([one._replace(steps=[0.1, 0.9])])
+    first = History.from_arrays([one._replace(steps=[0.1], columns={"x": [[1.0]]})])
+    assert first.values(first.runs[0], "x").values.tolist() == [[1.0]]
+
+
+def test_runs_of_a_study_that_cannot_be_gathered_are_named_and_the_others_gathered(tmp_path, monkeypatch):
+    monkeypatch.setitem(kinds.KINDS, "script", ScriptKind())
+    file, opened = tmp_path / "grid.toml", open_store(tmp_path / "store", create=True)
+    file.write_text('name = "grid"\njob = "script"\nseeds = [5, 3]\n[axes]\nscale = [1.0, 2.0, 3.0, 4.0]\n')
+    names = [one.order.name for one in plan(read_study(file), opened)]
+    make_run(opened.run_path(names[0]))
+    opened.run_path(names[1]).mkdir()
+    opened.run_path(names[2]).write_text("no folder")
+    lock = acquire(opened.run_path(names[1]))  # A run that has no spec.json yet.
+    for columns in ((), ("x",)):
+        out = tmp_path / f"{len(columns)}.parquet"
+        path, left_out = gather_study(str(file), str(opened.path), out, columns)
+        assert [run.name for run in read_history(path).runs] == names[:1]
+        assert left_out[names[1]] == "it has only just begun"
+        assert left_out[names[2]].endswith("is not a folder")
+        assert set(left_out) == {names[1], names[2]}
+    lock.release()
 
 
 def test_a_store_behind_a_url_is_fetched_first_and_handed_its_history(store, tmp_path):

@@ -72,6 +72,15 @@ def test_numbers_become_single_precision_and_finite_ones_stay_finite():
     assert found.schema.field("count").type == found.schema.field("ratio").type == pa.float32()
 
 
+def test_large_integers_are_rounded_and_a_run_without_a_step_keeps_its_row():
+    large = pa.array([2**60 + 1, None], pa.int64()), pa.array([2**64 - 1, 1], pa.uint64())
+    found = thin(toy_records(2, signed=large[0], unsigned=large[1]), "run", "{}", 20)
+    assert found["signed"].to_pylist() == [2.0**60, None]
+    assert found["unsigned"].to_pylist() == [2.0**64, 1.0]
+    still = pa.table({"env_steps": [0], "x": [1.0]})
+    assert thin(still, "run", "{}", 0)["x"].to_pylist() == [1.0]
+
+
 def test_settings_of_ppo_have_plain_names_and_those_of_remedies_the_remedys():
     optimizer = OptimizerConfig(epochs=20, learning_rate=1e-3)
     spec = PPOSpec(optimizer=optimizer, remedies=(PFO(coef=10.0), AdamBeta2(value=0.95)))

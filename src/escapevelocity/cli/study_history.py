@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     command = parse(StudyHistory, argv, "ev study history")
     import sys
 
-    from escapevelocity.study.history import gather_study
+    from escapevelocity.study.gather_study import gather_study
 
     path, left_out = gather_study(command.study, command.store, command.out, command.columns, print)
     for name, why in left_out.items():

@@ -61,7 +61,7 @@ def thin(records: pa.Table, name: str, spec_text: str, total: int) -> pa.Table:
 
 def _kept_steps(records: pa.Table, steps: Int[np.ndarray, " rows"], total: int) -> Int[np.ndarray, " points"]:
     distinct = np.unique(steps)
-    kept = distinct[thinned(distinct.astype(np.float64), float(total or max(distinct, default=1)))]
+    kept = distinct[thinned(distinct.astype(np.float64), float(total or max(distinct, default=1) or 1))]
     if "fault" in records.column_names:
         ill = np.array([bool(text) for text in records["fault"].to_pylist()], bool)
         kept = np.union1d(kept, steps[ill])
@@ -77,7 +77,8 @@ def _converted(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return array.cast(pa.string())
-    numbers = np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    # Unsafe: large integers are rounded, as all numbers are below.
+    numbers = np.asarray(array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     is_finite = np.isfinite(numbers)
     numbers = np.where(is_finite, np.clip(numbers, -_LARGEST, _LARGEST), numbers)
     with np.errstate(under="ignore"):

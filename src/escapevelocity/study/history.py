@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,6 +139,9 @@ class History:
     def from_arrays(cls, runs: Sequence[RunArrays]) -> History:
         """Make a history of arrays: of runs of another library, or made up. They are thinned as runs of ours are.
 
+        Raises:
+            UserError: two runs of one name, a seed or a step that a run has twice, or arrays of another shape.
+
         Example:
             >>> steps, returns = [10.0, 20.0], np.array([[1.0, 2.0], [3.0, 4.0]])
             >>> run = RunArrays("a", {"task": "T", "remedy": "none"}, (1, 2), steps, {"perf/return_mean": returns})
@@ -147,7 +150,9 @@ class History:
             [[1.0, 2.0], [3.0, 4.0]]
         """
         tables, entries = [], []
+        names = [run.name for run in runs]
         for run in runs:
+            require(names.count(run.name) == 1, "runs", run.name, "of different names: it is given twice")
             tables.append(_table(run))
             total = int(max(run.steps, default=0))
             entries.append(Entry(run.name, dict(run.settings), tuple(run.seeds), "finished", total))
@@ -192,47 +197,6 @@ def write_history(history: History, path: str | Path, columns: Sequence[str] | N
     return Path(path)
 
 
-def gather_study(
-    target: str,
-    store: str | None = None,
-    out: Path | None = None,
-    columns: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda text: None,
-) -> tuple[Path, Mapping[str, str]]:
-    """Gather a study's history, or a store's; see `collect`.
-
-    Args:
-        target: a study's file, or a store.
-        store: the store of a study; by default runs/NAME.
-        out: the file. It then holds the study's runs alone; the store's own file, the default, holds all of its runs.
-        columns: only these columns of the records; by default all. Needs `out`.
-        tell: is told one line for each run that is read.
-
-    Returns:
-        The file's path, and the runs that were left out with the reason.
-
-    Raises:
-        UserError: a mistake in the study's file, columns without `out` or unknown ones, or as `collect`.
-    """
-    from escapevelocity.study.plan import Remote, plan
-    from escapevelocity.study.target import open_target
-
-    require(out is not None or not columns, "columns", list(columns), "given with --out")
-    study, opened = open_target(target, store)
-    if isinstance(opened, Remote):
-        require(out is not None, "out", None, f"a file of this machine, as {opened.url} is elsewhere")
-    names = None
-    if study is not None and out is not None:
-        names = [one.order.name for one in plan(study, opened, record=False) if one.state != "missing"]
-    if not columns or out is None:
-        path = collect(opened, out, names, tell)
-        return path, read_history(path).left_out
-    whole = read_history(collect(opened, None, None, tell))
-    runs = tuple(run for run in whole.runs if names is None or run.name in names)
-    left_out = {name: why for name, why in whole.left_out.items() if names is None or name in names}
-    return write_history(History(runs, whole.rows, left_out), out, columns), left_out
-
-
 def _history(rows: Rows, entries: Sequence[Entry], left_out: Mapping[str, str]) -> History:
     known = {entry.name: entry for entry in entries}
     runs = []
@@ -269,6 +233,10 @@ def _fits(run: HistoryRun, name: str, wanted: Any) -> bool:
 def _table(run: RunArrays) -> pa.Table:
     """The rows of a run given by arrays."""
     steps: Int[np.ndarray, " points"] = np.asarray(run.steps).astype(np.int64)
+    for name, found in (("seeds", run.seeds), ("steps", steps)):
+        values, counts = np.unique(found, return_counts=True)
+        twice = values[counts > 1].tolist()
+        require(not twice, f"{name} of run {run.name}", twice[:1], "whole numbers, each given once")
     columns = {
         "seed": np.repeat(np.asarray(run.seeds, np.int64), steps.size),
         "env_steps": np.tile(steps, len(run.seeds)),
