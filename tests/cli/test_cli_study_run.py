@@ -91,7 +91,9 @@ def test_options_of_the_other_executor_are_refused_before_anything_is_done(study
     ("options", "said"),
     [
         (["--workers", "0"], "workers = 0: must be at least 1"),
-        (["--memory", "0"], "memory = 0.0: must be above 0 GiB"),
+        (["--memory", "0"], "memory = 0.0: must be above 0 GiB and finite"),
+        (["--memory", "inf"], "memory = inf: must be above 0 GiB and finite"),
+        (["--memory", "nan"], "memory = nan: must be above 0 GiB and finite"),
         (["--retries", "-1"], "retries = -1: must be at least 0"),
         (["--store", "study.toml"], "store = 'study.toml': must be a folder, and this is a file"),
     ],

@@ -33,4 +33,5 @@ def test_a_study_that_has_not_begun_is_told_to_be_missing(ev, tmp_path):
 def test_mistakes_are_one_line(refused):
     assert "nowhere" in refused("study", "watch", "nowhere")
     assert "every = 0.0: must be above 0" in refused("study", "watch", ".", "--every", "0")
+    assert "every = inf: must be above 0 and at most" in refused("study", "watch", ".", "--every", "inf")
     assert "store = 'x': must be left out" in refused("study", "watch", ".", "--store", "x")

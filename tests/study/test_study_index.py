@@ -85,9 +85,16 @@ def test_a_run_whose_status_has_changed_is_opened_again(store, opened):
     path.write_text(json.dumps({**status, "state": "failed", "why": "by hand"}))
     assert states(list_indexed(store))["a"] == "failed"
     path.write_text("{")
-    damaged = list_indexed(store)[0]
-    assert (damaged.state, damaged.name) == ("damaged", "a")
-    assert "status.json is damaged" in damaged.why
+    torn = list_indexed(store)[0]
+    assert (torn.state, torn.name) == ("interrupted", "a")  # As for a plan: it can be resumed.
+    assert "status.json is damaged" in torn.why
+    path.unlink()
+    assert states(list_indexed(store))["a"] == "interrupted"
+    lock = acquire(store / "a")
+    assert states(list_indexed(store))["a"] == "running"
+    lock.release()
+    (store / "a" / "spec.json").write_text("{")
+    assert states(list_indexed(store))["a"] == "damaged"
 
 
 def test_a_run_that_is_gone_leaves_the_index(store):

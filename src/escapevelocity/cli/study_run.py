@@ -1,6 +1,7 @@
 """`ev study run`: train what is missing of a study."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,6 +99,6 @@ def _executor(command: StudyRun) -> "Executor":
     from escapevelocity.study.local import LocalExecutor
 
     if command.memory is not None:
-        require(command.memory > 0, "memory", command.memory, "above 0 GiB")
+        require(0 < command.memory < math.inf, "memory", command.memory, "above 0 GiB and finite")
         given["memory"] = max(1, int(command.memory * _GIB))
     return LocalExecutor(**given)

@@ -9,6 +9,8 @@ import tyro
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import require
 
+_DAY = 86_400
+
 
 @dataclasses.dataclass(frozen=True)
 class StudyWatch:
@@ -27,7 +29,7 @@ class StudyWatch:
     """Print plain lines once."""
 
     def __post_init__(self) -> None:
-        require(self.every > 0, "every", self.every, "above 0")
+        require(0 < self.every <= _DAY, "every", self.every, f"above 0 and at most {_DAY}")
 
 
 def main(argv: Sequence[str]) -> int:

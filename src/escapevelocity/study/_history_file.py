@@ -148,12 +148,21 @@ def replacing(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temp
-        with open(temp, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temp, path)
+        with writable(path):
+            yield temp
+            with open(temp, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temp, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temp.unlink()
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with writing a history's file into a `UserError` that names it."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}: {reason}; free space or choose another --out") from error
-    finally:
-        temp.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from escapevelocity.study._history_file import (
     open_history_file,
     read_entries,
     union,
+    writable,
     write_history_file,
 )
 from escapevelocity.study._thin import thin
@@ -85,7 +86,7 @@ def collect(
     left_out: dict[str, str] = {}
     with ExitStack() as stack:
         old, before = _kept_runs(dict.fromkeys((standard, path)), stack)
-        parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".history-", dir=path.parent)))
+        parts = stack.enter_context(_temporary(path))
         for name, run_dir in _chosen(folder, names):
             kept = old.get(name)
             try:
@@ -100,7 +101,8 @@ def collect(
                 left_out[name] = str(error)
                 continue
             part = parts / f"{len(entries)}.parquet"
-            pq.write_table(table, part)
+            with writable(path):
+                pq.write_table(table, part)
             entries.append(entry)
             sources.append(partial(_read_part, part))
             schemas.append(table.schema)
@@ -109,6 +111,15 @@ def collect(
     if isinstance(store, Remote) and path == standard:
         store.push_study()
     return path
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Lend a folder on the disk of `path`, which has room for as much again."""
+    with writable(path):
+        folder = tempfile.TemporaryDirectory(prefix=".history-", dir=path.parent)
+    with folder as name:
+        yield Path(name)
 
 
 def history_path(path: Any) -> Path:

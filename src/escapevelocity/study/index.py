@@ -21,6 +21,7 @@ from escapevelocity.runs.branch import parent_in
 from escapevelocity.runs.status import STATUS_FILE
 from escapevelocity.study._flat import flat_settings, frozen
 from escapevelocity.study._folders import first_meta, run_folders, store_folder
+from escapevelocity.study.standing import standing
 from escapevelocity.study.store import STUDY_FOLDER
 
 INDEX_FILE = "index.json"
@@ -117,10 +118,12 @@ def _stamp(path: Path) -> str:
 def _read(path: Path, name: str, stamp: str) -> Indexed:
     changed = int(stamp.split()[0]) / 1e9 if stamp else 0.0
     try:
-        run = open_run(path)
-    except UserError as error:
-        return Indexed(name, "damaged", str(error), changed=changed)
-    status, meta = run.status, first_meta(path)
+        run, meta = open_run(path), first_meta(path)
+    except (UserError, OSError) as error:
+        found = standing(path)  # Without a status.json that can be read it may yet be running, or resumed.
+        state = "damaged" if found.state == "missing" else found.state
+        return Indexed(name, state, found.why or str(error), changed=changed)
+    status = run.status
     parent = parent_in(meta)
     return Indexed(
         name,

@@ -33,7 +33,16 @@ class Standing(NamedTuple):
 
 
 def standing(path: Path) -> Standing:
-    """Look at the folder of a run."""
+    """Look at the folder of a run; one that must not be read counts as damaged."""
+    try:
+        return _standing(path)
+    except OSError as error:
+        return Standing("damaged", why=f"cannot read {path}: {error.strerror}; check its permissions")
+
+
+def _standing(path: Path) -> Standing:
+    if path.exists() and not path.is_dir():
+        return Standing("damaged", why=f"{path} is not a folder")
     if not (path / SPEC_FILE).exists():
         if is_locked(path):
             return Standing("running")  # Its spec.json lands when its first state is made.
@@ -57,7 +66,7 @@ def standing(path: Path) -> Standing:
 def recorded_runs(folder: Path) -> Iterator[Recorded]:
     """What the runs of a store have cost so far; those without a committed segment are passed over."""
     for path in sorted(folder.iterdir()):
-        if not (path / SPEC_FILE).exists():
+        if not os.path.exists(path / SPEC_FILE):  # Or it must not be read.
             continue
         pace = standing(path).seconds_per_step
         if pace is None:

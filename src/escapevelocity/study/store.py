@@ -89,10 +89,15 @@ def open_store(url: str | os.PathLike[str], create: bool = False) -> Store:
         from escapevelocity.study.remote import RemoteStore
 
         return RemoteStore(text, create)
-    path = Path(rest if colon else text).expanduser()
-    if path.exists() and not path.is_dir():
+    try:
+        path = Path(rest if colon else text).expanduser()
+        is_there, is_folder = path.exists(), path.is_dir()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~NAME of a user that is unknown.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"store = {text!r}: must be a folder that can be reached: {reason}") from error
+    if is_there and not is_folder:
         raise UserError(f"store = {text!r}: must be a folder, and this is a file")
-    if not path.exists():
+    if not is_there:
         if not create:
             raise UserError(f"store = {text!r}: must be a folder that exists; `ev study run` makes it")
         make_folder(path)

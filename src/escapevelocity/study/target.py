@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from escapevelocity.errors import require
 from escapevelocity.study.grid import Study, read_study
@@ -23,7 +23,7 @@ def open_target(target: str, store: str | None = None) -> tuple[Study | None, St
     Raises:
         UserError: it is neither; or a store is given twice.
     """
-    if Path(target).is_dir() or "://" in target:
+    if os.path.isdir(target) or "://" in target:
         require(store is None, "store", store, f"left out: {target} is a store already")
         return None, open_store(target)
     study = read_study(target)
