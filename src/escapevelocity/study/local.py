@@ -204,6 +204,7 @@ class _Shift:
         if deaths > self._executor.retries:
             return self._settle(order, Outcome(order.name, "failed", f"lost {deaths} times; at last {why}"))
         # If it was for want of memory, the run waits now until there is as much as it had.
+        self._store.fetch_progress([order.name])
         for progress in read_progress(self._store, [order.name]).values():
             self._demand.learn(order, progress.memory)
         self._waiting.insert(0, order)

@@ -9,7 +9,7 @@ STORE/_study/logs/       what the worker processes printed
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from escapevelocity.errors import UserError
@@ -62,6 +62,9 @@ class Store:
 
     def push(self, name: str) -> None:
         """Hand what is at `run_path(name)` to all who share the store."""
+
+    def fetch_progress(self, names: Iterable[str]) -> None:
+        """Fetch how far some runs are, and nothing else of them."""
 
     def observers(self, name: str) -> Sequence[Observer]:
         """What must watch the run `name` while it trains in this process."""
