@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import Observer, Status
+from escapevelocity.runs import Observer, Status, read_status
 from escapevelocity.runs.spec import SPEC_FILE
-from escapevelocity.runs.status import is_locked
+from escapevelocity.runs.status import is_locked, this_host
 from escapevelocity.study.memory import peak_memory, reset_peak
 from escapevelocity.study.progress import ProgressWriter
 from escapevelocity.study.standing import standing
@@ -96,10 +97,19 @@ def _run(order: Order, path: Path, observers: Sequence[Observer]) -> Status:
     try:
         return the_kind.run(order.spec, path, observers)
     except UserError:
-        appeared = not was_there and (path / SPEC_FILE).exists()
+        appeared = not was_there and (path / SPEC_FILE).exists() and not _was_ours(path)
         if is_locked(path) or not (appeared or standing(path).state == "finished"):
             raise
     return the_kind.run(order.spec, path, observers)  # A finished run is returned as it is.
+
+
+def _was_ours(path: Path) -> bool:
+    """Whether this process was the last to train the run: then its mistake is its own, and no other was quicker."""
+    try:
+        status = read_status(path)
+    except UserError:
+        return False
+    return (status.host, status.pid) == (this_host(), os.getpid())
 
 
 def _one_line(error: BaseException) -> str:
