@@ -43,7 +43,7 @@ def measure_capacity(planned: Iterable[Planned], store: Store, track: Track) -> 
         A line for each snapshot that could not be read.
     """
     paths = [store.run_path(one.order.name) for one in planned if one.state == "finished"]
-    if "://" in store.url:
+    if store.is_remote:
         return []
     runs = [path for path in paths if _is_wanted(path)]
     if not runs:

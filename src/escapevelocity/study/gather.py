@@ -32,8 +32,7 @@ from escapevelocity.study._history_file import (
     write_history_file,
 )
 from escapevelocity.study._thin import thin
-from escapevelocity.study.plan import Remote
-from escapevelocity.study.store import STUDY_FOLDER
+from escapevelocity.study.store import STUDY_FOLDER, Store
 
 HISTORY_FILE = "history.parquet"
 
@@ -74,8 +73,8 @@ def collect(
     Raises:
         UserError: the store is not a folder, has no run of a name in `names`, or the file cannot be written.
     """
-    if isinstance(store, Remote):
-        store.refresh()
+    store = store if isinstance(store, Store) else Store(store)
+    store.refresh()
     folder = store_folder(store)
     standard = folder / STUDY_FOLDER / HISTORY_FILE
     path = standard if out is None else Path(out)
@@ -108,7 +107,7 @@ def collect(
             schemas.append(table.schema)
         if (entries, left_out) != before:
             write_history_file(path, union(schemas), entries, (source() for source in sources), left_out)
-    if isinstance(store, Remote) and path == standard:
+    if path == standard:
         store.push_study()
     return path
 

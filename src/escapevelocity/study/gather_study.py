@@ -8,7 +8,7 @@ from pathlib import Path
 from escapevelocity.errors import require
 from escapevelocity.study._folders import run_folders
 from escapevelocity.study.history import History, collect, read_history, write_history
-from escapevelocity.study.plan import Planned, Remote, plan
+from escapevelocity.study.plan import Planned, plan
 from escapevelocity.study.store import Store
 from escapevelocity.study.target import open_target
 
@@ -37,7 +37,7 @@ def gather_study(
     """
     require(out is not None or not columns, "columns", list(columns), "given with --out")
     study, opened = open_target(target, store)
-    if isinstance(opened, Remote):
+    if opened.is_remote:
         require(out is not None, "out", None, f"a file of this machine, as {opened.url} is elsewhere")
     names, no_runs = None, {}
     if study is not None and out is not None:

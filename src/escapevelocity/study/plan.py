@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from escapevelocity.errors import UserError
 from escapevelocity.imports import import_modules
@@ -15,19 +15,6 @@ from escapevelocity.study.groups import Group, choose_groups, only_planner, read
 from escapevelocity.study.kinds import Kind, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
 from escapevelocity.study.store import Store, open_store
-
-
-@runtime_checkable
-class Remote(Protocol):
-    """A store that is elsewhere: what a plan reads has to be fetched, and what it writes to be handed over."""
-
-    def refresh(self) -> None:
-        """Fetch what runs and study have recorded."""
-        ...
-
-    def push_study(self) -> None:
-        """Hand over what the study has recorded."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +91,7 @@ def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = Tru
     grid = _by_key(the_kind, cells(study))
     if not isinstance(store, Store):
         store = open_store(store, create=not os.path.exists(store))
-    if isinstance(store, Remote):
-        store.refresh()
+    store.refresh()
     orders = _orders(the_kind, study, grid, store, record)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
@@ -140,15 +126,13 @@ def _orders(
         return orders
     with only_planner(store.study_path):
         # Another planner may have been here since: what it has planned counts as what was planned before.
-        if isinstance(store, Remote):
-            store.refresh()
+        store.refresh()
         found = read_groups(store.study_path)
         if found != recorded:
             orders, groups = _divide(the_kind, study, grid, store, found)
         if groups != found:
             write_groups(store.study_path, groups)
-            if isinstance(store, Remote):
-                store.push_study()
+            store.push_study()
     return orders
 
 

@@ -225,7 +225,7 @@ def _knock(address: str) -> None:
 @contextlib.contextmanager
 def _token(store: Store) -> Iterator[str]:
     """A file by which the nodes see that their folder is this one; nothing for a URL."""
-    if "://" in store.url:
+    if store.is_remote:
         yield ""
         return
     name = f".ray-{uuid.uuid4().hex}"

@@ -55,6 +55,8 @@ class RemoteStore(Store):
             written, or that is not there (without `create`).
     """
 
+    is_remote = True
+
     def __init__(self, url: str, create: bool = False, term: float = TERM) -> None:
         self._url, self._term = url.rstrip("/"), term
         self._fs, self._root = _file_system(self._url)

@@ -23,7 +23,8 @@ class Store:
     """A folder on this machine, or on a disk that several machines share.
 
     `remote.RemoteStore` has the same methods for an fsspec URL: its `path` is a folder on this machine, `pull` and
-    `push` copy runs between the two, and `observers` push a run while it trains. Here these do nothing.
+    `push` copy runs between the two, `refresh` and `push_study` what is to be looked at and what the study records, and
+    `observers` push a run while it trains. Here these do nothing, so that nobody has to ask which store it is.
 
     Args:
         path: the folder.
@@ -31,6 +32,9 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+
+    is_remote = False
+    """Whether it is elsewhere, and `path` a folder of this process alone."""
 
     @property
     def url(self) -> str:
@@ -62,6 +66,12 @@ class Store:
 
     def push(self, name: str) -> None:
         """Hand what is at `run_path(name)` to all who share the store."""
+
+    def refresh(self) -> None:
+        """Fetch what runs and study have recorded."""
+
+    def push_study(self) -> None:
+        """Hand over what the study has recorded: its plan, its index and its histories."""
 
     def fetch_progress(self, names: Iterable[str]) -> None:
         """Fetch how far some runs are, and nothing else of them."""

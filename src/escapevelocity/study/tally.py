@@ -12,7 +12,6 @@ from typing import NamedTuple
 from escapevelocity.study.executors import Event
 from escapevelocity.study.plan import Order, Planned
 from escapevelocity.study.progress import Progress, read_progress
-from escapevelocity.study.remote import RemoteStore
 from escapevelocity.study.store import Store
 
 FETCH_SECONDS = 5.0
@@ -121,7 +120,7 @@ class Tally:
 
     def _fetch(self, names: Sequence[str]) -> None:
         """Fetch what the runs said from a store behind a URL, in a thread: a slow network must not stop the screen."""
-        if not names or not isinstance(self._store, RemoteStore):
+        if not names or not self._store.is_remote:
             return
         now = self._clock()
         recent = 0 <= now - self._fetched < FETCH_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from escapevelocity.study.plan import Planned, Remote, plan
+from escapevelocity.study.plan import Planned, plan
 from escapevelocity.study.target import open_target
 from escapevelocity.study.watch import Overview, look
 
@@ -38,7 +38,7 @@ class Watcher:
 
     def look(self) -> Overview:
         """See how it stands now."""
-        if isinstance(self._store, Remote) and self._clock() - self._fetched_at > FETCHED_FOR:
+        if self._clock() - self._fetched_at > FETCHED_FOR:
             self._store.refresh()
             self._fetched_at = self._clock()
         if self._study is None:
