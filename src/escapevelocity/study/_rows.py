@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _NEEDED = ("run", "spec", "seed", "env_steps")
 _HOLDS = os.name != "nt"
 
 
-class Rows:
+class Rows(ABC):
     """Rows of several runs, by run and column. Subclasses say how a column is read; it is kept once it was."""
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -38,9 +39,9 @@ class Rows:
     specs: Mapping[str, str]
     """Run to its spec.json's text."""
 
+    @abstractmethod
     def read(self, column: str) -> pa.ChunkedArray:
         """Read a column of all rows."""
-        raise NotImplementedError
 
     def column(self, run: str, column: str) -> tuple[np.ndarray, np.ndarray]:
         """Give a numeric column's values on a run's rows, and which of them are not null; all null if it is absent."""

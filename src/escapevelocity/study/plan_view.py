@@ -11,7 +11,7 @@ from rich.text import Text
 from escapevelocity.report._shown import UNDEFINED, write_number, write_time
 from escapevelocity.study.plan import Planned
 
-_STYLES = {
+STATE_STYLES = {
     "finished": "green",
     "running": "cyan",
     "interrupted": "yellow",
@@ -19,6 +19,7 @@ _STYLES = {
     "damaged": "bold red",
     "missing": "dim",
 }
+"""How a run's state is drawn, in a plan and while it is watched."""
 _SECONDS_PER_HOUR = 3600
 
 
@@ -36,7 +37,7 @@ def plan_page(planned: Sequence[Planned]) -> RenderableType:
             Text(one.order.name),
             *map(Text, labels),
             write_seeds(one.order.seeds),
-            Text(one.state, _STYLES[one.state]),
+            Text(one.state, STATE_STYLES[one.state]),
             f"{one.steps_done / one.order.steps:.0%}" if one.order.steps else UNDEFINED,
             "unknown" if one.seconds_left is None else write_time(one.seconds_left),
         )

@@ -15,16 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from escapevelocity.report._shown import UNDEFINED, write_number, write_time
+from escapevelocity.study.plan_view import STATE_STYLES
 from escapevelocity.study.watch import STATES, Ended, Overview, Running
 
-STYLES = {
-    "finished": "green",
-    "running": "cyan",
-    "interrupted": "yellow",
-    "failed": "bold red",
-    "damaged": "bold red",
-    "missing": "dim",
-}
 WIDE = 110
 """Columns of a terminal from which on memory and machine are shown too."""
 _LAST = 3  # Finished runs that are shown.
@@ -44,7 +37,7 @@ class StateBar:
         for state in STATES:
             done += self._counts[state]
             end = round(options.max_width * done / max(1, self._total))
-            text.append(("─" if state == "missing" else "━") * (end - drawn), STYLES[state])
+            text.append(("─" if state == "missing" else "━") * (end - drawn), STATE_STYLES[state])
             drawn = end
         yield text
 
@@ -58,7 +51,7 @@ def view(overview: Overview, width: int = 80, height: int = 40) -> RenderableTyp
         height: its lines; of many running runs only those are shown that fit.
     """
     counts = Text("  ").join(
-        Text(f"{count} {state}", STYLES[state]) for state, count in overview.counts.items() if count
+        Text(f"{count} {state}", STATE_STYLES[state]) for state, count in overview.counts.items() if count
     )
     heading = Text.assemble((overview.title, "bold"), "  ", counts)
     parts: list[RenderableType] = [heading, StateBar(overview), Text(pace_line(overview))]
@@ -68,7 +61,9 @@ def view(overview: Overview, width: int = 80, height: int = 40) -> RenderableTyp
             parts.append(Text(f"… and {more} more that are running", "dim"))
     alarms = [(run.label, line) for run in overview.running for line in (run.alarms or ())[-1:]]
     parts += _section("early warning", [_line(*alarm, "yellow") for alarm in alarms], _STOPPED)
-    stopped = [_line(run.label, f"{run.state}: {run.why}", STYLES[run.state]) for run in overview.stopped]
+    stopped = [
+        _line(run.label, f"{run.state}: {run.why}", STATE_STYLES[run.state]) for run in overview.stopped
+    ]
     parts += _section("stopped", stopped, _STOPPED)
     finished = [_line(run.label, _ended(run, overview.now), "dim") for run in overview.finished[:_LAST]]
     parts += _section("last finished", finished, _LAST)
