@@ -130,6 +130,10 @@ def draw_clouds(clouds: Sequence[Cloud], caption: str, lines: Sequence[float] = 
                 panel.plot(
                     x, y, marker, color=color(index), label=label, markersize=3, alpha=0.55, markeredgewidth=0
                 )
+            if values.size and not cloud.log and np.ptp(values) == 0:
+                # All at one place, such as no unit dead: matplotlib would show thousandths around it, also below 0.
+                panel.set_xlim(values[0] - 1, values[0] + 1)
+                panel.set_xticks([values[0]])
             for height in lines if values.size else ():
                 panel.axhline(height, color=_GREY, linewidth=0.9, linestyle=":")
         axes[0].set_ylabel(clouds[0].y)
