@@ -27,7 +27,7 @@ demo: $(READY) ## Train three healthy and three sick agents on Hopper, with a li
 	@echo "Look at runs/demo/comparison.png: what learns, what does not, and what its features did."
 
 test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 2
 
 lint: $(READY) ## Formatting, lint, types and the rooms' import rules
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ import numpy as np
 
 from escapevelocity.errors import UserError
 from escapevelocity.study.gather import collect
-from escapevelocity.study.history import History, HistoryRun, read_history
+from escapevelocity.study.history import History, HistoryRun, read_history, write_history
 
 
 def run_studies(names: Sequence[str], store: Path, workers: int | None = None) -> int:
@@ -35,13 +35,19 @@ def run_studies(names: Sequence[str], store: Path, workers: int | None = None) -
 
 
 def gathered(store: Path, kept: Path) -> History:
-    """Gather a store's records into the file `kept`, if there is a store; read what is kept.
+    """Add a store's records, if there is a store, to those that the file `kept` holds from earlier sittings.
+
+    The file keeps runs that the store does not have: a machine that trained some of a study need not have the rest.
 
     Raises:
         UserError: neither is there.
     """
-    if store.is_dir():
-        collect(store, kept)
+    if not store.is_dir():
+        return read_history(kept)
+    history = read_history(collect(store))
+    if kept.exists():
+        history = read_history(kept).updated(history)
+    write_history(history, kept)
     return read_history(kept)
 
 

@@ -25,12 +25,12 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/hopper-collapse"), help="folder of the runs")
     options = parser.parse_args()
     planned = [run for name in STUDIES for run in plan(read_study(HERE / name), open_store(options.store))]
-    collect(options.store)
     names = {run.order.name for run in planned}
-    ended = finished(read_history(options.store))
+    kept = HERE / "history.parquet"
+    ended = finished(read_history(kept).updated(finished(read_history(collect(options.store)))))
     ended = History(tuple(run for run in ended.runs if run.name in names), ended.rows)
-    write_history(ended, HERE / "history.parquet", columns=kept_columns(ended))
-    replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned)))
+    write_history(ended, kept, columns=kept_columns(ended))
+    replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned, ended)))
     replace_section(HERE / "README.md", "figures", draw_all(ended, open_store(options.store), HERE))
 
 
@@ -40,12 +40,13 @@ def kept_columns(history: History) -> list[str]:
     return [name for name in history.columns if not name.startswith(left_out)]
 
 
-def _missing(planned: Sequence[Planned]) -> list[str]:
-    """The runs that are not finished, in words."""
+def _missing(planned: Sequence[Planned], ended: History) -> list[str]:
+    """The runs that have not ended, in words."""
+    there = {run.name for run in ended.runs}
     return [
         ", ".join(f"{name} {value}" for name, value in run.order.labels.items())
         for run in planned
-        if run.state != "finished"
+        if run.order.name not in there
     ]
 
 

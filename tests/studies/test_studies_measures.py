@@ -14,13 +14,14 @@ from studies.measures import (
     side_by_side,
     written,
 )
-from studies.running import command, core_hours, dead_seeds, deaths, finished
+from studies.running import command, core_hours, dead_seeds, deaths, finished, gathered
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import RunFailed, start
 from escapevelocity.study.bootstrap import Interval
-from escapevelocity.study.history import History, RunArrays, collect, read_history
+from escapevelocity.study.history import History, RunArrays, collect, read_history, write_history
 from escapevelocity.study.kinds import kind
+from studies import running
 
 STEPS = np.arange(1, 11) * 100.0
 
@@ -147,3 +148,18 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_code_2(capsys):
 
     assert command(main) == 2
     assert capsys.readouterr().err == "error: seeds are missing\n"
+
+
+def test_what_another_machine_trained_stays_in_the_kept_file(tmp_path):
+    """The store of a new machine has none of the runs of the sitting before."""
+    kept = tmp_path / "history.parquet"
+    for name, value in (("first", 1.0), ("second", 2.0)):
+        run = RunArrays(name, {"task": "T"}, (1,), [10.0, 20.0], {"x": [[value, value]]})
+        store = tmp_path / name
+        (store / "_study").mkdir(parents=True)
+        write_history(History.from_arrays([run]), store / "_study" / "history.parquet")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(running, "collect", lambda store: store / "_study" / "history.parquet")
+            history = gathered(store, kept)
+    assert [run.name for run in history.runs] == ["first", "second"]
+    assert gathered(tmp_path / "no store", kept).values(history.runs[0], "x").values.tolist() == [[1.0, 1.0]]

@@ -138,6 +138,28 @@ def test_a_run_that_was_removed_leaves_the_history(store):
     assert [run.name for run in read_history(collect(store)).runs] == ["a"]
 
 
+def test_a_history_that_is_updated_keeps_runs_that_are_gone_and_takes_the_newer_ones(store, tmp_path):
+    kept = write_history(read_history(collect(store)), tmp_path / "kept.parquet", columns=["x"])
+    make_run(tmp_path / "elsewhere" / "b", scale=5.0)
+    make_run(tmp_path / "elsewhere" / "c", scale=7.0, extra="pfo/penalty")
+    updated = read_history(kept).updated(read_history(collect(tmp_path / "elsewhere")))
+    assert [run.name for run in updated.runs] == ["a", "b", "c"]
+    again = read_history(write_history(updated, kept))
+    for run, scale in zip(again.runs, (1.0, 5.0, 7.0), strict=True):
+        assert run.state == "finished"
+        assert again.values(run, "x").values[0].tolist() == [scale * (5000 + 10 * n) for n in range(1, 9)]
+    assert again.values(again.runs[2], "pfo/penalty").steps.size > 0
+
+
+def test_a_run_that_was_finished_is_not_replaced_by_one_that_is_not(store, tmp_path):
+    old = read_history(collect(store))
+    make_run(tmp_path / "elsewhere" / "a", [StopAfter(3)], scale=5.0)
+    newer = read_history(collect(tmp_path / "elsewhere"))
+    assert newer.runs[0].state == "interrupted"
+    assert [run.state for run in old.updated(newer).runs] == ["finished", "finished"]
+    assert [run.state for run in newer.updated(old).runs] == ["finished", "finished"]
+
+
 def test_an_interruption_leaves_the_old_file(store):
     path = collect(store)
     before = path.read_bytes()

@@ -130,6 +130,31 @@ class History:
         curves[whose, at] = values[recorded]
         return Curves(points.astype(np.float64), curves)
 
+    def updated(self, newer: History) -> History:
+        """The runs of both histories; of a run that both have, what the newer one says, unless it alone is unfinished.
+
+        So a history that is kept with a study grows from sitting to sitting, though the runs themselves are gone with
+        the machine that trained them.
+
+        Args:
+            newer: gathered later.
+
+        Example:
+            >>> old, new = (History.from_arrays([RunArrays(name, {}, (1,), [1.0], {"x": [[2.0]]})]) for name in "ab")
+            >>> [run.name for run in old.updated(new).runs]
+            ['a', 'b']
+        """
+        old, new = ({run.name: run for run in history.runs} for history in (self, newer))
+        done = {name for name, run in old.items() if run.state == "finished"}
+        kept = {name for name in done if name in new and new[name].state != "finished"} | (
+            old.keys() - new.keys()
+        )
+        chosen = [(run, self.rows) for run in self.runs if run.name in kept]
+        chosen += [(run, newer.rows) for run in newer.runs if run.name not in kept]
+        schema = union([self.rows.schema, newer.rows.schema])
+        tables = [rows.table(run.name, rows.schema.names) for run, rows in chosen]
+        return _history(TableRows.of(tables, schema), [_entry_of(run) for run, _ in chosen], newer.left_out)
+
     @classmethod
     def from_table(cls, table: pa.Table) -> History:
         """Make a history of a table with the columns run, spec (a spec.json's text), seed, env_steps, and numbers."""
@@ -189,9 +214,7 @@ def write_history(history: History, path: str | Path, columns: Sequence[str] | N
         require(column in history.columns, "columns", column, f"a column of the records, such as {near}")
     kept = [*KEYS, *(history.columns if columns is None else sorted(set(columns)))]
     schema = pa.schema([history.rows.schema.field(name) for name in kept])
-    entries = [
-        Entry(run.name, dict(run.settings), run.seeds, run.state, run.steps_total) for run in history.runs
-    ]
+    entries = [_entry_of(run) for run in history.runs]
     tables = (history.rows.table(run.name, kept) for run in history.runs)
     write_history_file(Path(path), schema, entries, tables, history.left_out)
     return Path(path)
@@ -206,6 +229,10 @@ def _history(rows: Rows, entries: Sequence[Entry], left_out: Mapping[str, str]) 
         settings = {key: frozen(value) for key, value in entry.settings.items()}
         runs.append(HistoryRun(name, document["spec"], settings, entry.seeds, entry.state, entry.steps_total))
     return History(tuple(sorted(runs, key=lambda run: run.name)), rows, left_out)
+
+
+def _entry_of(run: HistoryRun) -> Entry:
+    return Entry(run.name, dict(run.settings), run.seeds, run.state, run.steps_total)
 
 
 def _entry(name: str, document: Mapping[str, Any], rows: Rows) -> Entry:
