@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.ppo.process import trainer_process
 from escapevelocity.runs import Job, Observer, Status, canonical_json, read_status, resume, spec_hash, start
+from escapevelocity.runs.process import trainer_process
 from escapevelocity.runs.spec import SPEC_FILE, spec_from_json
 from escapevelocity.study.ppo_kind import PPOKind
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-# One thread for BLAS, as in training (ppo/process.py): two workers' pools on two cores spin against each other. A test
+# One thread for BLAS, as in training (runs/process.py): two workers' pools on two cores spin against each other. A test
 # that replays games against the emulator took 27 s of CPU so, and 1.3 s with one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # For libraries that are loaded from now on, and for processes.
 
@@ -26,7 +26,7 @@ def pytest_configure(config):
     folder = Path(tempfile.mkdtemp(prefix="escapevelocity-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["XDG_CACHE_HOME"] = str(folder)
-    # Before the first program: JAX looks for its cache once. As ppo/process.py has it, which respects what is set.
+    # Before the first program: JAX looks for its cache once. As runs/process.py has it, which respects what is set.
     jax.config.update("jax_compilation_cache_dir", str(folder / "escapevelocity" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     config.option.loadscopereorder = False  # pytest-xdist keeps the order of files that follows.

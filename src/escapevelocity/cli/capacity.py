@@ -51,8 +51,8 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.cli._console import console
     from escapevelocity.ppo.capacity import CapacityConfig
     from escapevelocity.ppo.capacity_run import RunCapacity
-    from escapevelocity.ppo.process import trainer_process
     from escapevelocity.report.lab.progress import track
+    from escapevelocity.runs.process import trainer_process
 
     with trainer_process():
         capacity = RunCapacity(

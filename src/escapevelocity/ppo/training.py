@@ -14,7 +14,6 @@ from escapevelocity.ppo.capacity_run import CapacityJob, has_capacity
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import PPOJob, state_template, task_of
 from escapevelocity.ppo.presets import preset_spec
-from escapevelocity.ppo.process import trainer_process
 from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.runs import (
     Observer,
@@ -28,6 +27,7 @@ from escapevelocity.runs import (
     start,
 )
 from escapevelocity.runs.best import has_best
+from escapevelocity.runs.process import trainer_process
 
 
 def default_spec(task: str, preset: str | None = None, seeds: Sequence[int] = (1,)) -> PPOSpec:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from escapevelocity.ppo.capacity_run import Part, RunCapacity
-from escapevelocity.ppo.process import trainer_process
 from escapevelocity.runs import open_run
 from escapevelocity.runs.measured import read_measured
+from escapevelocity.runs.process import trainer_process
 from escapevelocity.study.store import Store
 
 if TYPE_CHECKING:
