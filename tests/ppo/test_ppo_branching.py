@@ -11,14 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.errors import UserError
-from escapevelocity.ppo.branch_point import BranchPoint
 from escapevelocity.ppo.branching import (
-    branch_points,
     branch_spec,
     branch_state,
-    last_point_before,
-    nearest_point,
     placed,
 )
 from escapevelocity.ppo.config import EnvironmentConfig, NetworkConfig, OptimizerConfig, PPOSpec
@@ -27,6 +24,7 @@ from escapevelocity.ppo.remedies import KLPenalty, L2Init
 from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.ppo.training import run_path
 from escapevelocity.runs import canonical_json, open_run, spec_hash, start
+from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point
 
 BATCH = 64
 SPEC = PPOSpec(

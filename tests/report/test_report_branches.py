@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scripted_runs import BATCH, make_row, make_spec
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.health.verdict import Verdict
-from escapevelocity.ppo.branch_point import BranchPoint
 from escapevelocity.report._futures import find_parent
 from escapevelocity.report._panels import PANELS, column_panel
 from escapevelocity.report.diagnosis import diagnose_run, diagnosis_text, first_onset

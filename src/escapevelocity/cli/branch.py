@@ -127,7 +127,7 @@ def _changed(old: PPOSpec, command: Branch) -> PPOSpec:
 
 def _point(parent: "Run", at: str) -> "Saved":
     """The checkpoint that --at means."""
-    from escapevelocity.ppo.branching import branch_points, last_point_before, nearest_point, points_of
+    from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point, points_of
 
     if at == "onset":
         from escapevelocity.report.diagnosis import diagnose_run, first_onset

@@ -2,75 +2,23 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.errors import UserError, require
-from escapevelocity.ppo.branch_point import BranchPoint
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import TrainingState, state_template, task_of
 from escapevelocity.ppo.networks import Agent
 from escapevelocity.ppo.programs import build_programs, make_treatment
 from escapevelocity.ppo.saved import saved_spec
-from escapevelocity.runs import Origin, Parent, Run, Saved, open_parent, parent_at, seen_from
+from escapevelocity.runs import Origin, Parent, Run, open_parent, parent_at, seen_from
+from escapevelocity.runs.branch_points import branch_points, points_of
 
 _OF_THE_PAST = ("normalization", "normalization_steps")
 """Settings of the environment that the observation statistics were made with."""
-
-
-def branch_points(run: Run) -> list[Saved]:
-    """Checkpoints that a branch of `run` may begin at: all but the start, which is shared by any run of its seeds.
-
-    Raises:
-        UserError: there are none.
-    """
-    points = [saved for saved in run.checkpoints() if saved.number > 0]
-    if not points:
-        raise UserError(
-            f"{run.path} has no checkpoint behind its start to branch from: {run.status.segments_done} of its "
-            f"{run.status.segments_total} segments are done"
-        )
-    return points
-
-
-def nearest_point(run: Run, step: float, at: str) -> Saved:
-    """The branch point nearest to an environment step; of two equally near ones the earlier.
-
-    Args:
-        run: the parent.
-        step: environment steps.
-        at: what the user wrote, for the message.
-
-    Raises:
-        UserError: the step lies before the first checkpoint, or there is none.
-    """
-    points = branch_points(run)
-    if step < points[0].step:
-        raise UserError(f"at = {at!r}: before the first checkpoint; {points_of(run, points)}")
-    return min(points, key=lambda point: abs(point.step - step))
-
-
-def last_point_before(run: Run, step: int, at: str) -> Saved:
-    """The last branch point before an environment step; arguments and errors as in `nearest_point`."""
-    points = branch_points(run)
-    before = [point for point in points if point.step < step]
-    if not before:
-        raise UserError(
-            f"at = {at!r}: step {step:,} lies before the first checkpoint; {points_of(run, points)}, or train anew "
-            f"with `ev train --config {run.path}`"
-        )
-    return before[-1]
-
-
-def points_of(run: Run, points: Sequence[Saved]) -> str:
-    """Say where a run can be branched, in words."""
-    total = max(1, run.status.steps_total)
-    inside = " ".join(f"{point.step / total:.3g}" for point in points if point.step < total)
-    end = "1, its end, with more --steps" if points[-1].step >= total else ""
-    return f"{run.path} can be branched at {' and at '.join(part for part in (inside, end) if part)}"
 
 
 def branch_spec(run: Run, number: int, spec: PPOSpec) -> PPOSpec:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, runtim
 
 import tyro
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.errors import UserError, require
-from escapevelocity.ppo.branch_point import BranchPoint
 
 if TYPE_CHECKING:
     from escapevelocity.ppo.remedy import Remedy
