@@ -16,7 +16,6 @@ from escapevelocity.errors import UserError
 from escapevelocity.ppo.branching import (
     branch_spec,
     branch_state,
-    placed,
 )
 from escapevelocity.ppo.config import EnvironmentConfig, NetworkConfig, OptimizerConfig, PPOSpec
 from escapevelocity.ppo.job import PPOJob, state_template
@@ -24,7 +23,7 @@ from escapevelocity.ppo.remedies import KLPenalty, L2Init
 from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.ppo.training import run_path
 from escapevelocity.runs import canonical_json, open_run, spec_hash, start
-from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point
+from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point, placed
 
 BATCH = 64
 SPEC = PPOSpec(

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.errors import UserError, require
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "omniglot", "cub200", "cars196", "sop"]
@@ -237,6 +238,9 @@ class ASRSpec:
     data_dir: Path | None = field(default=None, metadata={"observer": True})
     """Folder that holds the files of the images; by default the environment variable EV_DATA_DIR, then the cache."""
 
+    branch: Annotated[BranchPoint | None, tyro.conf.Suppress] = None
+    """Where the run leaves its parent, if it is a branch."""
+
     def __post_init__(self) -> None:
         require(len(self.seeds) > 0, "seeds", self.seeds, "one or more integers")
         for seed in self.seeds:
@@ -260,10 +264,14 @@ class ASRSpec:
     @property
     def num_segments(self) -> int:
         """Segments of the run: each at least 10 periods, and 40 at most."""
+        if self.branch is not None:
+            return self.branch.num_segments(self.num_periods)
         return min(MAX_SEGMENTS, max(1, self.num_periods // PERIODS_PER_SEGMENT))
 
     def boundary(self, segment: int) -> int:
         """Periods done when `segment` segments are done."""
+        if self.branch is not None:
+            return self.branch.boundary(segment, self.num_periods)
         return self.num_periods * segment // self.num_segments
 
     @property

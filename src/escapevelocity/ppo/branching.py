@@ -1,7 +1,6 @@
 """Branches of PPO runs: from a checkpoint of one run on, with other settings."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import jax
@@ -14,8 +13,8 @@ from escapevelocity.ppo.job import TrainingState, state_template, task_of
 from escapevelocity.ppo.networks import Agent
 from escapevelocity.ppo.programs import build_programs, make_treatment
 from escapevelocity.ppo.saved import saved_spec
-from escapevelocity.runs import Origin, Parent, Run, open_parent, parent_at, seen_from
-from escapevelocity.runs.branch_points import branch_points, points_of
+from escapevelocity.runs import Origin, Run, open_parent, parent_at
+from escapevelocity.runs.branch_points import branch_points, parent_of, points_of, require_unchanged
 
 _OF_THE_PAST = ("normalization", "normalization_steps")
 """Settings of the environment that the observation statistics were made with."""
@@ -63,21 +62,11 @@ def branch_spec(run: Run, number: int, spec: PPOSpec) -> PPOSpec:
     return dataclasses.replace(spec, branch=point)
 
 
-def placed(spec: PPOSpec, run_dir: Path) -> PPOSpec:
-    """The same settings, with the parent's folder as seen from the branch's: both can then be moved together."""
-    if spec.branch is None or not os.path.isabs(spec.branch.path):
-        return spec
-    return dataclasses.replace(
-        spec, branch=dataclasses.replace(spec.branch, path=seen_from(run_dir, spec.branch.path))
-    )
-
-
 def origin_of(spec: PPOSpec, run_dir: Path) -> Origin | None:
     """Where the engine begins a branch; None for a run that begins at the beginning."""
     if (point := spec.branch) is None:
         return None
-    parent = Parent(point.path, point.parent, point.checkpoint, point.step, point.sha256)
-    return Origin(parent, lambda: branch_state(spec, point, open_parent(run_dir, parent)))
+    return Origin(parent_of(point), lambda: branch_state(spec, point, open_parent(run_dir, parent_of(point))))
 
 
 def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingState:
@@ -91,10 +80,7 @@ def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingStat
         UserError: the parent's checkpoint is damaged, or no longer the one that the branch was made for.
     """
     old = saved_spec(parent.path)
-    if parent_at(parent, point.checkpoint).sha256 != point.sha256:
-        raise UserError(
-            f"{parent.path}: checkpoint {point.checkpoint} is no longer the one that was branched from"
-        )
+    require_unchanged(parent, point)
     state: TrainingState = parent.load_checkpoint(point.checkpoint, state_template(old))
     like = state_template(spec).learner
     # The networks' settings, such as the activation, are part of the structure: it has to be the branch's.

@@ -1,14 +1,12 @@
 """Start and resume PPO runs: what `ev train` and `escapevelocity.train` share."""
 
 import dataclasses
-import json
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from escapevelocity.ppo.best import BestKeeper
-from escapevelocity.ppo.branching import origin_of, placed
+from escapevelocity.ppo.branching import origin_of
 from escapevelocity.ppo.capacity import require_minibatch
 from escapevelocity.ppo.capacity_run import CapacityJob, has_capacity
 from escapevelocity.ppo.config import PPOSpec
@@ -18,8 +16,6 @@ from escapevelocity.ppo.saved import saved_spec
 from escapevelocity.runs import (
     Observer,
     Run,
-    Status,
-    canonical_json,
     open_run,
     resume,
     run_directory,
@@ -27,6 +23,8 @@ from escapevelocity.runs import (
     start,
 )
 from escapevelocity.runs.best import has_best
+from escapevelocity.runs.branch_points import placed
+from escapevelocity.runs.ended import ended_run, pass_signal_on
 from escapevelocity.runs.process import trainer_process
 
 
@@ -88,10 +86,8 @@ def train(
         keeper = BestKeeper(path, spec.seeds) if keep_best else None
         job = CapacityJob(path, keeper) if capacity else PPOJob(keeper)
         status = start(job, spec, path, observers, origin_of(spec, path))
-    _pass_signal_on(status)
-    # Not read back: a run that was interrupted before its first checkpoint leaves no folder behind.
-    settings = json.loads(canonical_json(spec, PPOJob.name))["spec"]
-    return Run(path, PPOJob.name, settings, status)
+    pass_signal_on(status)
+    return ended_run(spec, path, PPOJob.name, status)
 
 
 def resume_training(
@@ -112,13 +108,5 @@ def resume_training(
             keeper.restore(state_template(spec).learner.agent)
         job = CapacityJob(Path(path), keeper) if has_capacity(Path(path)) else PPOJob(keeper)
         status = resume(job, spec, path, observers, origin_of(spec, Path(path)))
-    _pass_signal_on(status)
+    pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
-
-
-def _pass_signal_on(status: Status) -> None:
-    """Go on with what a signal asked for, now that the run is in order: the caller must not go on as if nothing was."""
-    if status.exit_code == 128 + signal.SIGINT:
-        raise KeyboardInterrupt
-    if status.exit_code == 128 + signal.SIGTERM:
-        raise SystemExit(status.exit_code)

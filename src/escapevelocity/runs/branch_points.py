@@ -1,9 +1,19 @@
-"""Where a run can be branched: its checkpoints behind the start, found by a step or a share of the run."""
+"""Where a run can be branched: its checkpoints behind the start, found by a step or a share of the run; and where a
+branch says that it began.
+"""
 
+import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
+from escapevelocity.branch_point import BranchPoint
 from escapevelocity.errors import UserError
+from escapevelocity.runs.branch import Parent, parent_at, seen_from
 from escapevelocity.runs.browse import Run, Saved
+
+SpecT = TypeVar("SpecT")
 
 
 def branch_points(run: Run) -> list[Saved]:
@@ -56,3 +66,34 @@ def points_of(run: Run, points: Sequence[Saved]) -> str:
     inside = " ".join(f"{point.step / total:.3g}" for point in points if point.step < total)
     end = "1, its end, with more --steps" if points[-1].step >= total else ""
     return f"{run.path} can be branched at {' and at '.join(part for part in (inside, end) if part)}"
+
+
+def parent_of(point: BranchPoint) -> Parent:
+    """What the engine records of a branch's parent."""
+    return Parent(point.path, point.parent, point.checkpoint, point.step, point.sha256)
+
+
+def require_unchanged(parent: Run, point: BranchPoint) -> None:
+    """Refuse a parent whose checkpoint is no longer the one that the branch was made for.
+
+    Raises:
+        UserError: it was computed again, or is damaged.
+    """
+    if parent_at(parent, point.checkpoint).sha256 != point.sha256:
+        raise UserError(
+            f"{parent.path}: checkpoint {point.checkpoint} is no longer the one that was branched from"
+        )
+
+
+def placed(spec: SpecT, run_dir: Path) -> SpecT:
+    """The same settings, with the parent's folder as seen from the branch's: both can then be moved together.
+
+    Args:
+        spec: settings with a field `branch`, a `BranchPoint` or None.
+        run_dir: the branch's folder.
+    """
+    given: Any = spec
+    if given.branch is None or not os.path.isabs(given.branch.path):
+        return spec
+    point = dataclasses.replace(given.branch, path=seen_from(run_dir, given.branch.path))
+    return dataclasses.replace(given, branch=point)
