@@ -34,6 +34,7 @@ COMMANDS = {
     "checkup": Command("checkup", "look at a saved Stable-Baselines3 model: ranks, dead neurons, return"),
     "study": Command("study", "grids of runs: plan, train on all cores or a Ray cluster, watch, gather"),
     "reproduce": Command("reproduce", "the papers' figures from real runs: claimed and measured"),
+    "asr": Command("asr", "metric learning whose negatives a policy chooses, and its gravity well"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
 }
 

@@ -103,11 +103,11 @@ def main(argv: Sequence[str]) -> int:
     old = saved_spec(parent.path)
     sections = {name: getattr(old, name) for name in _SECTIONS}
     command = parse(Branch, line.rest, "ev branch", default=Branch(parent.path, **sections))
-    point = _point(parent, command.at)
+    point = point_at(parent, command.at)
     changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"))
     spec = branch_spec(parent, point.number, changed)
     path = run_path(spec, command.out, command.name)
-    notes = [_where(parent, point)]
+    notes = [branched_from(parent, point)]
     from escapevelocity.cli.train import observers_of, plan, rounding
 
     notes += rounding(spec) if command.steps is not None else []
@@ -125,7 +125,7 @@ def _changed(old: PPOSpec, command: Branch) -> PPOSpec:
     return dataclasses.replace(old, steps=steps, **sections)
 
 
-def _point(parent: "Run", at: str) -> "Saved":
+def point_at(parent: "Run", at: str) -> "Saved":
     """The checkpoint that --at means."""
     from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point, points_of
 
@@ -152,6 +152,7 @@ def _point(parent: "Run", at: str) -> "Saved":
     return nearest_point(parent, number * parent.status.steps_total if number <= 1 else number, at)
 
 
-def _where(parent: "Run", point: "Saved") -> str:
+def branched_from(parent: "Run", point: "Saved") -> str:
+    """Say where a branch leaves its parent."""
     share = point.step / max(1, parent.status.steps_total)
     return f"branches from {parent.path} at checkpoint {point.number}: step {point.step:,}, {share:.0%} of it"

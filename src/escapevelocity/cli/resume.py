@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from escapevelocity.cli._parse import parse
+from escapevelocity.errors import require
 from escapevelocity.imports import import_modules
 
 
@@ -36,12 +37,21 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev resume`; returns the exit code."""
     command = parse(Resume, argv, "ev resume")
     import_modules(command.import_modules)
-    from escapevelocity.ppo.training import resume_training
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
     from escapevelocity.report.warning import EarlyWarning
+    from escapevelocity.runs import read_spec
 
     screen = terminal_observer()
-    warning = EarlyWarning(screen.on_message, command.stop_on)
-    observers = [*make_trackers(command.track, command.run), screen, warning]
+    observers = [*make_trackers(command.track, command.run), screen]
+    if read_spec(command.run)["job"] == "asr":
+        for option in ("stop_on", "keep_best"):
+            given = getattr(command, option)
+            require(not given, option.replace("_", "-"), given, "left out: it is for PPO's runs")
+        from escapevelocity.metric_learning.training import resume_training as resume_embedding
+
+        return resume_embedding(command.run, observers).status.exit_code
+    from escapevelocity.ppo.training import resume_training
+
+    observers.append(EarlyWarning(screen.on_message, command.stop_on))
     return resume_training(command.run, observers, command.keep_best).status.exit_code

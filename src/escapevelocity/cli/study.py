@@ -1,10 +1,8 @@
 """`ev study`: plan, run, watch and gather a grid of runs."""
 
-import difflib
-import importlib
 from collections.abc import Sequence
 
-from escapevelocity.errors import UserError
+from escapevelocity.cli._group import run_group
 
 _COMMANDS = {
     "plan": "print the runs of a study, what is done already, and what the rest will cost",
@@ -13,16 +11,13 @@ _COMMANDS = {
     "history": "gather the thinned records of every run into one Parquet file",
 }
 
-_USAGE = """\
+_INTRO = """\
 usage: ev study COMMAND FILE [options]
 
 A study is a grid of runs: settings, axes and seeds in a TOML file (docs/how-to/study.md).
-It can be stopped, extended and run again: only what is missing is trained.
+It can be stopped, extended and run again: only what is missing is trained."""
 
-commands:
-{commands}
-
-Start here:
+_START = """\
   ev study plan my-study.toml                  what would be trained, and for how long
   ev study run my-study.toml                   train it, one run per core
   ev study COMMAND --help                      every option, with its meaning
@@ -31,12 +26,4 @@ Start here:
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev study`; returns the exit code."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in _COMMANDS.items())))
-        return 0
-    name, *rest = argv
-    if name not in _COMMANDS:
-        near = difflib.get_close_matches(name, _COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_COMMANDS)}"
-        raise UserError(f"study command = {name!r}: not a command of ev study; {hint}")
-    return importlib.import_module(f"escapevelocity.cli.study_{name}").main(rest)
+    return run_group("study", _COMMANDS, _INTRO, _START, argv)

@@ -5,8 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from escapevelocity.errors import require
 from escapevelocity.metric_learning.branching import origin_of
 from escapevelocity.metric_learning.config import ASRSpec
+from escapevelocity.metric_learning.embedding import EmbeddingNetwork
 from escapevelocity.metric_learning.job import ASRJob, split_of
 from escapevelocity.runs import Observer, Run, load_spec, open_run, resume, run_directory, spec_hash, start
 from escapevelocity.runs.branch_points import placed
@@ -74,3 +76,26 @@ def saved_spec(path: str | os.PathLike[str]) -> ASRSpec:
         UserError: not the settings of such a run.
     """
     return load_spec(ASRSpec, path, ASRJob.name)
+
+
+def load_network(
+    path: str | os.PathLike[str], seed: int | None = None
+) -> tuple[ASRSpec, EmbeddingNetwork, int]:
+    """Load the embedding of one member as it was at the last whole checkpoint.
+
+    Args:
+        path: the run's folder.
+        seed: which member; by default the first.
+
+    Returns:
+        The run's settings, the network, and the training steps it was trained for.
+
+    Raises:
+        UserError: not such a run, no whole checkpoint, or no such seed.
+    """
+    run, spec = open_run(path), saved_spec(path)
+    seed = spec.seeds[0] if seed is None else seed
+    require(seed in spec.seeds, "seed", seed, f"one of {' '.join(map(str, spec.seeds))}")
+    number, _ = run.latest_checkpoint()
+    state = run.load_checkpoint(number, ASRJob().initial_state(spec))
+    return spec, state.members[spec.seeds.index(seed)].learner.network, ASRJob().step(spec, number)

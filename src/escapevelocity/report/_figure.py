@@ -52,7 +52,11 @@ def paper_style() -> Iterator[None]:
 
 
 def draw(
-    panels: Sequence[Panel], series: Sequence[Series], caption: str, marks: Sequence[Mark] = ()
+    panels: Sequence[Panel],
+    series: Sequence[Series],
+    caption: str,
+    marks: Sequence[Mark] = (),
+    steps: str = "environment steps",
 ) -> Figure:
     """Draw the panels, four a row, with every run and its marks in each; call it inside `paper_style`."""
     across = min(_PANELS_PER_ROW, len(panels))
@@ -72,7 +76,7 @@ def draw(
         _draw_panel(axes, panel, series)
         draw_marks(axes, marked[index], first_row=1 if panel.ratios else 0)
         if index + across >= len(panels):  # nothing below it
-            axes.set_xlabel("environment steps")
+            axes.set_xlabel(steps)
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
     figure.text(0.008, 0.04 / height, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)

@@ -63,6 +63,26 @@ PANELS = (
 """Return, ranks, norm, dead neurons, ratios, entropy and variance (Moalla et al. 2024, Figs. 1–3)."""
 
 
+ASR_PANELS = (
+    *(
+        Panel(f"Recall@{k}, unseen classes", "share of queries", (f"test/recall_at_{k}",))
+        for k in (1, 2, 4, 8)
+    ),
+    Panel("NMI, unseen classes", "normalised", ("test/nmi",)),
+    Panel("F1, unseen classes", "of pairs", ("test/f1",)),
+    Panel("Recall@1, validation", "share of queries", ("validation/recall_at_1",)),
+    Panel("Mean distance drawn by", "distance", ("asr/distance_mean",)),
+)
+"""The six curves of the gravity well (Dou et al. 2022), and what the agent sees and does."""
+
+_OF_JOB = {"asr": ASR_PANELS}
+
+
+def panels_of(job: str) -> tuple[Panel, ...]:
+    """The panels of a job's usual figure."""
+    return _OF_JOB.get(job, PANELS)
+
+
 def column_panel(column: str) -> Panel:
     """Make a panel for any column, with its unit where docs/metrics.md has one."""
     try:

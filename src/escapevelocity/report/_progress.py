@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from escapevelocity.report._shown import (
     RANGED,
-    SHOWN,
     find_setting,
     first_rows,
     first_values,
     is_marked,
     layer_width,
     number,
+    shown_of,
+    task_name,
     worst_of,
     write_number,
 )
@@ -61,7 +62,8 @@ class Progress:
 
     def __init__(self, info: RunInfo, clock: Callable[[], float]) -> None:
         self.info = info
-        self.task = str(find_setting(info.spec, "task") or info.job)
+        self.task = task_name(info.spec, info.job)
+        self.shown = shown_of(info.job)
         self.width = layer_width(info.spec)
         self.members = len(find_setting(info.spec, "seeds") or (0,))
         self.starts: dict[str, float] = {}
@@ -132,7 +134,7 @@ class Progress:
         return [
             Line(
                 str(seed),
-                [self._cell(s.column, number(row.get(s.column))) for s in SHOWN],
+                [self._cell(s.column, number(row.get(s.column))) for s in self.shown],
                 self._is_frozen(seed, row),
             )
             for seed, row in rows
@@ -142,19 +144,19 @@ class Progress:
         """Give the median over the members that are still learning, where a value is defined."""
         active = [row for seed, row in list(self.latest.items()) if not self._is_frozen(seed, row)]
         cells = []
-        for shown in SHOWN:
+        for shown in self.shown:
             values = [v for v in (number(row.get(shown.column)) for row in active) if not math.isnan(v)]
             cells.append(self._cell(shown.column, statistics.median(values) if values else math.nan))
         return Line("median", cells, False)
 
     def _worst_line(self) -> Line:
         rows = list(self.latest.values())
-        worst = [worst_of([number(row.get(s.column)) for row in rows], s.worst) for s in SHOWN]
-        return Line("worst", [self._cell(s.column, v) for s, v in zip(SHOWN, worst, strict=True)], False)
+        worst = [worst_of([number(row.get(s.column)) for row in rows], s.worst) for s in self.shown]
+        return Line("worst", [self._cell(s.column, v) for s, v in zip(self.shown, worst, strict=True)], False)
 
     def also_outside(self) -> list[str]:
         """List what is outside its healthy range and has no column in the table: "name value (seed 3)"."""
-        shown = {s.column for s in SHOWN} | {"trust/kl_k1"}  # an estimate of the KL that is shown
+        shown = {s.column for s in self.shown} | {"trust/kl_k1"}  # an estimate of the KL that is shown
         return [text for column in RANGED if column not in shown and (text := self.outside(column))]
 
     def outside(self, column: str) -> str:

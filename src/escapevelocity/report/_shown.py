@@ -47,6 +47,26 @@ SHOWN = (
 )
 """What the live table and the plain lines show, in order."""
 
+ASR_SHOWN = (
+    Shown("validation/recall_at_1", "recall@1\nvalid.", "low"),
+    Shown("validation/nmi", "NMI\nvalid.", "low"),
+    Shown("test/recall_at_1", "recall@1\ntest", "low"),
+    Shown("test/nmi", "NMI\ntest", "low"),
+    Shown("loss/embedding", "loss", ""),
+    Shown("loss/active_fraction", "active\npairs", ""),
+    Shown("asr/distance_mean", "mean\ndistance", ""),
+    Shown("asr/entropy", "entropy", ""),
+    Shown("asr/policy_entropy", "policy\nentropy", ""),
+    Shown("asr/reward", "reward", ""),
+)
+"""The same of adaptive sampling."""
+
+
+def shown_of(job: str) -> tuple[Shown, ...]:
+    """What is shown of a run of that job."""
+    return ASR_SHOWN if job == "asr" else SHOWN
+
+
 RANGED = tuple(
     column
     for metric in METRICS
@@ -145,6 +165,11 @@ def layer_width(spec: Any) -> int | None:
     """Find the units of the penultimate layer in a spec (dataclass or JSON mapping), None if it has none."""
     hidden = find_setting(spec, "network", "hidden")
     return int(hidden[-1]) if isinstance(hidden, list | tuple) and hidden else None
+
+
+def task_name(spec: Any, job: str) -> str:
+    """What a run is about: its task, its images, or else its job."""
+    return str(find_setting(spec, "task") or find_setting(spec, "data", "name") or job)
 
 
 def find_setting(spec: Any, *path: str) -> Any:

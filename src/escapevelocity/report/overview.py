@@ -27,6 +27,7 @@ from escapevelocity.report._shown import (
     is_marked,
     layer_width,
     number,
+    task_name,
     write_number,
     write_time,
 )
@@ -90,7 +91,7 @@ def _list_row(listed: Listed, out_dir: Path) -> list[RenderableType]:
         x for x in (number(row.get("perf/return_mean")) for row in latest.values()) if not math.isnan(x)
     ]
     last = write_number(statistics.median(returns)) if returns else UNDEFINED
-    task = Text(str(find_setting(run.spec, "task") or run.job))
+    task = Text(task_name(run.spec, run.job))
     return [name, task, state, str(members), f"{done:.0%}", write_number(speed), last, marks]
 
 
@@ -137,7 +138,7 @@ def _status_part(run: Run) -> RenderableType:
 
 
 def _settings_part(run: Run) -> RenderableType:
-    task, seeds = find_setting(run.spec, "task"), find_setting(run.spec, "seeds")
+    task, seeds = task_name(run.spec, ""), find_setting(run.spec, "seeds")
     preset = find_setting(run.spec, "preset")
     lines = [f"job {run.job}" + (f", task {task}" if task else "") + (f", preset {preset}" if preset else "")]
     if seeds:

@@ -10,7 +10,7 @@ from typing import Any
 
 from escapevelocity.report._farewell import farewell, fault_lines
 from escapevelocity.report._progress import Progress
-from escapevelocity.report._shown import SHOWN, number, worst_of, write_number, write_time
+from escapevelocity.report._shown import number, worst_of, write_number, write_time
 from escapevelocity.runs import Observer, RunInfo, Status
 
 LINES_PER_RUN = 20
@@ -82,7 +82,7 @@ class PlainLines(Observer):
     def _print_line(self, progress: Progress) -> None:
         self._printed_batch, self._printed_step = progress.batch, progress.step
         self._printed_time = self._clock()
-        values = [f"{shown.label} {_value(progress, i)}" for i, shown in enumerate(SHOWN)]
+        values = [f"{shown.label} {_value(progress, i)}" for i, shown in enumerate(progress.shown)]
         also = progress.also_outside()
         speed, left = write_number(progress.steps_per_second()), write_time(progress.time_left())
         self._print(
@@ -98,7 +98,7 @@ class PlainLines(Observer):
 
 
 def _value(progress: Progress, index: int) -> str:
-    shown = SHOWN[index]
+    shown = progress.shown[index]
     cell = progress.median_line().cells[index]
     if progress.members == 1:
         return cell.text + ("!" if cell.marked else "")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from escapevelocity.errors import UserError
 from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
 from escapevelocity.report._futures import find_parent
-from escapevelocity.report._panels import PANELS, Panel, Series, column_panel
-from escapevelocity.report._shown import find_setting, layer_width
+from escapevelocity.report._panels import Panel, Series, column_panel, panels_of
+from escapevelocity.report._shown import find_setting, layer_width, task_name
 from escapevelocity.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ def plot_run(
 ) -> list[Path]:
     """Draw the paper-style figure of one or several runs.
 
-    Return, feature ranks of actor and critic (PCA), pre-activation norm, dead neurons, the ratios outside
+    Of PPO: return, feature ranks of actor and critic (PCA), pre-activation norm, dead neurons, the ratios outside
     1 ± ε, entropy and policy variance (Moalla et al. 2024, Figs. 1–3). Smoothed as there: thinned to 0.1 % of
     the run, then an exponential moving average (α = 0.05 per 0.1 % of the run, not bias-adjusted) on each of
     mean, minimum and maximum over seeds. A panel whose columns were not recorded says "not measured". In the
     figure of a single run that is ill, a thin line marks the onset of each sign of its diagnosis. A branch is
     drawn with its parent: the past that they share once, as the parent's, then both futures, and a dotted line
-    where they part.
+    where they part. Of adaptive sampling: the six retrieval curves of the gravity well (Dou et al. 2022), and in files
+    of their own the sampling distributions over time.
 
     Args:
         run: a run or its folder, or several, each then in a colour of its own.
@@ -56,8 +57,17 @@ def plot_run(
         >>> plot_run("runs/demo", "runs/demo/plots")  # doctest: +SKIP
         [PosixPath('runs/demo/plots/health.png'), PosixPath('runs/demo/plots/health.pdf')]
     """
+    runs = _open(run)
+    jobs = list(dict.fromkeys(one.job for one in runs))
+    if len(jobs) > 1:
+        raise UserError(f"runs of different kinds ({', '.join(jobs)}) do not fit one figure; plot them apart")
     paths = [Path(out_dir) / f"{name}.{kind}" for kind in fmt]
-    return _write(run, PANELS, paths, _NOTE, marks)
+    drawn = _write(runs, panels_of(jobs[0]), paths, "" if jobs[0] == "asr" else _NOTE, marks)
+    if jobs[0] == "asr":
+        from escapevelocity.report.asr import plot_distribution
+
+        drawn += plot_distribution(runs, out_dir, fmt)
+    return drawn
 
 
 def plot_columns(
@@ -147,7 +157,8 @@ def compose(
     if diagnosis and found:
         note += f"Vertical lines: onsets of the signs of {diagnosis.verdict} (ev diagnose). "
     note += _lineage_note(runs, labels) + "".join(f"{line[:1].upper()}{line[1:]}. " for line in lost)
-    return _figure.draw(panels, series, _caption(runs, note, ended), found)
+    steps = "training steps" if runs[0].job == "asr" else "environment steps"
+    return _figure.draw(panels, series, _caption(runs, note, ended), found, steps)
 
 
 def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:
@@ -216,7 +227,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _caption(runs: Sequence[Run], note: str, ended: bool) -> str:
-    tasks = list(dict.fromkeys(str(find_setting(run.spec, "task") or run.job) for run in runs))
+    tasks = list(dict.fromkeys(task_name(run.spec, run.job) for run in runs))
     counts = sorted({len(find_setting(run.spec, "seeds") or (0,)) for run in runs})
     seeds = "1 seed" if counts == [1] else f"{' or '.join(map(str, counts))} seeds"
     shown = "mean (line) and min–max (band) over seeds" if counts != [1] else "one line per run"

@@ -17,6 +17,11 @@ def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
     A job without presets gives every setting, with None for the preset's.
     """
     own = settings_of(run)
+    if run.job == "asr":
+        from escapevelocity.metric_learning.presets import preset_spec as images_preset
+
+        fitting = images_preset(run.spec["data"]["name"], run.spec["seeds"])
+        return _differing(own, _settings(json.loads(canonical_json(fitting, run.job))["spec"]))
     if run.job != "ppo":
         return {name: (value, None) for name, value in own.items()}
     from escapevelocity.ppo.config import DISCRETE_HEADS
@@ -25,6 +30,10 @@ def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
     discrete = find_setting(run.spec, "network", "head") in DISCRETE_HEADS
     preset = preset_spec(run.spec["preset"], run.spec["task"], discrete, run.spec["seeds"])
     usual = _settings(json.loads(canonical_json(preset, run.job))["spec"])
+    return _differing(own, usual)
+
+
+def _differing(own: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {name: (value, usual.get(name)) for name, value in own.items() if value != usual.get(name)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import TextIOBase
 from typing import IO, Any, cast
 
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from escapevelocity.report._farewell import farewell, fault_lines
 from escapevelocity.report._progress import Cell, Line, Progress
-from escapevelocity.report._shown import SHOWN, write_number, write_time
+from escapevelocity.report._shown import Shown, write_number, write_time
 from escapevelocity.report.plain import PlainLines
 from escapevelocity.runs import Observer, RunInfo, Status
 
@@ -79,7 +79,7 @@ class LiveTable(Observer):
         parts: list[RenderableType] = [_header(progress), _speed(progress)]
         lines = progress.lines()
         parts.append(
-            _table(lines)
+            _table(progress.shown, lines)
             if lines
             else Text("the first batch is under way (the programs are being compiled)", "dim")
         )
@@ -113,10 +113,10 @@ def _speed(progress: Progress) -> Text:
     )
 
 
-def _table(lines: list[Line]) -> Table:
+def _table(columns: Sequence[Shown], lines: list[Line]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("seed", justify="right", vertical="bottom", no_wrap=True)
-    for shown in SHOWN:
+    for shown in columns:
         table.add_column(shown.header, justify="right", vertical="bottom", no_wrap=True)
     for line in lines:
         label = f"{line.label} frozen" if line.frozen else line.label

@@ -1,0 +1,45 @@
+"""The starts of the sampling distribution as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from escapevelocity.metric_learning.config import SamplerConfig
+from escapevelocity.metric_learning.distribution import actions_to_parity, measure_distribution
+from escapevelocity.metric_learning.starts import STARTS, start_masses
+from escapevelocity.report._shown import write_number
+
+_PRESETS = {"normal(MEAN,STD)", "uniform(MEAN,STD)"}
+
+
+def starts_table(
+    given: Sequence[str], sampler: SamplerConfig, embedding_dim: int, step_up: float
+) -> RenderableType:
+    """Make a table of starts: energy, entropy, free energy, distances, bins at the floor, raises to parity.
+
+    Args:
+        given: starts; without any, all that have a name.
+        sampler: bins and support.
+        embedding_dim: dimensions of the embedding.
+        step_up: factor of a raise.
+
+    Raises:
+        UserError: a start that cannot be read.
+    """
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("start", no_wrap=True)
+    headers = ("energy", "entropy", "free energy", "mean distance", "std", "floor bins", "raises to parity")
+    for header in headers:
+        table.add_column(header, justify="right")
+    table.add_column("what it is")
+    for name in given or [name for name in STARTS if name not in _PRESETS]:
+        masses = start_masses(name, sampler, embedding_dim, "start")
+        found = measure_distribution(masses, sampler.low, sampler.high)
+        raises = actions_to_parity(masses, step_up)
+        numbers = (found.energy, found.entropy, found.free_energy, found.distance_mean, found.distance_std)
+        cells = [write_number(round(float(number), 3)) for number in numbers]
+        table.add_row(name, *cells, str(int(found.floor_bins)), str(int(raises.max())), STARTS.get(name, ""))
+    return table
