@@ -1,5 +1,6 @@
 """Kinds of runs that a study can hold: how settings become a spec, and how that is run. PPO is one; others register."""
 
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
@@ -45,7 +46,12 @@ class Kind(Protocol):
 
 
 KINDS: dict[str, Kind] = {}
-"""Every kind known so far, by its name; ask `kind`, which also makes the built-in one."""
+"""Every kind known so far, by its name; ask `kind`, which also makes the built-in ones."""
+
+_OURS = {
+    "ppo": ("escapevelocity.study.ppo_kind", "PPOKind"),
+    "asr": ("escapevelocity.study.asr_kind", "ASRKind"),
+}
 
 KindT = TypeVar("KindT")
 
@@ -70,14 +76,13 @@ def kind(name: str) -> Kind:
     Raises:
         UserError: no kind of that name; the nearest are named.
     """
-    if name == "ppo" and name not in KINDS:
-        from escapevelocity.study.ppo_kind import PPOKind
-
-        register_kind(PPOKind())
+    if name in _OURS and name not in KINDS:
+        module, made = _OURS[name]
+        register_kind(getattr(importlib.import_module(module), made)())
     if name not in KINDS:
         _load_entry_points(name)
     if name not in KINDS:
-        hint = nearest(name, {"ppo", *KINDS})
+        hint = nearest(name, {*_OURS, *KINDS})
         raise UserError(f"job = {name!r}: unknown kind of run; {hint} (a module that registers one: imports)")
     return KINDS[name]
 
