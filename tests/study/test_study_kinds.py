@@ -201,7 +201,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(registry):
     register_kind(Nothing())
     with pytest.raises(UserError, match=r"job = 'nothin': unknown kind of run; did you mean nothing\?"):
         kind("nothin")
-    with pytest.raises(UserError, match=r"job = 'dqn': unknown kind of run; known are nothing, ppo"):
+    with pytest.raises(UserError, match=r"job = 'dqn': unknown kind of run; known are asr, nothing, ppo"):
         kind("dqn")
 
 
