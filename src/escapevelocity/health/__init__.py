@@ -4,7 +4,8 @@ Pure functions of arrays (..., N, D): N states, D units, any leading axes (membe
 trust are computed in NumPy float64 on the host; neurons and diversity follow the Array API and work on NumPy,
 JAX and torch arrays alike. A value that is undefined is NaN with a reason (`Measured`), never missing.
 
-Beside them the laws of gravity wells: how many updates a policy needs to leave the corner of a wrong action.
+Beside them the laws of gravity wells: how many updates a policy needs to leave the corner of a wrong action; and the
+wells of curves, measured: depth, onset, duration, area.
 What a whole run's records say: `diagnose` afterwards, `Watch` while it goes on, by the same rules and thresholds.
 """
 
@@ -41,6 +42,7 @@ from escapevelocity.health.thresholds import Threshold, Thresholds
 from escapevelocity.health.trust import trust_region
 from escapevelocity.health.verdict import CAUSES, Verdict
 from escapevelocity.health.watch import Onset, Watch
+from escapevelocity.health.wells import curve_noise, measure_well, noise_depth
 
 __all__ = [
     "ACTIVATIONS",
@@ -64,6 +66,7 @@ __all__ = [
     "Watch",
     "accumulated_gap_needed",
     "combine",
+    "curve_noise",
     "dead_neurons",
     "diagnose",
     "effective_rank",
@@ -75,10 +78,12 @@ __all__ = [
     "feature_rank_pca",
     "feature_ranks",
     "inverse_probability_escape_time",
+    "measure_well",
     "member",
     "merge",
     "metric",
     "natural_escape_time",
+    "noise_depth",
     "normalised_escape_time",
     "numerical_rank",
     "outside_healthy_range",

@@ -54,8 +54,8 @@ def normalised(masses: Float[Array, "*batch bins"]) -> Float[Array, "*batch bins
 
     Example:
         >>> import jax.numpy as jnp
-        >>> print(normalised(jnp.array([1e25, 3e25])))
-        [0.25 0.75]
+        >>> print(normalised(jnp.array([1e25, 1e25, 2e25])))
+        [0.25 0.25 0.5 ]
     """
     relative = masses / jnp.max(masses, axis=-1, keepdims=True)
     return relative / jnp.sum(relative, axis=-1, keepdims=True)
