@@ -25,13 +25,18 @@ PATIENCE = 60.0  # seconds until a test that waits for a thread gives up, rather
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """Seconds that pass when a test says so, and while somebody waits for a lease: a clock that stood still then would
+    let him wait for ever for one that its holder's last renewal had written once more.
+    """
 
     def __init__(self):
         self.now = 0.0
 
     def __call__(self):
         return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
 
 
 class SlowStore:
@@ -77,7 +82,7 @@ def slow(monkeypatch):
 def clock(monkeypatch):
     """The clock of the leases that are made from now on."""
     clock = Clock()
-    monkeypatch.setattr(remote, "Lease", functools.partial(Lease, clock=clock))
+    monkeypatch.setattr(remote, "Lease", functools.partial(Lease, clock=clock, sleep=clock.sleep))
     monkeypatch.setattr(_keeper, "_GLANCE", 0.01)
     return clock
 
@@ -177,7 +182,8 @@ def test_whoever_was_taken_for_dead_changes_nothing_more_than_the_file_on_its_wa
         seen["heir"], seen["path"] = None, path
         # It hangs for so long that we count as dead; another process takes the run over, and finishes it.
         clock.now += TERM
-        monkeypatch.setattr(remote, "Lease", functools.partial(Lease, clock=Clock()))
+        heirs = Clock()
+        monkeypatch.setattr(remote, "Lease", functools.partial(Lease, clock=heirs, sleep=heirs.sleep))
         fs = MemoryFileSystem()
         for lease in fs.find("/" + url.removeprefix("memory://") + "/_study/leases"):
             fs.rm_file(lease)
