@@ -3,10 +3,7 @@
 Nothing is downloaded. Files are looked for in `data_dir`, or in the folder that EV_DATA_DIR names.
 """
 
-import gzip
-import io
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.image_files import box_average as box_average
+from escapevelocity.image_files import read_drawings, read_idx_pair
 
 _SPLIT_SEED = 0
 _TEST_SHARE = 0.2
-_OMNIGLOT_SIDE = 28
 _MNIST = (
     "MNIST's gzip files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-…; t10k alone will do)"
 )
@@ -88,13 +86,13 @@ def _mnist(data_dir: str | os.PathLike[str] | None) -> ImageData:
 
 def _omniglot(data_dir: str | os.PathLike[str] | None) -> ImageData:
     folder = _folder(data_dir, "omniglot", "images_background_small1.zip", _OMNIGLOT)
-    drawings = _drawings(folder / "images_background_small1.zip")
+    drawings = read_drawings(folder / "images_background_small1.zip")
     second = folder / "images_background_small2.zip"
     if second.exists():
         alphabets = {alphabet for alphabet, _ in drawings}
         # Greek and Latin are in both sets, drawn by the same people.
-        drawings |= {key: images for key, images in _drawings(second).items() if key[0] not in alphabets}
-    images = [image for key in sorted(drawings) for image in drawings[key]]
+        drawings |= {key: images for key, images in read_drawings(second).items() if key[0] not in alphabets}
+    images = [image.ravel() for key in sorted(drawings) for image in drawings[key]]
     classes = [index for index, key in enumerate(sorted(drawings)) for _ in drawings[key]]
     return _split(np.stack(images), np.array(classes, np.int64), f"Omniglot, {len(drawings)} characters")
 
@@ -133,67 +131,5 @@ def _num_classes(*labels: np.ndarray) -> int:
 
 def _idx_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Pixels in [0, 1], (N, D), and labels, (N,), of one part of MNIST."""
-    images, labels = folder / f"{part}-images-idx3-ubyte.gz", folder / f"{part}-labels-idx1-ubyte.gz"
-    x, y = _read_idx(images, 3), _read_idx(labels, 1)
-    require(len(x) == len(y), f"{labels}: labels", len(y), f"as many as there are images, {len(x)}")
+    x, y = read_idx_pair(folder, part)
     return x.reshape(len(x), -1) / 255, y.astype(np.int64)
-
-
-def _read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Read unsigned bytes in the IDX format: 0, 0, 8, the number of axes, their lengths, then the values."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: must be a readable gzip file with IDX data ({error})") from None
-    header = 4 + 4 * ndim
-    shape = tuple(np.frombuffer(raw[4:header], ">u4").tolist()) if len(raw) >= header else ()
-    if raw[:4] != bytes((0, 0, 8, ndim)) or len(raw) != header + int(np.prod(shape)):
-        raise UserError(f"{path}: must be IDX data, unsigned bytes with {ndim} axes, whole and not cut off")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
-
-
-def _drawings(path: Path) -> dict[tuple[str, str], list[np.ndarray]]:
-    """(alphabet, character) -> its drawings, ink 1 on paper 0, each averaged down and flat."""
-    from PIL import Image  # comes with matplotlib
-
-    drawings: dict[tuple[str, str], list[np.ndarray]] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if not name.endswith(".png"):
-                    continue
-                *_, alphabet, character, _ = name.split("/")
-                with Image.open(io.BytesIO(archive.read(name))) as image:
-                    ink = 1 - np.asarray(image.convert("L"), np.float64) / 255
-                drawings.setdefault((alphabet, character), []).append(
-                    box_average(ink, _OMNIGLOT_SIDE).ravel()
-                )
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: must be a zip file of alphabet/character/drawing.png ({error})") from None
-    require(bool(drawings), f"{path}: drawings", 0, "one or more, alphabet/character/drawing.png")
-    return drawings
-
-
-def box_average(image: Float[np.ndarray, "height width"], side: int) -> Float[np.ndarray, "side side"]:
-    """Average an image over side × side boxes of equal area; a pixel on an edge counts by its share in each box.
-
-    Args:
-        image: pixels.
-        side: boxes along either axis, at least 1.
-
-    Example:
-        >>> print(box_average(np.array([[0.0, 3.0, 3.0], [0.0, 3.0, 3.0], [0.0, 3.0, 3.0]]), 2))
-        [[1. 3.]
-         [1. 3.]]
-    """
-    require(side >= 1, "side", side, "an integer of at least 1")
-    down, across = (_box_weights(length, side) for length in image.shape)
-    return down @ image @ across.T
-
-
-def _box_weights(length: int, side: int) -> np.ndarray:
-    """Share of every pixel in every box's average, (side, length)."""
-    edges = np.linspace(0, length, side + 1)
-    pixels = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return np.maximum(overlap, 0) * side / length
