@@ -24,6 +24,7 @@ from escapevelocity.health.trust import TRUST_NAMES
 
 NETWORKS = ("actor", "critic")
 AFTER = ("", "_after")
+RECALLS = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8")
 # Typed out from the record columns of the architecture, not derived from the table.
 EXPECTED = (
     {"seed", "segment", "batch", "env_steps", "wall_time", "health/undefined", "fault"}
@@ -62,6 +63,45 @@ EXPECTED = (
             "dead_neurons",
             "preactivation_norm",
             "preactivation_norm_all",
+        )
+    }
+    # Of an embedding whose negatives a controller chooses.
+    | {f"{part}/{x}" for part in ("validation", "test") for x in (*RECALLS, "nmi")}
+    | {
+        "validation/intra_distance",
+        "validation/inter_distance",
+        "test/f1",
+        "test/r_precision",
+        "test/map_at_r",
+    }
+    | {"loss/embedding", "loss/active_fraction", "norm/gradient", "norm/weights", "norm/controller_gradient"}
+    | {"health/embedding/feature_rank_pca", "health/embedding/effective_rank"}
+    | {f"time/{x}" for x in ("train", "validation", "test", "controller")}
+    | {
+        f"asr/{x}"
+        for x in (
+            "reward",
+            "metric",
+            "distribution",
+            "drawn",
+            "entropy",
+            "energy",
+            "free_energy",
+            "distance_mean",
+            "distance_std",
+            "floor_bins",
+            "negative_distance",
+            "positive_distance",
+            "policy_entropy",
+            "policy_energy",
+            "policy_free_energy",
+            "action_up",
+            "action_down",
+            "ratio",
+            "clip_fraction",
+            "value",
+            "advantage",
+            "skipped_steps",
         )
     }
 )

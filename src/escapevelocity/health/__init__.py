@@ -37,19 +37,21 @@ from escapevelocity.health.rank import (
     srank,
     stable_rank,
 )
-from escapevelocity.health.signs import SIGNS, Sign
+from escapevelocity.health.signs import CIRCUMSTANCES, SIGNS, Sign
 from escapevelocity.health.thresholds import Threshold, Thresholds
 from escapevelocity.health.trust import trust_region
-from escapevelocity.health.verdict import CAUSES, Verdict
+from escapevelocity.health.verdict import CAUSES, SAMPLER_CAUSES, Verdict
 from escapevelocity.health.watch import Onset, Watch
 from escapevelocity.health.wells import curve_noise, measure_well, noise_depth
 
 __all__ = [
     "ACTIVATIONS",
     "CAUSES",
+    "CIRCUMSTANCES",
     "ESCAPE_ODDS",
     "ESCAPE_PROB",
     "METRICS",
+    "SAMPLER_CAUSES",
     "SIGNS",
     "Context",
     "Diagnosis",

@@ -104,19 +104,20 @@ def evidence(onsets: Sequence[Onset], judgement: Judgement, escape: Escape | Non
 _OF_A_TABLE = (
     Instrument.NUMBERS, Instrument.POLICY, Instrument.GRADIENT, Instrument.GRAVITY, Instrument.RETURN,
 )  # fmt: skip
+_OF_A_SAMPLER = (Instrument.NUMBERS, Instrument.SAMPLING, Instrument.CONTROLLER, Instrument.RETRIEVAL)
+_OF_AN_AGENT = tuple(x for x in Instrument if x not in (Instrument.GRAVITY, *_OF_A_SAMPLER[1:]))
 
 
 def unmeasured(rows: Sequence[Mapping[str, Any]], measured: Set[Sign], context: Context) -> tuple[str, ...]:
     """List the signs that could not have been seen, each with its reason.
 
-    A table has no features; outside of the lab nobody knows the best action.
+    A table has no features; outside of the lab nobody knows the best action; only a sampler has a distribution.
     """
+    kinds = _OF_A_SAMPLER if context.retrieval else _OF_A_TABLE if context.tabular else _OF_AN_AGENT
     defined = {column for row in rows for column, value in row.items() if number(value) == number(value)}
     told = []
     for sign in Sign:
-        instrument = SIGNS[sign].instrument
-        applies = instrument in _OF_A_TABLE if context.tabular else instrument is not Instrument.GRAVITY
-        if applies and sign not in measured:
+        if SIGNS[sign].instrument in kinds and sign not in measured:
             told.append(f"{sign}: {_why_not(sign, defined, context)}")
     return tuple(told)
 
@@ -127,6 +128,8 @@ def _why_not(sign: Sign, defined: Set[str], context: Context) -> str:
         return f"no {' or '.join(missing)} in the records"
     if sign is Sign.DEAD_NEURONS and context.width is None:
         return "the layer's width is unknown"
+    if sign in (Sign.BROAD_SAMPLING, Sign.FLOOR_BINS) and context.bins is None:
+        return "the number of bins is unknown"
     if sign is Sign.ENTROPY_COLLAPSE and (context.continuous is None or context.action_size is None):
         return "the action space is unknown"
     return "defined in too few batches"

@@ -1,74 +1,41 @@
 """One rule per sign: does it hold in this row, or was it not measured?"""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
-from escapevelocity.health._memory import Memory, number
+from escapevelocity.health._memory import number
+from escapevelocity.health._reading import Patient, Reading, Rule, above, below, first_that_holds
 from escapevelocity.health._returns import Returns
-from escapevelocity.health.context import Context
+from escapevelocity.health._sampler_rules import SAMPLER_RULES
 from escapevelocity.health.signs import SIGNS, Sign
-from escapevelocity.health.thresholds import Thresholds
 
-
-class Reading(NamedTuple):
-    """What a rule found.
-
-    Attributes:
-        holds: whether the sign is there.
-        column: the column that was read.
-        value: what was compared.
-        bound: with what.
-        start: the column's value at the start.
-        since: where it began, in environment steps, if the rule knows; else the newest values tell.
-    """
-
-    holds: bool
-    column: str
-    value: float
-    bound: float
-    start: float = math.nan
-    since: int | None = None
-
-
-class Patient(NamedTuple):
-    """All that a rule may look at."""
-
-    row: Mapping[str, Any]
-    memory: Memory
-    returns: Returns
-    thresholds: Thresholds
-    context: Context
-
-
-Rule = Callable[[Patient], Reading | None]
-"""None: not measured in this row."""
+_SKIPPED = ("loss/skipped_minibatches", "asr/skipped_steps")
 
 
 def non_finite(patient: Patient) -> Reading | None:
-    """A fault, a skipped minibatch, or an infinite loss or gradient; a NaN alone only says "undefined"."""
-    fault, skipped, *numbers = (patient.row.get(column) for column in SIGNS[Sign.NON_FINITE].columns)
-    infinite = any(math.isinf(number(value)) for value in numbers)
+    """A fault, a skipped step, or an infinite loss or gradient; a NaN alone only says "undefined"."""
+    fault, *values = (patient.row.get(column) for column in SIGNS[Sign.NON_FINITE].columns)
+    numbers = [number(value) for value in values]
+    infinite = any(math.isinf(value) for value in numbers)
     holds = bool(fault) and isinstance(fault, str)
-    known = [value for value in (fault, skipped) if value is not None]
-    if not known and all(math.isnan(number(value)) for value in numbers):
+    if fault is None and all(math.isnan(value) for value in numbers):
         return None
-    return Reading(holds or number(skipped) > 0 or infinite, "fault", math.nan, 0.0)
+    skipped = any(number(patient.row.get(column)) > 0 for column in _SKIPPED)
+    return Reading(holds or skipped or infinite, "fault", math.nan, 0.0)
 
 
 def trust_region_left(patient: Patient) -> Reading | None:
     """KL or the clip fraction is beyond its healthy range; estimates stand in where other trainers log no more."""
     t = patient.thresholds
-    exact = _first_that_holds(
-        _above(patient, "trust/kl", t.kl_high.value),
-        _above(patient, "trust/clip_fraction", t.clip_fraction_high.value),
+    exact = first_that_holds(
+        above(patient, "trust/kl", t.kl_high.value),
+        above(patient, "trust/clip_fraction", t.clip_fraction_high.value),
     )
     if exact is not None:
         return exact
-    return _first_that_holds(
-        _above(patient, "trust/kl_k3", t.kl_high.value),
-        _above(patient, "trust/kl_k1", t.kl_high.value),
-        _above(patient, "trust/ratio_outside_fraction", t.outside_high.value),
+    return first_that_holds(
+        above(patient, "trust/kl_k3", t.kl_high.value),
+        above(patient, "trust/kl_k1", t.kl_high.value),
+        above(patient, "trust/ratio_outside_fraction", t.outside_high.value),
     )
 
 
@@ -76,13 +43,13 @@ def low_ratios(patient: Patient) -> Reading | None:
     """The mean ratio below 1 − ε, or the excess ratio, is far outside."""
     t, epsilon = patient.thresholds, patient.context.clip_epsilon
     readings = [
-        _below(patient, "trust/ratio_below_mean", t.ratio_below.value * (1 - epsilon)),
-        _above(patient, "trust/excess_ratio", t.excess_ratio.value * (1 + epsilon) / (1 - epsilon)),
+        below(patient, "trust/ratio_below_mean", t.ratio_below.value * (1 - epsilon)),
+        above(patient, "trust/excess_ratio", t.excess_ratio.value * (1 + epsilon) / (1 - epsilon)),
     ]
     if number(patient.row.get("trust/ratio_below_count")) == 0:
         # No ratio is below 1 − ε: its mean is undefined, and nothing is the matter.
         readings.append(Reading(False, "trust/ratio_below_count", 0.0, 0.0))
-    return _first_that_holds(*readings)
+    return first_that_holds(*readings)
 
 
 def kl_up_clip_down(patient: Patient) -> Reading | None:
@@ -103,7 +70,7 @@ def preactivation_growth(patient: Patient) -> Reading | None:
     if series is None:
         return None
     grown = t.norm_growth.value * series.start
-    return _above(patient, column, min(t.norm_high.value, grown) if grown > 0 else t.norm_high.value)
+    return above(patient, column, min(t.norm_high.value, grown) if grown > 0 else t.norm_high.value)
 
 
 def dead_neurons(patient: Patient) -> Reading | None:
@@ -111,7 +78,7 @@ def dead_neurons(patient: Patient) -> Reading | None:
     width = patient.context.width
     if width is None:
         return None
-    return _above(patient, "health/actor/dead_neurons", patient.thresholds.dead_share.value * width)
+    return above(patient, "health/actor/dead_neurons", patient.thresholds.dead_share.value * width)
 
 
 def rank_decline(patient: Patient) -> Reading | None:
@@ -123,7 +90,7 @@ def rank_decline(patient: Patient) -> Reading | None:
     bounds = [t.rank_low.value, t.rank_start_share.value * series.start]
     if width is not None:
         bounds.append(t.rank_width_share.value * width)
-    return _below(patient, column, min(bounds))
+    return below(patient, column, min(bounds))
 
 
 def capacity_loss(patient: Patient) -> Reading | None:
@@ -133,8 +100,8 @@ def capacity_loss(patient: Patient) -> Reading | None:
         series = patient.memory.fresh(column)
         if series is not None:
             bound = patient.thresholds.capacity_growth.value * series.start
-            readings.append(_above(patient, column, bound))
-    return _first_that_holds(*readings)
+            readings.append(above(patient, column, bound))
+    return first_that_holds(*readings)
 
 
 def degenerate_policy(patient: Patient) -> Reading | None:
@@ -165,8 +132,8 @@ def entropy_collapse(patient: Patient) -> Reading | None:
     if series is None:
         return None
     if context.continuous:
-        return _below(patient, column, series.start - t.entropy_drop.value * (context.action_size or 1))
-    return _below(patient, column, t.entropy_low.value * series.start)
+        return below(patient, column, series.start - t.entropy_drop.value * (context.action_size or 1))
+    return below(patient, column, t.entropy_low.value * series.start)
 
 
 def value_failure(patient: Patient) -> Reading | None:
@@ -185,12 +152,12 @@ def vanishing_gradient(patient: Patient) -> Reading | None:
     series = patient.memory.fresh("norm/actor_gradient")
     if series is None:
         return None
-    return _below(patient, "norm/actor_gradient", patient.thresholds.gradient_share.value * series.high)
+    return below(patient, "norm/actor_gradient", patient.thresholds.gradient_share.value * series.high)
 
 
 def trapped(patient: Patient) -> Reading | None:
     """The best action is unlikely."""
-    return _below(patient, "gravity/best_prob", patient.thresholds.trapped.value)
+    return below(patient, "gravity/best_prob", patient.thresholds.trapped.value)
 
 
 def performance_collapse(patient: Patient) -> Reading | None:
@@ -228,41 +195,11 @@ RULES: dict[Sign, Rule] = {
     Sign.TRAPPED: trapped,
     Sign.PERFORMANCE_COLLAPSE: performance_collapse,
     Sign.PLATEAU: plateau,
+    **SAMPLER_RULES,
 }
 """Every sign has one."""
-
-
-def began_at(reading: Reading, memory: Memory) -> int:
-    """Give the step of the first value, among those that the median was taken of, that is beyond the bound."""
-    if reading.since is not None:
-        return reading.since
-    series, step = memory.get(reading.column), memory.step
-    if series is None:
-        return step
-    low = reading.value < reading.bound
-    beyond = (at for at, value in series.recent if (value < reading.bound if low else value > reading.bound))
-    return next(beyond, step)
 
 
 def _fresh_returns(patient: Patient) -> Returns | None:
     returns = patient.returns
     return returns if returns.step == patient.memory.step and returns.value == returns.value else None
-
-
-def _above(patient: Patient, column: str, bound: float) -> Reading | None:
-    series = patient.memory.fresh(column)
-    return (
-        None if series is None else Reading(series.value > bound, column, series.value, bound, series.start)
-    )
-
-
-def _below(patient: Patient, column: str, bound: float) -> Reading | None:
-    series = patient.memory.fresh(column)
-    return (
-        None if series is None else Reading(series.value < bound, column, series.value, bound, series.start)
-    )
-
-
-def _first_that_holds(*readings: Reading | None) -> Reading | None:
-    measured = [reading for reading in readings if reading is not None]
-    return next((reading for reading in measured if reading.holds), measured[0] if measured else None)

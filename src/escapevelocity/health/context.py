@@ -1,5 +1,6 @@
 """The settings of a run that change what its numbers mean."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,11 @@ class Context:
         tabular: the policy is a table (the lab): there are no features, ratios or critic to be ill.
         update_rule: how the policy is updated, for the escape law of a gravity well.
         escort_p: exponent of the escort transform, with update_rule "escort".
+        retrieval: the run learns an embedding and is judged by its retrieval: there are no actor, critic or return.
+            `diagnose` sets it where the records have such columns.
+        bins: of the sampling distribution; where unknown, as many as `asr/distribution` has entries.
+        step_up: what an action multiplies a bin's mass by.
+        decision_every: training steps from one decision of the controller to the next.
     """
 
     width: int | None = None
@@ -38,11 +44,16 @@ class Context:
     tabular: bool = False
     update_rule: UpdateRule = "softmax"
     escort_p: float | int | None = None
+    retrieval: bool = False
+    bins: int | None = None
+    step_up: float | int = 1.25
+    decision_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("width", "action_size", "total_steps", "epochs"):
+        for name in ("width", "action_size", "total_steps", "epochs", "bins", "decision_every"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1, or None where it is unknown")
+        require(1 < self.step_up < math.inf, "step_up", self.step_up, "a finite number above 1")
         require(0 < self.clip_epsilon < 1, "clip_epsilon", self.clip_epsilon, "above 0 and below 1")
         with_p = self.update_rule == "escort"
         require(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import numpy as np
 from escapevelocity.errors import UserError
 from escapevelocity.health._evidence import Escape, evidence, predicted_escape, unmeasured
 from escapevelocity.health._memory import number
+from escapevelocity.health._well_evidence import well_evidence
 from escapevelocity.health.context import Context
+from escapevelocity.health.signs import RETRIEVAL_COLUMNS
 from escapevelocity.health.thresholds import Thresholds
-from escapevelocity.health.verdict import CAUSES, Judgement, Verdict, confidence_word, judge
+from escapevelocity.health.verdict import CAUSES, SAMPLER_CAUSES, Judgement, Verdict, confidence_word, judge
 from escapevelocity.health.watch import COLUMNS, Onset, Watch
 
 
@@ -105,7 +107,8 @@ def diagnose(
 
     Args:
         records: column -> values of equal length, such as `table.to_pydict()` of a run's records. `env_steps` is
-            needed, in any order; every other column is used where it is there. Null and NaN: not measured.
+            needed, in any order; every other column is used where it is there. Null and NaN: not measured. With
+            `test/recall_at_1` or `validation/recall_at_1` it is an embedding that is diagnosed, and its sampler.
         context: the run's settings; what depends on one that is unknown is not measured.
         seed: which member; needed when the records hold several.
         thresholds: what to judge by.
@@ -121,26 +124,37 @@ def diagnose(
     """
     rows, seed = _rows_of(records, seed)
     context = context or Context()
+    if any(column in records for column in RETRIEVAL_COLUMNS):
+        context = replace(context, retrieval=True)
     watch = Watch(thresholds, context)
     for row in rows:
         watch.update({**row, "seed": seed})
     onsets, active, measured = watch.onsets(seed), watch.active(seed), watch.measured(seed)
     needed = int(watch.thresholds.persistence.value) + 2  # A median of three, then so many of them.
-    judgement = judge(active, measured, watch.returns(seed), context.tabular)
+    judged = watch.retrieval(seed) if context.retrieval else watch.returns(seed)
+    judgement = judge(active, measured, judged, context.tabular, context.retrieval)
     if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
         reason = f"{len(rows)} logged batches; a sign needs {needed}"
         judgement = Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
-    cause = CAUSES.get(judgement.verdict)
+    cause = (SAMPLER_CAUSES if context.retrieval else CAUSES).get(judgement.verdict)
     escape = predicted_escape(rows, context) if judgement.verdict is Verdict.GRAVITY_WELL else None
+    told = evidence(onsets, judgement, escape)
+    if context.retrieval:
+        in_well = judgement.verdict is Verdict.ASR_GRAVITY_WELL
+        told += well_evidence(rows, watch.thresholds, context, in_well)
     return Diagnosis(
         seed=seed,
         verdict=judgement.verdict,
         confidence=_confidence(judgement, escape),
         reason=judgement.reason,
         onsets=tuple(onsets),
-        evidence=evidence(onsets, judgement, escape),
-        refuted_by=cause.refuted_by if cause else _REFUTED_BY.get(judgement.verdict, ()),
-        remedies=cause.remedies if cause else _REMEDIES.get(judgement.verdict, ()),
+        evidence=told,
+        refuted_by=cause.refuted_by if cause else _refuted_by(judgement.verdict, context),
+        remedies=cause.remedies
+        if cause
+        else ()
+        if context.retrieval
+        else _REMEDIES.get(judgement.verdict, ()),
         not_measured=unmeasured(rows, measured, context),
         steps=watch.last_step(seed),
         batches=len(rows),
@@ -154,6 +168,15 @@ def _confidence(judgement: Judgement, escape: Escape | None) -> float:
         return judgement.confidence
     agree, disagree = len(judgement.agreeing), len(judgement.disagreeing)
     return (agree + escape.law_holds) / (agree + disagree + 2)
+
+
+def _refuted_by(verdict: Verdict, context: Context) -> tuple[str, ...]:
+    """What would show that nothing is known to be the matter only so far."""
+    if verdict not in (Verdict.HEALTHY, Verdict.LEARNING):
+        return ()
+    if context.retrieval:
+        return ("a later plunge of retrieval",)
+    return ("a loss of capacity, where that was not measured", "a later fall of the return")
 
 
 def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
@@ -171,14 +194,13 @@ def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
     return RunDiagnosis(verdict, tuple(d.seed for d in own), confidence, tuple(diagnoses))
 
 
-_REFUTED_BY = {
-    Verdict.HEALTHY: ("a loss of capacity, where that was not measured", "a later fall of the return"),
-    Verdict.LEARNING: ("a loss of capacity, where that was not measured", "a later fall of the return"),
-}
-
 _REMEDIES = {Verdict.NOT_MEASURED: ("measure-health",)}
 
-_USED = (*COLUMNS, "env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate")
+_USED = (
+    *COLUMNS,
+    *("env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate"),
+    *("asr/distribution", "asr/distance_mean", "asr/distance_std"),
+)
 
 
 def seeds_of(records: Mapping[str, Sequence[Any] | np.ndarray]) -> list[int]:

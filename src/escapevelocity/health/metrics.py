@@ -5,11 +5,24 @@ import math
 
 from escapevelocity.errors import UserError
 from escapevelocity.health._metric import Metric
+from escapevelocity.health._metrics_asr import ASR_METRICS
+from escapevelocity.health._metrics_embedding import EMBEDDING_METRICS
 from escapevelocity.health._metrics_network import NETWORK_METRICS
 from escapevelocity.health._metrics_policy import POLICY_METRICS
 from escapevelocity.health._metrics_run import RUN_METRICS
 
-METRICS: tuple[Metric, ...] = RUN_METRICS + NETWORK_METRICS + POLICY_METRICS
+
+def _by_group(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Put what has the same first part of its name together, where the first of them stands."""
+    groups: dict[str, list[Metric]] = {}
+    for one in metrics:
+        groups.setdefault(one.name.split("/")[0] if "/" in one.name else "", []).append(one)
+    return tuple(one for group in groups.values() for one in group)
+
+
+METRICS: tuple[Metric, ...] = _by_group(
+    RUN_METRICS + NETWORK_METRICS + POLICY_METRICS + EMBEDDING_METRICS + ASR_METRICS
+)
 """Every metric, in the order of the documentation."""
 
 _BY_COLUMN = {column: metric for metric in METRICS for column in metric.columns()}

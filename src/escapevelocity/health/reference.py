@@ -5,7 +5,7 @@ from itertools import groupby
 
 from escapevelocity.health._metric import Metric
 from escapevelocity.health.metrics import METRICS
-from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING, SIGNS, Sign
+from escapevelocity.health.signs import CIRCUMSTANCES, MEDIAN_LEADS, NO_WARNING, SIGNS, Sign
 from escapevelocity.health.thresholds import Thresholds
 
 __all__ = ["markdown"]
@@ -17,7 +17,8 @@ _INTRODUCTION = """\
 
 Every column of a run's records. Braces hold alternatives: `norm/{actor,critic}_weights` is two columns,
 `{,_after}` is a name with and without the suffix. N is the number of states in the batch, D the width of the
-penultimate layer, ε the clipping range, A the advantage.
+penultimate layer, ε the clipping range, A the advantage. A period of an adaptive sampler (`ev asr`) lies
+between two decisions of its controller.
 
 A value outside its *healthy* range is marked in the live table; a dash means that no defensible range is
 known, which is not the same as healthy. *Provisional* ranges have not been set by a study yet and may move.
@@ -72,7 +73,7 @@ def _sign_rows() -> list[tuple[str, ...]]:
 
 
 def _warning(sign: Sign) -> str:
-    if sign in NO_WARNING:
+    if sign in NO_WARNING | CIRCUMSTANCES:
         return "no"
     return f"lead {MEDIAN_LEADS[sign]:.0%}" if sign in MEDIAN_LEADS else "lead not measured"
 

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _MOALLA = "Moalla et al. 2024 (arXiv 2405.00662)"
+_ASR = "Dou et al. 2022 (ASR, arXiv 2208.08056)"
+
+RETRIEVAL_COLUMNS = ("test/recall_at_1", "validation/recall_at_1")
+"""What a sampler is judged by, the first that is there. Records that have one are of a run that learns an embedding."""
 
 
 class Sign(StrEnum):
@@ -24,6 +28,11 @@ class Sign(StrEnum):
     TRAPPED = "best action unlikely"
     PERFORMANCE_COLLAPSE = "performance collapse"
     PLATEAU = "plateau"
+    BROAD_SAMPLING = "broad sampling"
+    FLOOR_BINS = "bins at the floor"
+    UNDECIDED_CONTROLLER = "undecided controller"
+    RETRIEVAL_PLUNGE = "retrieval plunge"
+    RETRIEVAL_FLAT = "retrieval flat"
 
 
 class Instrument(StrEnum):
@@ -40,6 +49,9 @@ class Instrument(StrEnum):
     GRADIENT = "actor's gradient"
     GRAVITY = "probability of the best action"
     RETURN = "return"
+    SAMPLING = "sampling distribution"
+    CONTROLLER = "controller's actions"
+    RETRIEVAL = "retrieval"
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,18 @@ class SignInfo:
 SIGNS: dict[Sign, SignInfo] = {
     Sign.NON_FINITE: SignInfo(
         Instrument.NUMBERS,
-        ("fault", "loss/skipped_minibatches", "loss/value", "norm/actor_gradient", "norm/critic_gradient"),
-        "a loss, gradient, parameter, observation or reward was NaN or infinite",
+        (
+            "fault",
+            "loss/skipped_minibatches",
+            "asr/skipped_steps",
+            "loss/value",
+            "norm/actor_gradient",
+            "norm/critic_gradient",
+            "loss/embedding",
+            "norm/gradient",
+            "norm/controller_gradient",
+        ),
+        "a loss, gradient, parameter, observation, embedding or reward was NaN or infinite",
         "stable-baselines3 #1593, prime-rl #2972",
         "numbers that are not finite",
         "NaN",
@@ -194,6 +216,48 @@ SIGNS: dict[Sign, SignInfo] = {
         "return {value:.4g}, no better for {bound:.0%} of the run so far",
         "plateau",
     ),
+    Sign.BROAD_SAMPLING: SignInfo(
+        Instrument.SAMPLING,
+        ("asr/entropy",),
+        "negatives are drawn from a long range of distances from the start, hard to easy",
+        _ASR,
+        "entropy {value:.3g} nats at the start, above {bound:.3g}",
+        "broad",
+    ),
+    Sign.FLOOR_BINS: SignInfo(
+        Instrument.SAMPLING,
+        ("asr/floor_bins", "asr/policy_entropy"),
+        "most bins are never drawn, and since an action multiplies the way up is long: a multiplicative well",
+        "Roth et al. 2020 (PADS, arXiv 2003.11113), code: normal_high has 25 of 29",
+        "{value:.0f} bins at the floor, more than {bound:.3g}",
+        "floor",
+    ),
+    Sign.UNDECIDED_CONTROLLER: SignInfo(
+        Instrument.CONTROLLER,
+        ("asr/policy_entropy",),
+        "the controller acts nearly at random: it has found no direction in its rewards",
+        _ASR + ": the policy sits on a plateau",
+        "entropy of a bin's action {value:.3g} nats, above {bound:.3g}",
+        "undecided",
+    ),
+    Sign.RETRIEVAL_PLUNGE: SignInfo(
+        Instrument.RETRIEVAL,
+        RETRIEVAL_COLUMNS,
+        "retrieval has fallen below its best by more than noise, and stays there",
+        _ASR + ", the ASR gravity well",
+        "{name} {value:.3g}, after a best of {best:.3g}",
+        "recall↓",
+        alternatives=True,
+    ),
+    Sign.RETRIEVAL_FLAT: SignInfo(
+        Instrument.RETRIEVAL,
+        RETRIEVAL_COLUMNS,
+        "retrieval has not risen above its noise since the start of the run",
+        "escapevelocity",
+        "{name} {value:.3g}, {start:.3g} at the start",
+        "flat",
+        alternatives=True,
+    ),
 }
 """Every sign; thresholds are in `health.thresholds`."""
 
@@ -218,3 +282,7 @@ NO_WARNING = frozenset(
 )
 """Part of a diagnosis, but no warning: no level of theirs tells collapses from sound runs (studies/early_warning).
 Capacity loss more than doubled in four of four Hopper runs of 100,000 steps, two of them sound (`ev capacity`)."""
+
+CIRCUMSTANCES = frozenset({Sign.BROAD_SAMPLING, Sign.UNDECIDED_CONTROLLER})
+"""They mean something beside others only, and warn of nothing: every broad start has the first, every young controller
+the second."""

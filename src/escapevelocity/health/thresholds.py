@@ -153,6 +153,19 @@ class Thresholds:
     rising_share: Threshold = Threshold(*_ours(0.2, "share of the run so far"))
     """The return still rises if its last improvement is no older."""
 
+    broad_entropy: Threshold = Threshold(
+        *_ours(0.8, "share of log of the bins", "0.98 of our broad start, 0.46 of the narrow one")
+    )
+    """Entropy of the sampling distribution at the start that counts as broad."""
+    floor_share: Threshold = Threshold(*_ours(0.5, "share of the bins"))
+    """More bins than this at the floor are most."""
+    undecided: Threshold = Threshold(*_ours(0.95, "share of log 3, a controller without a preference"))
+    """Entropy of a bin's action above which the controller is undecided."""
+    plunge_share: Threshold = Threshold(
+        *_ours(0.05, "share of the best", "and more than noise, 2σ√(2 ln n): health.wells")
+    )
+    """Retrieval this far below its best has plunged."""
+
     def with_values(self, values: Mapping[str, float | int], source: str) -> "Thresholds":
         """Replace thresholds by what a study has found; the others stay.
 

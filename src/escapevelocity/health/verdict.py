@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from escapevelocity.health._returns import Returns
-from escapevelocity.health.signs import SIGNS, Instrument, Sign
+from escapevelocity.health.signs import CIRCUMSTANCES, SIGNS, Instrument, Sign
 
 
 class Verdict(StrEnum):
@@ -14,6 +14,7 @@ class Verdict(StrEnum):
     NON_FINITE = "non-finite"
     REPRESENTATION_COLLAPSE = "representation collapse"
     GRAVITY_WELL = "gravity well"
+    ASR_GRAVITY_WELL = "ASR gravity well"
     TRUST_REGION_FAILURE = "trust-region failure"
     ENTROPY_COLLAPSE = "entropy collapse"
     VALUE_FAILURE = "value failure"
@@ -133,7 +134,36 @@ CAUSES: dict[Verdict, Cause] = {
         ("larger-batch", "lower-learning-rate", "anneal"),
     ),
 }
-"""In the order in which they are tried: the first whose pattern is there is the verdict."""
+"""Of an agent, in the order in which they are tried: the first whose pattern is there is the verdict."""
+
+SAMPLER_CAUSES: dict[Verdict, Cause] = {
+    Verdict.NON_FINITE: Cause(
+        _patterns((Sign.NON_FINITE,)),
+        (),
+        frozenset(),
+        (
+            "the same seed with a tenth of the learning rate fails in the same period: then the images are at fault",
+        ),
+        ("lower-learning-rate", "skip-nonfinite"),
+    ),
+    Verdict.ASR_GRAVITY_WELL: Cause(
+        _patterns(
+            (Sign.RETRIEVAL_PLUNGE, Sign.BROAD_SAMPLING),
+            # The well of a narrow start: what it would take to draw other negatives is out of reach.
+            (Sign.RETRIEVAL_PLUNGE, Sign.FLOOR_BINS),
+            (Sign.RETRIEVAL_FLAT, Sign.FLOOR_BINS),
+        ),
+        (Instrument.RETRIEVAL, Instrument.SAMPLING, Instrument.CONTROLLER),
+        frozenset({Sign.UNDECIDED_CONTROLLER}),
+        (
+            "a narrower start, with all else the same, plunges as deep and for as long",
+            "retrieval climbs back while the sampling distribution stays as it is: then it was the embedding's own",
+            "test and validation classes do not plunge together",
+        ),
+        ("narrower-start", "curriculum", "escort-head", "reward-shaping"),
+    ),
+}
+"""Of an embedding whose sampler chooses negatives. A plunge alone names no cause, nor does a broad start."""
 
 MEDIUM, HIGH = 0.4, 0.7
 """Confidence from which it is called so: one instrument that nothing contradicts, three of them."""
@@ -146,6 +176,7 @@ _HEALTHY_NEEDS = (
     Instrument.RETURN,
 )
 _TABULAR_NEEDS = (Instrument.GRAVITY, Instrument.RETURN)
+_SAMPLER_NEEDS = (Instrument.NUMBERS, Instrument.RETRIEVAL)
 
 
 @dataclass(frozen=True)
@@ -168,22 +199,26 @@ class Judgement:
     disagreeing: tuple[Instrument, ...]
 
 
-def judge(active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: bool = False) -> Judgement:
+def judge(
+    active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: bool = False, retrieval: bool = False
+) -> Judgement:
     """Decide what is the matter.
 
     Args:
         active: signs that are there now.
         measured: signs that could have been seen.
-        returns: how the return goes.
+        returns: how the return goes; how retrieval goes, where that is what the run is judged by.
         tabular: whether the policy is a table, without features and ratios.
+        retrieval: whether the run learns an embedding.
     """
     seen = {SIGNS[sign].instrument for sign in measured}
     if tabular and Sign.TRAPPED in measured - active:
         active = active & {
             Sign.NON_FINITE
         }  # The best action is likely: little entropy and no progress are right.
-    missing = [x for x in (_TABULAR_NEEDS if tabular else _HEALTHY_NEEDS) if x not in seen]
-    for verdict, cause in CAUSES.items():
+    needs = _SAMPLER_NEEDS if retrieval else _TABULAR_NEEDS if tabular else _HEALTHY_NEEDS
+    missing = [x for x in needs if x not in seen]
+    for verdict, cause in (SAMPLER_CAUSES if retrieval else CAUSES).items():
         if not any(pattern <= active for pattern in cause.patterns):
             continue
         if verdict is Verdict.PLATEAU and missing:
@@ -192,19 +227,29 @@ def judge(active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: boo
     if missing:
         names = ", ".join(missing)
         return Judgement(Verdict.NOT_MEASURED, 1.0, f"the records do not show: {names}", (), ())
-    if Sign.PERFORMANCE_COLLAPSE in active:
-        reason = "the return has fallen and no sign that was measured explains it"
+    return _without_cause(active - CIRCUMSTANCES, seen, returns, tabular, retrieval)
+
+
+def _without_cause(
+    active: Set[Sign], seen: Set[Instrument], returns: Returns, tabular: bool, retrieval: bool
+) -> Judgement:
+    """Tell whether a run with no illness that has a name is well."""
+    judged = "retrieval" if retrieval else "the return"
+    if active & {Sign.PERFORMANCE_COLLAPSE, Sign.RETRIEVAL_PLUNGE}:
+        reason = f"{judged} has fallen and no sign that was measured explains it"
         return Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
     if not returns.has_learned() and not (tabular or returns.is_rising()):
-        reason = f"in {returns.count} batches the return has not risen above its noise"
-        if returns.is_long():
-            return _weighed(Verdict.PLATEAU, reason, {Instrument.RETURN}, set())
-        return Judgement(Verdict.NOT_MEASURED, 1.0, f"{reason}: too few to tell", (), ())
+        reason = f"in {returns.count} batches {judged} has not risen above its noise"
+        if not returns.is_long():
+            return Judgement(Verdict.NOT_MEASURED, 1.0, f"{reason}: too few to tell", (), ())
+        if retrieval:  # Nothing that is measured of a sampler would say why.
+            return Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
+        return _weighed(Verdict.PLATEAU, reason, {Instrument.RETURN}, set())
     calm = seen - {SIGNS[sign].instrument for sign in active}
     verdict = Verdict.LEARNING if returns.is_rising() else Verdict.HEALTHY
     alone = ", ".join(sign for sign in Sign if sign in active)
     reason = f"{alone}, but nothing that goes with an illness" if alone else "no sign of illness"
-    reason += ", and the return still rises" if returns.is_rising() else ""
+    reason += f", and {judged} still rises" if returns.is_rising() else ""
     return _weighed(verdict, reason, calm, seen - calm)
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from escapevelocity.health._memory import Memory, number
+from escapevelocity.health._reading import Patient, Reading, began_at
+from escapevelocity.health._retrieval import Retrieval
 from escapevelocity.health._returns import Returns
-from escapevelocity.health._rules import RULES, Patient, Reading, began_at
+from escapevelocity.health._rules import RULES
 from escapevelocity.health.context import Context
-from escapevelocity.health.signs import SIGNS, Sign
+from escapevelocity.health.signs import SIGNS, Instrument, Sign
 from escapevelocity.health.thresholds import Thresholds
 
 COLUMNS = tuple(
@@ -99,6 +101,10 @@ class Watch:
         """Give how a seed's return goes."""
         return self._seeds[seed].returns
 
+    def retrieval(self, seed: int = 0) -> Retrieval:
+        """Give how a seed's retrieval goes, where an embedding is learned."""
+        return self._seeds[seed].retrieval
+
 
 def onset_order(onset: Onset) -> tuple[int, int]:
     """Sort by step; signs of one step by their place in `Sign`."""
@@ -118,7 +124,7 @@ class _Streak:
 class _SeedWatch:
     def __init__(self, thresholds: Thresholds, context: Context) -> None:
         self._memory = Memory(COLUMNS, thresholds)
-        self.returns = Returns(thresholds)
+        self.returns, self.retrieval = Returns(thresholds), Retrieval(thresholds)
         self._thresholds, self._context = thresholds, context
         self._streaks = {sign: _Streak() for sign in Sign}
         self.onsets: dict[Sign, Onset] = {}
@@ -134,7 +140,8 @@ class _SeedWatch:
         mean = number(row.get("perf/return_mean"))
         if abs(mean) < float("inf"):
             self.returns.add(step, mean, row.get("perf/return_max"))
-        patient = Patient(row, self._memory, self.returns, self._thresholds, self._context)
+        self.retrieval.add_row(row, step)
+        patient = Patient(row, self._memory, self.returns, self._thresholds, self._context, self.retrieval)
         found = []
         for sign, rule in RULES.items():
             reading = rule(patient)
@@ -171,11 +178,12 @@ class _SeedWatch:
         fault = row.get("fault")
         if sign is Sign.NON_FINITE and fault:
             return str(fault)
+        judged = self.retrieval if SIGNS[sign].instrument is Instrument.RETRIEVAL else self.returns
         return SIGNS[sign].text.format(
             name=reading.column,
             value=reading.value,
             bound=reading.bound,
             start=reading.start,
-            best=self.returns.best,
+            best=judged.best,
             width=self._context.width,
         )

@@ -17,10 +17,10 @@ from escapevelocity.errors import UserError, require
 from escapevelocity.health._arrays import as_numpy
 from escapevelocity.health.measured import Measured, explain
 
-_TO_STD = 1 / 0.6744897501960817
+TO_STD = 1 / 0.6744897501960817
 """Standard deviation of a normal distribution over its median absolute value."""
 
-_NOISE_POINTS = 8
+NOISE_POINTS = 8
 """Six residuals: their median is none of the two corners that a well has."""
 
 _NO_WELL = "the curve never falls below its running maximum by more than its noise"
@@ -119,7 +119,7 @@ def measure_well(
     noise = _noise(x, raw) / math.sqrt(window)
     least = noise_depth(noise, len(x)) if min_depth is None else float(min_depth)
     found: dict[str, object] = {"final": y[-1], "noise": noise, "min_depth": least}
-    reasons = {"noise": f"noise needs {_NOISE_POINTS} points, there are {len(x)}"}
+    reasons = {"noise": f"noise needs {NOISE_POINTS} points, there are {len(x)}"}
     gain, reasons["final_gain"] = _gain(float(y[-1]), reference, window)
     running = np.maximum.accumulate(y)
     drops = running - y
@@ -176,12 +176,12 @@ def _regained(x: np.ndarray, y: np.ndarray, bottom: int, maximum: float) -> floa
 
 
 def _noise(x: np.ndarray, y: np.ndarray) -> float:
-    if len(x) < _NOISE_POINTS:
+    if len(x) < NOISE_POINTS:
         return math.nan
     before = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
     after = 1 - before
     residuals = y[1:-1] - before * y[:-2] - after * y[2:]
-    return float(_TO_STD * np.median(np.abs(residuals) / np.sqrt(1 + before**2 + after**2)))
+    return float(TO_STD * np.median(np.abs(residuals) / np.sqrt(1 + before**2 + after**2)))
 
 
 def _smoothed(y: np.ndarray, window: int) -> np.ndarray:

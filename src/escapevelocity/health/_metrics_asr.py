@@ -1,0 +1,200 @@
+"""Columns of an adaptive sampler: the distribution that negatives are drawn by, and the controller that moves it."""
+
+from escapevelocity.health._metric import HealthyRange, Metric
+
+_OURS = "escapevelocity"
+_ASR = "Dou et al. 2022 (ASR, arXiv 2208.08056)"
+_PADS = "Roth et al. 2020 (PADS, arXiv 2003.11113), code"
+_WU = "Wu et al. 2017 (arXiv 1706.07567)"
+_VALIDATION = "the validation set, at the end of the period"
+_PERIOD = "mean over the training steps of the period"
+_BEGAN = "the distribution that the period sampled by"
+_DECISION = "the decision at the end of the period; mean over the bins"
+_UPDATE = "the controller's step on the decision before"
+_TASK = "depends on the task"
+_NO_CONTROLLER = "only an adaptive sampler has one"
+
+ASR_METRICS = (
+    Metric(
+        "norm/controller_gradient",
+        "global L2 norm of the controller's gradient",
+        _PADS,
+        "loss per weight",
+        _UPDATE,
+        None,
+        "one transition a step: it is noisy",
+    ),
+    Metric(
+        "asr/distribution",
+        "q: share of every bin of anchor–negative distance, a list",
+        _PADS,
+        "–, sums to 1",
+        _BEGAN,
+        None,
+        "a negative is drawn in proportion to its bin's share",
+    ),
+    Metric(
+        "asr/drawn",
+        "negatives drawn from every bin, a list",
+        _OURS,
+        "negatives",
+        "the period",
+        None,
+        "share × candidates in the bin: the distribution alone does not tell it",
+    ),
+    Metric(
+        "asr/entropy",
+        "H = −Σ q_b·log q_b",
+        "closed form",
+        "nats, at most log of the bins",
+        _BEGAN,
+        None,
+        "high at the start is half of the gravity well's description: see broad sampling",
+    ),
+    Metric(
+        "asr/energy",
+        "E = −Σ q_b·log mass_b, masses un-normalised",
+        "closed form",
+        "nats",
+        _BEGAN,
+        None,
+        "H + F; the start's masses sum to 1, so that it begins at H",
+    ),
+    Metric(
+        "asr/free_energy",
+        "F = −log Σ mass_b",
+        "closed form",
+        "nats",
+        _BEGAN,
+        None,
+        "0 at the start; falls as bins are raised",
+    ),
+    Metric(
+        "asr/distance_mean",
+        "mean distance of a density that is constant on each bin",
+        "closed form",
+        "distance, 0..2",
+        _BEGAN,
+        None,
+        _TASK,
+    ),
+    Metric("asr/distance_std", "its standard deviation", "closed form", "distance", _BEGAN, None, _TASK),
+    Metric(
+        "asr/floor_bins",
+        "bins with at most 1e-10 of the largest mass",
+        _OURS,
+        "bins",
+        _BEGAN,
+        None,
+        "narrow starts have many and are not ill for it; a raise multiplies: the way up is long, see bins at the floor",
+    ),
+    Metric(
+        "asr/{positive,negative}_distance",
+        "mean distance from anchors to their positives, their negatives",
+        _WU,
+        "distance, 0..2",
+        _PERIOD,
+        None,
+        _TASK,
+    ),
+    Metric(
+        "asr/metric",
+        "weighted mean of Recall@1, 2, 4, 8 and NMI that the reward is made of",
+        _ASR,
+        "–, 0..1",
+        _VALIDATION,
+        None,
+        _NO_CONTROLLER,
+    ),
+    Metric(
+        "asr/reward",
+        "sign of the metric's change, the change, or its level",
+        _ASR,
+        "–",
+        "since the decision before",
+        None,
+        "NaN before the first decision",
+    ),
+    Metric(
+        "asr/advantage",
+        "r + γ·V(s′) − V(s); REINFORCE: r − mean of earlier rewards",
+        _PADS,
+        "reward",
+        _UPDATE,
+        None,
+        "not normalised",
+    ),
+    Metric(
+        "asr/value",
+        "V(s), which is fitted to the metric",
+        _PADS,
+        "metric",
+        _UPDATE,
+        None,
+        "NaN with REINFORCE",
+    ),
+    Metric(
+        "asr/ratio",
+        "mean over bins of π(a|s)/π_old(a|s), each bin's own",
+        _PADS,
+        "–",
+        _UPDATE,
+        None,
+        "π_old is refreshed every few updates: 1 just after",
+    ),
+    Metric(
+        "asr/clip_fraction",
+        "share of bins with clip(r, 1−ε, 1+ε)·A < r·A",
+        "Schulman et al. 2017, Eq. 7",
+        "–, 0..1",
+        _UPDATE,
+        None,
+        "one advantage for all bins: high values are usual between refreshments",
+    ),
+    Metric(
+        "asr/policy_entropy",
+        "−Σ π·log π of a bin's three actions",
+        "closed form",
+        "nats, at most log 3",
+        _DECISION,
+        None,
+        "near log 3 the controller has found no direction: see undecided controller",
+    ),
+    Metric(
+        "asr/policy_energy",
+        "−Σ π·ℓ, ℓ the logits, or p·log|θ| of the escort",
+        "closed form",
+        "nats",
+        _DECISION,
+        None,
+        "entropy + free energy",
+    ),
+    Metric(
+        "asr/policy_free_energy",
+        "−log Σ exp ℓ",
+        "closed form",
+        "nats",
+        _DECISION,
+        None,
+        "falls as the logits grow",
+    ),
+    Metric(
+        "asr/action_{up,down}",
+        "mean probability that a bin is raised, lowered",
+        _PADS,
+        "–, 0..1",
+        _DECISION,
+        None,
+        "a third each of a controller without a preference",
+    ),
+    Metric(
+        "asr/skipped_steps",
+        "training steps whose loss or gradient was not finite, so that none was taken",
+        _OURS,
+        "steps",
+        "the period",
+        HealthyRange(high=0.0, provisional=False),
+        "by definition: any at all means NaN or Inf in the loss, a gradient or an embedding",
+    ),
+)
+"""asr/, and the controller's norm/."""
