@@ -71,7 +71,7 @@ def nearest_neighbours(
         >>> points = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]])
         >>> for chunk in nearest_neighbours(points, np.array([2, 0, 1])):
         ...     print(chunk.queries, chunk.indices.tolist())
-        [0 2] [[2, 1], [1, 0]]
+        [0 2] [[2, 1], [0, 1]]
     """
     count = len(points)
     rounded = on_grid(points)

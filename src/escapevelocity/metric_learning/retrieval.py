@@ -1,9 +1,9 @@
 """How well an embedding retrieves images of a sample's class: Recall@k, NMI, F1, R-precision, MAP@R, distances.
 
 What leaves a metric as it is, but for rounding in sums: other labels for the classes; another order of the samples,
-unless two others are equally far from a query (the lower index comes first). Rotating the embedding leaves the distances
-as they are, the rankings unless two others are so nearly equally far that the rotation's rounding exchanges them, and
-NMI and F1 unless it tips a start or a tie of k-means (see `cluster`).
+unless two others are equally far from a query (the lower index comes first). Rotating the embedding leaves alone the
+distances; the rankings, unless two others are so nearly equally far that the rotation's rounding exchanges them; and
+NMI and F1, unless it tips a start or a tie of k-means (see `cluster`).
 """
 
 import difflib
