@@ -40,7 +40,7 @@ from escapevelocity.health.rank import (
 from escapevelocity.health.signs import CIRCUMSTANCES, SIGNS, Sign
 from escapevelocity.health.thresholds import Threshold, Thresholds
 from escapevelocity.health.trust import trust_region
-from escapevelocity.health.verdict import CAUSES, SAMPLER_CAUSES, Verdict
+from escapevelocity.health.verdict import CAUSES, MULTIPLICATIVE_WELL, SAMPLER_CAUSES, Verdict
 from escapevelocity.health.watch import Onset, Watch
 from escapevelocity.health.wells import curve_noise, measure_well, noise_depth
 
@@ -51,6 +51,7 @@ __all__ = [
     "ESCAPE_ODDS",
     "ESCAPE_PROB",
     "METRICS",
+    "MULTIPLICATIVE_WELL",
     "SAMPLER_CAUSES",
     "SIGNS",
     "Context",

@@ -2,12 +2,11 @@
 
 import math
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from escapevelocity.health._memory import number
 from escapevelocity.health._returns import Returns
-from escapevelocity.health.signs import RETRIEVAL_COLUMNS
 from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.health.wells import NOISE_POINTS, TO_STD, noise_depth
 
@@ -20,29 +19,21 @@ _SPREAD = 1.17
 
 
 class Retrieval(Returns):
-    """Recall@1 of one seed, on the test classes where they are measured, else on the validation set."""
+    """Recall@1 of one seed, in one column."""
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, column: str, thresholds: Thresholds) -> None:
         super().__init__(thresholds)
-        self.column = ""
-        """The column that is followed; one that is preferred replaces it when it appears, and all begins anew."""
+        self.column = column
         self.best_at = 0
         """Step of the best: of the middle one of the values that its median was taken of."""
         self._newest: list[float] = []
         self._residuals: list[float] = []
 
     def add_row(self, row: Mapping[str, Any], step: int) -> None:
-        """Take in a record."""
-        for column in RETRIEVAL_COLUMNS:
-            value = number(row.get(column))
-            if abs(value) < math.inf:
-                if column != self.column:
-                    self.__init__(self._thresholds)
-                    self.column = column
-                # Nothing is better than 1: a run that is nearly there cannot improve.
-                self.add(step, value, 1.0)
-            if column == self.column:
-                return
+        """Take in a record, if it measured the column."""
+        value = number(row.get(self.column))
+        if abs(value) < math.inf:
+            self.add(step, value, 1.0)  # Nothing is better than 1: a run that is nearly there cannot improve.
 
     def add(self, step: int, mean: float, largest: object) -> None:
         """Take in a value and the best that it could be."""
@@ -85,3 +76,8 @@ class Retrieval(Returns):
         middle = len(ordered) // 2
         median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
         return TO_STD * median
+
+
+def followed(curves: Sequence[Retrieval]) -> Retrieval:
+    """Give the first curve that has a value, the most telling first; the last where none has."""
+    return next((curve for curve in curves if curve.count), curves[-1])

@@ -10,26 +10,31 @@ from escapevelocity.health._memory import number
 from escapevelocity.health.context import Context
 from escapevelocity.health.signs import RETRIEVAL_COLUMNS
 from escapevelocity.health.thresholds import Thresholds
+from escapevelocity.health.verdict import MULTIPLICATIVE_WELL, SAMPLER_CAUSES, Cause, Verdict
 from escapevelocity.health.wells import measure_well
+
+_ASR_WELL = SAMPLER_CAUSES[Verdict.ASR_GRAVITY_WELL]
 
 _LEAST_RATIO = 1e-50
 """1e-25/1e25, what actions are clipped to: a share that was rounded to 0 is no further below the largest."""
 
 
 def well_evidence(
-    rows: Sequence[Mapping[str, Any]], thresholds: Thresholds, context: Context, in_well: bool
+    rows: Sequence[Mapping[str, Any]], thresholds: Thresholds, context: Context, cause: Cause | None
 ) -> tuple[str, ...]:
     """Tell of the deepest well in retrieval, and of the sampler if the run is in one.
 
     Args:
         rows: one seed's records, in order.
-        thresholds: what counts as broad, and as undecided.
+        thresholds: what counts as undecided.
         context: the run's settings.
-        in_well: whether the verdict is an ASR gravity well.
+        cause: what made the verdict.
     """
     told = [_plunge(rows)]
-    if in_well:
-        told += [_validation(rows), _distribution(rows, thresholds, context), _controller(rows, thresholds)]
+    if cause in (_ASR_WELL, MULTIPLICATIVE_WELL):
+        told.append(_validation(rows))
+    if cause is _ASR_WELL:
+        told += [_distribution(rows, context), _controller(rows, thresholds)]
     return tuple(text for text in [*told, _way_up(rows, context)] if text)
 
 
@@ -61,16 +66,15 @@ def _validation(rows: Sequence[Mapping[str, Any]]) -> str:
     return "against it: the validation classes did not fall"
 
 
-def _distribution(rows: Sequence[Mapping[str, Any]], thresholds: Thresholds, context: Context) -> str:
+def _distribution(rows: Sequence[Mapping[str, Any]], context: Context) -> str:
     _, entropy = _series(rows, "asr/entropy")
     q = _newest_distribution(rows)
     bins = context.bins or (len(q) if q is not None else None)
     if len(entropy) == 0 or bins is None:
         return ""
     first, last = entropy[0] / math.log(bins), entropy[-1] / math.log(bins)
-    side = "for" if first > thresholds.broad_entropy.value else "against"
     return (
-        f"{side} it: the sampling distribution began with {first:.0%} of the largest entropy{_distances(rows, 0)} and "
+        f"for it: the sampling distribution began with {first:.0%} of the largest entropy{_distances(rows, 0)} and "
         f"has {last:.0%} now{_distances(rows, -1)}"
     )
 

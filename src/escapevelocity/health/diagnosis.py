@@ -14,7 +14,7 @@ from escapevelocity.health._well_evidence import well_evidence
 from escapevelocity.health.context import Context
 from escapevelocity.health.signs import RETRIEVAL_COLUMNS
 from escapevelocity.health.thresholds import Thresholds
-from escapevelocity.health.verdict import CAUSES, SAMPLER_CAUSES, Judgement, Verdict, confidence_word, judge
+from escapevelocity.health.verdict import CAUSES, Judgement, Verdict, confidence_word, judge
 from escapevelocity.health.watch import COLUMNS, Onset, Watch
 
 
@@ -136,12 +136,11 @@ def diagnose(
     if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
         reason = f"{len(rows)} logged batches; a sign needs {needed}"
         judgement = Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
-    cause = (SAMPLER_CAUSES if context.retrieval else CAUSES).get(judgement.verdict)
+    cause = judgement.cause or CAUSES.get(judgement.verdict)
     escape = predicted_escape(rows, context) if judgement.verdict is Verdict.GRAVITY_WELL else None
     told = evidence(onsets, judgement, escape)
     if context.retrieval:
-        in_well = judgement.verdict is Verdict.ASR_GRAVITY_WELL
-        told += well_evidence(rows, watch.thresholds, context, in_well)
+        told += well_evidence(rows, watch.thresholds, context, judgement.cause)
     return Diagnosis(
         seed=seed,
         verdict=judgement.verdict,
@@ -150,11 +149,7 @@ def diagnose(
         onsets=tuple(onsets),
         evidence=told,
         refuted_by=cause.refuted_by if cause else _refuted_by(judgement.verdict, context),
-        remedies=cause.remedies
-        if cause
-        else ()
-        if context.retrieval
-        else _REMEDIES.get(judgement.verdict, ()),
+        remedies=cause.remedies if cause else _remedies(judgement.verdict, context),
         not_measured=unmeasured(rows, measured, context),
         steps=watch.last_step(seed),
         batches=len(rows),
@@ -179,6 +174,11 @@ def _refuted_by(verdict: Verdict, context: Context) -> tuple[str, ...]:
     return ("a loss of capacity, where that was not measured", "a later fall of the return")
 
 
+def _remedies(verdict: Verdict, context: Context) -> tuple[str, ...]:
+    """What to measure where nothing can be said; of a sampler everything is measured always."""
+    return ("measure-health",) if verdict is Verdict.NOT_MEASURED and not context.retrieval else ()
+
+
 def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
     """Put the seeds of one run together: the verdict that most of them have.
 
@@ -193,8 +193,6 @@ def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
     confidence = float(np.median([diagnosis.confidence for diagnosis in own]))
     return RunDiagnosis(verdict, tuple(d.seed for d in own), confidence, tuple(diagnoses))
 
-
-_REMEDIES = {Verdict.NOT_MEASURED: ("measure-health",)}
 
 _USED = (
     *COLUMNS,

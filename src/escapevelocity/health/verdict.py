@@ -1,7 +1,7 @@
 """From signs to a verdict: which signs make which, what speaks for and against it, and how sure that leaves us."""
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from escapevelocity.health._returns import Returns
@@ -147,12 +147,7 @@ SAMPLER_CAUSES: dict[Verdict, Cause] = {
         ("lower-learning-rate", "skip-nonfinite"),
     ),
     Verdict.ASR_GRAVITY_WELL: Cause(
-        _patterns(
-            (Sign.RETRIEVAL_PLUNGE, Sign.BROAD_SAMPLING),
-            # The well of a narrow start: what it would take to draw other negatives is out of reach.
-            (Sign.RETRIEVAL_PLUNGE, Sign.FLOOR_BINS),
-            (Sign.RETRIEVAL_FLAT, Sign.FLOOR_BINS),
-        ),
+        _patterns((Sign.RETRIEVAL_PLUNGE, Sign.BROAD_SAMPLING)),
         (Instrument.RETRIEVAL, Instrument.SAMPLING, Instrument.CONTROLLER),
         frozenset({Sign.UNDECIDED_CONTROLLER}),
         (
@@ -164,6 +159,18 @@ SAMPLER_CAUSES: dict[Verdict, Cause] = {
     ),
 }
 """Of an embedding whose sampler chooses negatives. A plunge alone names no cause, nor does a broad start."""
+
+MULTIPLICATIVE_WELL = Cause(
+    _patterns((Sign.RETRIEVAL_PLUNGE, Sign.FLOOR_BINS), (Sign.RETRIEVAL_FLAT, Sign.FLOOR_BINS)),
+    (Instrument.RETRIEVAL, Instrument.SAMPLING),
+    frozenset(),
+    (
+        "a start without bins at the floor, with all else the same, does no better",
+        "the bins at the floor hold hardly any candidates: then nothing is missed",
+    ),
+    ("broader-start", "larger-step-up", "reward-shaping"),
+)
+"""The same verdict by another cause: a start so narrow that other negatives are out of the controller's reach."""
 
 MEDIUM, HIGH = 0.4, 0.7
 """Confidence from which it is called so: one instrument that nothing contradicts, three of them."""
@@ -190,6 +197,7 @@ class Judgement:
         reason: why, where the signs do not say it.
         agreeing: instruments that speak for it.
         disagreeing: instruments that speak against it.
+        cause: whose pattern was there; None where signs did not decide.
     """
 
     verdict: Verdict
@@ -197,6 +205,7 @@ class Judgement:
     reason: str
     agreeing: tuple[Instrument, ...]
     disagreeing: tuple[Instrument, ...]
+    cause: Cause | None = None
 
 
 def judge(
@@ -218,7 +227,7 @@ def judge(
         }  # The best action is likely: little entropy and no progress are right.
     needs = _SAMPLER_NEEDS if retrieval else _TABULAR_NEEDS if tabular else _HEALTHY_NEEDS
     missing = [x for x in needs if x not in seen]
-    for verdict, cause in (SAMPLER_CAUSES if retrieval else CAUSES).items():
+    for verdict, cause in _causes(retrieval):
         if not any(pattern <= active for pattern in cause.patterns):
             continue
         if verdict is Verdict.PLATEAU and missing:
@@ -228,6 +237,12 @@ def judge(
         names = ", ".join(missing)
         return Judgement(Verdict.NOT_MEASURED, 1.0, f"the records do not show: {names}", (), ())
     return _without_cause(active - CIRCUMSTANCES, seen, returns, tabular, retrieval)
+
+
+def _causes(retrieval: bool) -> list[tuple[Verdict, Cause]]:
+    if not retrieval:
+        return list(CAUSES.items())
+    return [*SAMPLER_CAUSES.items(), (Verdict.ASR_GRAVITY_WELL, MULTIPLICATIVE_WELL)]
 
 
 def _without_cause(
@@ -255,17 +270,17 @@ def _without_cause(
 
 def _blame(verdict: Verdict, cause: Cause, active: Set[Sign], seen: set[Instrument]) -> Judgement:
     if verdict is Verdict.NON_FINITE:
-        return Judgement(verdict, 1.0, "", (Instrument.NUMBERS,), ())
+        return Judgement(verdict, 1.0, "", (Instrument.NUMBERS,), (), cause)
     relevant = cause.supporting | frozenset().union(*cause.patterns)
     agreeing = {SIGNS[sign].instrument for sign in active & relevant}
-    return _weighed(verdict, "", agreeing, (seen & set(cause.expected)) - agreeing)
+    return replace(_weighed(verdict, "", agreeing, (seen & set(cause.expected)) - agreeing), cause=cause)
 
 
 def _weighed(verdict: Verdict, reason: str, agreeing: Set, disagreeing: Set) -> Judgement:
     confidence = len(agreeing) / (len(agreeing) + len(disagreeing) + 1)
     order = list(Instrument)
-    both = (tuple(sorted(some, key=order.index)) for some in (agreeing, disagreeing))
-    return Judgement(verdict, confidence, reason, *both)
+    agree, disagree = (tuple(sorted(some, key=order.index)) for some in (agreeing, disagreeing))
+    return Judgement(verdict, confidence, reason, agree, disagree)
 
 
 def confidence_word(confidence: float) -> str:

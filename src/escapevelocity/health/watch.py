@@ -7,11 +7,11 @@ from typing import Any
 
 from escapevelocity.health._memory import Memory, number
 from escapevelocity.health._reading import Patient, Reading, began_at
-from escapevelocity.health._retrieval import Retrieval
+from escapevelocity.health._retrieval import Retrieval, followed
 from escapevelocity.health._returns import Returns
 from escapevelocity.health._rules import RULES
 from escapevelocity.health.context import Context
-from escapevelocity.health.signs import SIGNS, Instrument, Sign
+from escapevelocity.health.signs import RETRIEVAL_COLUMNS, SIGNS, Instrument, Sign
 from escapevelocity.health.thresholds import Thresholds
 
 COLUMNS = tuple(
@@ -102,7 +102,7 @@ class Watch:
         return self._seeds[seed].returns
 
     def retrieval(self, seed: int = 0) -> Retrieval:
-        """Give how a seed's retrieval goes, where an embedding is learned."""
+        """Give how a seed's retrieval goes, where an embedding is learned; on the test classes, if measured."""
         return self._seeds[seed].retrieval
 
 
@@ -124,7 +124,8 @@ class _Streak:
 class _SeedWatch:
     def __init__(self, thresholds: Thresholds, context: Context) -> None:
         self._memory = Memory(COLUMNS, thresholds)
-        self.returns, self.retrieval = Returns(thresholds), Retrieval(thresholds)
+        self.returns = Returns(thresholds)
+        self._curves = [Retrieval(column, thresholds) for column in RETRIEVAL_COLUMNS]
         self._thresholds, self._context = thresholds, context
         self._streaks = {sign: _Streak() for sign in Sign}
         self.onsets: dict[Sign, Onset] = {}
@@ -135,12 +136,17 @@ class _SeedWatch:
     def last_step(self) -> int:
         return self._memory.step
 
+    @property
+    def retrieval(self) -> Retrieval:
+        return followed(self._curves)
+
     def update(self, row: Mapping[str, Any], seed: int, step: int) -> list[Onset]:
         self._memory.add(row, step)
         mean = number(row.get("perf/return_mean"))
         if abs(mean) < float("inf"):
             self.returns.add(step, mean, row.get("perf/return_max"))
-        self.retrieval.add_row(row, step)
+        for curve in self._curves:
+            curve.add_row(row, step)
         patient = Patient(row, self._memory, self.returns, self._thresholds, self._context, self.retrieval)
         found = []
         for sign, rule in RULES.items():
