@@ -35,7 +35,7 @@ EMBEDDING_METRICS = (
     ),
     Metric(
         "validation/intra_distance",
-        "mean cosine distance between images of a class, mean over classes",
+        "mean cosine distance, 1 − cos, over all pairs of images of one class",
         _PADS,
         "–, 0..2",
         _VALIDATION,
@@ -44,7 +44,7 @@ EMBEDDING_METRICS = (
     ),
     Metric(
         "validation/inter_distance",
-        "mean cosine distance between the centres of classes",
+        "the same over all pairs of images of different classes (PADS: of the centres of classes)",
         _PADS,
         "–, 0..2",
         _VALIDATION,
@@ -107,7 +107,7 @@ EMBEDDING_METRICS = (
     ),
     Metric(
         "loss/active_fraction",
-        "share of the triplets with a loss above 0",
+        "share of the loss's terms that are above 0: one a triplet, or two of margin loss",
         _WU,
         "–, 0..1",
         _PERIOD,
