@@ -47,7 +47,7 @@ class PadsInTorch:
             torch.tensor(np.asarray(leaf), requires_grad=True) for leaf in jax.tree.leaves(controller.network)
         ]
         self.old = [leaf.detach().clone() for leaf in self.parameters]
-        self.adam = torch.optim.Adam(self.parameters, lr=config.learning_rate)
+        self.adam = torch.optim.Adam(self.parameters, lr=config.controller_learning_rate)
         self.rewards, self.calls = [], 1
 
     def forward(self, parameters, state):

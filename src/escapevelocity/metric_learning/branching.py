@@ -40,7 +40,7 @@ def branch_spec(run: Run, number: int, spec: ASRSpec) -> ASRSpec:
     require(number in known, "checkpoint", number, f"one of {' '.join(map(str, known))}, those of {run.path}")
     require(spec.seeds == old.seeds, "seeds", spec.seeds, f"the parent's, {old.seeds}: the past is shared")
     require(
-        spec.data == old.data, "data", spec.data.name, "the parent's images and split: the past is shared"
+        spec.data == old.data, "data", spec.data.data, "the parent's images and split: the past is shared"
     )
     for section, names in _SHARED.items():
         for name in names:

@@ -43,7 +43,7 @@ PERIODS_PER_SEGMENT = 10  # Fewest decisions in a segment, so that checkpoints c
 class DataConfig:
     """Images and their split: half of the classes are never trained on and make the test set [A]."""
 
-    name: Annotated[DataName, tyro.conf.arg(name="data")] = "digits"
+    data: DataName = "digits"
     """Images; digits come with scikit-learn, the others from --data-dir or by --download."""
     validation_share: float = 0.15
     """Share of the training data that the controller's rewards are measured on [A]."""
@@ -131,7 +131,7 @@ class LearnerConfig:
 class SamplerConfig:
     """How the negative of each anchor is chosen."""
 
-    name: Annotated[SamplerName, tyro.conf.arg(name="sampler")] = "adaptive"
+    sampler: SamplerName = "adaptive"
     """random, semihard, hard, distance [W], adaptive [A, P], or curriculum: --init, then --then from --switch-at on."""
     bins: int = 29
     """Equal bins of the anchor–negative distance [P]."""
@@ -186,7 +186,7 @@ class ControllerConfig:
     """Updates after which the old policy of PPO's ratio becomes the present one [P]."""
     baseline_decay: float = 0.05
     """Weight of the newest reward in REINFORCE's running mean [P]."""
-    learning_rate: Annotated[float, tyro.conf.arg(name="controller-learning-rate")] = 0.01
+    controller_learning_rate: float = 0.01
     """Adam's step size [P]."""
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class ControllerConfig:
         require(0 < self.clip_epsilon < 1, "clip-epsilon", self.clip_epsilon, "above 0 and below 1")
         require(self.refresh_every >= 1, "refresh-every", self.refresh_every, "at least 1")
         require(0 < self.baseline_decay <= 1, "baseline-decay", self.baseline_decay, "above 0 and at most 1")
-        rate = self.learning_rate
+        rate = self.controller_learning_rate
         require(0 < rate < math.inf, "controller-learning-rate", rate, "a finite number above 0")
 
 

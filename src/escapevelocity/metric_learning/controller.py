@@ -255,13 +255,13 @@ def _gradient(
 
 
 def _initial_moments(config: ControllerConfig, network: Any) -> optax.OptState:
-    return optax.adam(config.learning_rate).init(network)
+    return optax.adam(config.controller_learning_rate).init(network)
 
 
 def _stepped(config: ControllerConfig, network: Any, moments: optax.OptState, grads: Any) -> tuple[Any, Any]:
     """Network and moments after a step of Adam."""
     with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to the step's integer number.
-        steps, moments = optax.adam(config.learning_rate).update(grads, moments, network)
+        steps, moments = optax.adam(config.controller_learning_rate).update(grads, moments, network)
     return optax.apply_updates(network, steps), moments
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from escapevelocity.metric_learning.batches import require_batch
 from escapevelocity.metric_learning.config import ASRSpec, DataConfig
 from escapevelocity.metric_learning.controller import Controller, make_controller
 from escapevelocity.metric_learning.learner import Learner, make_learner
@@ -108,6 +109,7 @@ def split_of(spec: ASRSpec) -> Split:
 @lru_cache(maxsize=4)
 def _split(data: DataConfig, data_dir: Path | None, batch_classes: int, per_class: int) -> Split:
     split = load_split(data, data_dir)
+    require_batch(split.train, batch_classes, per_class)
     return split
 
 
@@ -116,7 +118,7 @@ def _initial_member(spec: ASRSpec, split: Split, seed: int) -> MemberState:
     shape, classes = split.train.images.shape, len(split.train.classes)
     learner = make_learner(spec.learner, shape, classes, jax.random.fold_in(root, _LEARNER))
     controller = None
-    if spec.sampler.name == "adaptive":
+    if spec.sampler.sampler == "adaptive":
         key = jax.random.fold_in(root, _CONTROLLER)
         controller = make_controller(spec.controller, spec.sampler, key, spec.learner.embedding_dim)
     return MemberState(learner, controller)

@@ -76,9 +76,9 @@ def make_learner(
         UserError: see `make_network`.
     """
     network = make_network(config, shape, key)
-    beta = jnp.full(num_classes, config.beta, jnp.float32)
+    beta = jnp.full(num_classes, config.beta)
     weights, _ = eqx.partition(network, trainable(network))
-    moments = (_adam(config.weight_decay).init(weights), _adam(0).init(beta))
+    moments = (_adam(config.weight_decay).init(weights), _adam(0.0).init(beta))
     return Learner(network, beta, moments, jnp.zeros((), jnp.int32))
 
 
@@ -138,12 +138,12 @@ def train_step(
     )
     norms = [optax.tree.norm(gradient) for gradient in gradients]
     finite = jnp.isfinite(value + norms[0] + norms[1] + jnp.sum(aside.embeddings))
-    rate = _decay(config, learner.steps)
+    rate = _decay(config, learner.steps).astype(learner.beta.dtype)
     weights, moments = _descend(
         weights, gradients[0], learner.moments[0], config.learning_rate * rate, config.weight_decay
     )
     beta, beta_moments = _descend(
-        learner.beta, gradients[1], learner.moments[1], config.beta_learning_rate * rate, 0
+        learner.beta, gradients[1], learner.moments[1], config.beta_learning_rate * rate, 0.0
     )
     moved = Learner(eqx.combine(weights, fixed), beta, (moments, beta_moments), learner.steps + 1)
     learner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, learner)

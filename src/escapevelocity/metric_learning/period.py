@@ -103,7 +103,7 @@ def sampling_masses(spec: ASRSpec, controller: Controller | None, period: int) -
     """
     if controller is not None:
         return controller.masses
-    late = spec.sampler.name == "curriculum" and period >= spec.sampler.switch_at * spec.num_periods
+    late = spec.sampler.sampler == "curriculum" and period >= spec.sampler.switch_at * spec.num_periods
     text = spec.sampler.then if late else spec.sampler.init
     return jnp.asarray(start_masses(text, spec.sampler, spec.learner.embedding_dim), jnp.float32)
 
@@ -194,7 +194,7 @@ def _training_columns(spec: ASRSpec, trained: _Trained, seed: int, period: int) 
         "loss/embedding": mean("loss"),
         "loss/active_fraction": mean("active_fraction"),
         "norm/gradient": mean("grad_norm"),
-        "norm/weights": float(optax.global_norm(trained.learner.network)),
+        "norm/weights": float(optax.tree.norm(trained.learner.network)),
         "asr/positive_distance": mean("positive_distance"),
         "asr/negative_distance": mean("negative_distance"),
         "asr/drawn": None if counts is None else counts.tolist(),
@@ -203,7 +203,7 @@ def _training_columns(spec: ASRSpec, trained: _Trained, seed: int, period: int) 
 
 
 def _distribution_columns(spec: ASRSpec, masses: Array) -> dict[str, Any]:
-    if spec.sampler.name not in ("adaptive", "curriculum"):
+    if spec.sampler.sampler not in ("adaptive", "curriculum"):
         return {}
     found = np.asarray(masses, np.float64)
     measures = measure_distribution(found, spec.sampler.low, spec.sampler.high)

@@ -19,7 +19,7 @@ def preset_spec(data: str, seeds: Sequence[int] = (1,)) -> ASRSpec:
             rate (Dou et al. 2022; Roth et al. 2020).
         seeds: seeds of the population.
     """
-    name = DataConfig(name=data)  # pyright: ignore[reportArgumentType] # The command line has checked it.
+    name = DataConfig(data=data)  # pyright: ignore[reportArgumentType] # The command line has checked it.
     spec = ASRSpec(data=name, seeds=tuple(seeds))
     if data in TEN_CLASSES:
         within = dataclasses.replace(name, validation_split="within")

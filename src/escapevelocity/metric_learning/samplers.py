@@ -58,15 +58,15 @@ def sample_triplets(
     same = labels[:, None] == labels[None, :]
     itself = jnp.eye(len(labels), dtype=bool)
     positives = draw(to_positive, random_weights(same & ~itself, distances.dtype))
-    if config.name in ("adaptive", "curriculum"):
+    if config.sampler in ("adaptive", "curriculum"):
         candidates = jnp.ones_like(same) if config.self_regularisation else ~same
         weights = adaptive_weights(distances, candidates, masses, config.low, config.high)
-    elif config.name == "semihard":
+    elif config.sampler == "semihard":
         to_anchor = jnp.take_along_axis(distances, positives[:, None], axis=1)[:, 0]
         weights = semihard_weights(distances, ~same, to_anchor, margin)
-    elif config.name == "hard":
+    elif config.sampler == "hard":
         weights = hard_weights(distances, ~same)
-    elif config.name == "distance":
+    elif config.sampler == "distance":
         weights = distance_weights(distances, ~same, embedding_dim)
     else:
         weights = random_weights(~same, distances.dtype)

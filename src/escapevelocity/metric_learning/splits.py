@@ -45,11 +45,11 @@ def load_split(data: DataConfig, data_dir: Path | None = None, download: bool = 
         UserError: files that are missing, damaged, or cannot be fetched; classes or images too few to be split.
 
     Example:
-        >>> split = load_split(DataConfig(name="digits", validation_split="within"))
+        >>> split = load_split(DataConfig(data="digits", validation_split="within"))
         >>> [len(part.images) for part in split], split.test.classes
         ([766, 135, 896], ('5', '6', '7', '8', '9'))
     """
-    train, test = load_halves(data.name, data_dir, download)
+    train, test = load_halves(data.data, data_dir, download)
     require_pairs(train)
     largest = int(np.bincount(test.labels).max())
     require(largest >= 2, "images of the largest test class", largest, "at least 2, a query and a match")

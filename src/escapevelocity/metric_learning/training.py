@@ -18,7 +18,7 @@ from escapevelocity.runs.process import trainer_process
 
 def run_path(spec: ASRSpec, out: str | os.PathLike[str] = "runs", name: str | None = None) -> Path:
     """The folder that a run of `spec` is written to."""
-    return run_directory(out, name, f"asr-{spec.data.name}-{spec_hash(spec, ASRJob.name)}")
+    return run_directory(out, name, f"asr-{spec.data.data}-{spec_hash(spec, ASRJob.name)}")
 
 
 def train(

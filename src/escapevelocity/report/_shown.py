@@ -169,7 +169,7 @@ def layer_width(spec: Any) -> int | None:
 
 def task_name(spec: Any, job: str) -> str:
     """What a run is about: its task, its images, or else its job."""
-    return str(find_setting(spec, "task") or find_setting(spec, "data", "name") or job)
+    return str(find_setting(spec, "task") or find_setting(spec, "data", "data") or job)
 
 
 def find_setting(spec: Any, *path: str) -> Any:

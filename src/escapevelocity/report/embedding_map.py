@@ -117,7 +117,7 @@ def plot_map(
         raise UserError(f"{path}: embeddings are not finite; there is nothing to draw")
     points = in_the_plane(embeddings[shown], method, seed=0)
     caption = (
-        f"{spec.data.name}, seed {spec.seeds[0] if seed is None else seed}, after {number:,} training steps: "
+        f"{spec.data.data}, seed {spec.seeds[0] if seed is None else seed}, after {number:,} training steps: "
         f"{len(classes)} of {len(test.classes)} classes that were never trained on, by "
         f"{'t-SNE (neighbours count, distances between groups do not)' if method == 'tsne' else 'PCA'}."
     )

@@ -20,7 +20,7 @@ def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
     if run.job == "asr":
         from escapevelocity.metric_learning.presets import preset_spec as images_preset
 
-        fitting = images_preset(run.spec["data"]["name"], run.spec["seeds"])
+        fitting = images_preset(run.spec["data"]["data"], run.spec["seeds"])
         return _differing(own, _settings(json.loads(canonical_json(fitting, run.job))["spec"]))
     if run.job != "ppo":
         return {name: (value, None) for name, value in own.items()}
