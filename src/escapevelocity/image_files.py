@@ -60,7 +60,7 @@ def read_idx(path: Path, ndim: int) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
-def read_drawings(path: Path) -> dict[tuple[str, str], Float[np.ndarray, "drawings side side"]]:
+def read_drawings(path: Path) -> dict[tuple[str, str], Float[np.ndarray, "_ side side"]]:
     """Read one of Omniglot's zip files.
 
     Args:

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from escapevelocity.errors import UserError
 
@@ -33,8 +33,8 @@ def unpack(archive: Path, target: Path, advance: Callable[[int], None]) -> None:
         for name, content in _members(archive):
             path = temp.joinpath(*_safe_parts(archive, name))
             path.parent.mkdir(parents=True, exist_ok=True)
-            with content() as source, open(path, "wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+            with content, open(path, "wb") as file:
+                shutil.copyfileobj(content, file, 1 << 20)
                 advance(file.tell())
         if not (temp / target.name).is_dir():
             raise UserError(f"{archive}: must hold a folder {target.name}")
@@ -47,29 +47,22 @@ def unpack(archive: Path, target: Path, advance: Callable[[int], None]) -> None:
         shutil.rmtree(temp, ignore_errors=True)
 
 
-def _members(archive: Path) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
-    """Yield every file's path in the archive and how to open it."""
+def _members(archive: Path) -> Iterator[tuple[str, Any]]:
+    """Yield every file's path in the archive, and the file open for reading."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             for member in opened.infolist():
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise _unsafe(archive, member.filename)
                 if not member.is_dir():
-                    yield member.filename, lambda member=member: opened.open(member)
+                    yield member.filename, opened.open(member)
         return
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isfile():
-                yield member.name, lambda member=member: _opened(opened, member)
+                yield member.name, opened.extractfile(member)
             elif not member.isdir():
                 raise _unsafe(archive, member.name)
-
-
-def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(member)
-    if content is None:  # Only of members that are no files.
-        raise tarfile.TarError(f"{member.name} is not a file")
-    return content
 
 
 def _safe_parts(archive: Path, name: str) -> list[str]:

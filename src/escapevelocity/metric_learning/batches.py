@@ -10,7 +10,7 @@ from escapevelocity.metric_learning.images import LabelledImages
 
 
 def balanced_batch(
-    labels_by_class: Sequence[Int[np.ndarray, " members"]],
+    labels_by_class: Sequence[Int[np.ndarray, " _"]],
     batch_classes: int,
     per_class: int,
     rng: np.random.Generator,
@@ -47,7 +47,7 @@ def balanced_batch(
     return np.concatenate(drawn)
 
 
-def indices_by_class(labels: Int[np.ndarray, " images"]) -> tuple[Int[np.ndarray, " members"], ...]:
+def indices_by_class(labels: Int[np.ndarray, " images"]) -> tuple[Int[np.ndarray, " _"], ...]:
     """Return the indices of each class's images, in rising order.
 
     Args:
@@ -85,11 +85,12 @@ def require_pairs(data: LabelledImages) -> None:
         UserError: a class with one image; it is named.
     """
     counts = np.bincount(data.labels)
-    single = int(np.argmin(counts))
+    smallest = int(np.argmin(counts))
+    count = int(counts[smallest])
     require(
-        counts[single] >= 2,
-        f"images of class {data.classes[single]!r}",
-        int(counts[single]),
+        count >= 2,
+        f"images of class {data.classes[smallest]!r}",
+        count,
         "at least 2, an anchor and a positive; add images or take the class away",
     )
 

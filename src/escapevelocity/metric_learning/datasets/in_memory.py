@@ -72,7 +72,7 @@ def _idx(folder: Path, name: str, classes: dict[int, str]) -> LabelledImages:
     sizes = sorted({images.shape[1:] for images, _ in parts})
     require(len(sizes) == 1, f"{folder}: sizes of the images of train and t10k", sizes, "the same")
     images = ArrayImages(np.concatenate([images for images, _ in parts])[..., None], one=255.0)
-    numbers = np.concatenate([numbers for _, numbers in parts])
+    numbers = np.concatenate([numbers for _, numbers in parts]).astype(np.int64)
     require(len(numbers) > 0, f"{folder}: images", 0, "one or more")
     return labelled(images, numbers, classes)
 
