@@ -70,6 +70,15 @@ EMBEDDING_METRICS = (
         _TASK,
     ),
     Metric(
+        "test/{intra,inter}_distance",
+        "as on the validation set",
+        _OURS,
+        "–, 0..2",
+        _TEST,
+        None,
+        "how far classes lie apart that were never trained on",
+    ),
+    Metric(
         "test/f1",
         "F1 of pairs that share a cluster against pairs that share a class",
         _ASR,
