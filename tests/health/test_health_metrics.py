@@ -67,13 +67,8 @@ EXPECTED = (
     }
     # Of an embedding whose negatives a controller chooses.
     | {f"{part}/{x}" for part in ("validation", "test") for x in (*RECALLS, "nmi")}
-    | {
-        "validation/intra_distance",
-        "validation/inter_distance",
-        "test/f1",
-        "test/r_precision",
-        "test/map_at_r",
-    }
+    | {f"{part}/{x}_distance" for part in ("validation", "test") for x in ("intra", "inter")}
+    | {"test/f1", "test/r_precision", "test/map_at_r"}
     | {"loss/embedding", "loss/active_fraction", "norm/gradient", "norm/weights", "norm/controller_gradient"}
     | {"health/embedding/feature_rank_pca", "health/embedding/effective_rank"}
     | {f"time/{x}" for x in ("train", "validation", "test", "controller")}
