@@ -294,6 +294,9 @@ def test_products_lists_need_their_header_and_classes_of_their_own(tmp_path):
     (tmp_path / "Ebay_test.txt").write_text("image_id class_id super_class_id path\n")
     with pytest.raises(UserError, match=r"Ebay_test\.txt: images listed = 0: must be one or more"):
         load_halves("sop", tmp_path)
+    (tmp_path / "Ebay_test.txt").write_text("")
+    with pytest.raises(UserError, match=r"Ebay_test\.txt: line 1 = '': must be image_id class_id"):
+        load_halves("sop", tmp_path)
     (tmp_path / "Ebay_test.txt").unlink()
     with pytest.raises(UserError, match=r"Ebay_test\.txt: must be a readable text file"):
         load_halves("sop", tmp_path)

@@ -117,7 +117,7 @@ def _rows(file: Path, columns: int, form: str, header: list[str] | None = None) 
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: must be a readable text file ({error})") from None
     if header is not None:
-        require(rows[:1] == [header], f"{file}: line 1", " ".join(*rows[:1]), form)
+        require(rows[:1] == [header], f"{file}: line 1", " ".join(rows[0] if rows else []), form)
     body = rows if header is None else rows[1:]
     require(bool(body), f"{file}: images listed", 0, "one or more")
     for number, row in enumerate(body, start=1 if header is None else 2):

@@ -78,14 +78,14 @@ def find(name: str, data_dir: Path | None) -> Path | None:
     layout = LAYOUTS[name]
     for base in data_folders(data_dir):
         for folder in (*(base / inner for inner in layout.folders), base):
-            if any((folder / marker).exists() for marker in layout.markers):
+            if any(os.path.exists(folder / marker) for marker in layout.markers):
                 return folder
     return None
 
 
 def require_folder(data_dir: Path | None) -> None:
     """Raise `UserError` if a folder was given that is none."""
-    require(data_dir is None or data_dir.is_dir(), "data-dir", str(data_dir), "a folder that exists")
+    require(data_dir is None or os.path.isdir(data_dir), "data-dir", str(data_dir), "a folder that exists")
 
 
 def missing(name: str, data_dir: Path | None, fetching: str) -> UserError:
@@ -99,7 +99,7 @@ def missing(name: str, data_dir: Path | None, fetching: str) -> UserError:
     layout = LAYOUTS[name]
     looked = []
     for base in data_folders(data_dir):
-        inside = [base / inner for inner in layout.folders if (base / inner).is_dir()]
+        inside = [base / inner for inner in layout.folders if os.path.isdir(base / inner)]
         looked += [f"{folder} ({content(folder)})" for folder in inside or [base]]
     return UserError(
         f"data = {name!r}: found none in {', '.join(looked)}; needed: {layout.needed}; put it there or into a folder"
