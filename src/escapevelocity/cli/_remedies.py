@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.runs import Run
 
@@ -25,6 +26,8 @@ def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> lis
         remedies: names, as a diagnosis gives them.
         onset: step of the first sign, if there is one.
     """
+    if run.job == "asr":
+        return _sampler_commands(run, remedies)
     if run.job != "ppo":
         return list(remedies)
     from escapevelocity.ppo.saved import saved_spec
@@ -40,6 +43,21 @@ def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> lis
         for remedy in sorted(able, key=lambda r: "--remedy" not in changes[r])[:1]:
             change = f"--at onset {changes[remedy]}"
             lines.append(_command(run.path, ["branch"], change, f"branch-{remedy}"))
+    return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
+
+
+def _sampler_commands(run: Run, remedies: Sequence[str]) -> list[str]:
+    """The same for a run of adaptive sampling."""
+    from escapevelocity.metric_learning.training import saved_spec
+
+    spec = saved_spec(run.path)
+    changes = {remedy: _SAMPLER_OPTIONS[remedy](spec) for remedy in remedies if remedy in _SAMPLER_OPTIONS}
+    lines = [
+        _command(run.path, ["asr", "train", "--config"], change, remedy)
+        for remedy, change in changes.items()
+        if change
+    ]
+    later = [remedy for remedy in remedies if remedy not in _SAMPLER_OPTIONS]
     return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
 
 
@@ -115,3 +133,15 @@ _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "skip-nonfinite": lambda spec: "--on-nonfinite skip" if spec.monitoring.on_nonfinite == "stop" else "",
 }
 """Options by remedy, empty where the run has it already. Remedies that are not here come with a later version."""
+
+_SAMPLER_OPTIONS: dict[str, Callable[[ASRSpec], str]] = {
+    "narrower-start": lambda spec: "--init narrow" if spec.sampler.init != "narrow" else "",
+    "broader-start": lambda spec: "--init broad" if spec.sampler.init != "broad" else "",
+    "curriculum": lambda spec: "--sampler curriculum --init narrow --then broad",
+    "escort-head": lambda spec: "--head escort" if spec.controller.head == "softmax" else "",
+    "reward-shaping": lambda spec: "--reward change" if spec.controller.reward == "sign" else "--reward sign",
+    "larger-step-up": lambda spec: f"--step-up {spec.controller.step_up**2:.3g}",
+    "lower-learning-rate": lambda spec: f"--learning-rate {spec.learner.learning_rate / 3:.2g}",
+    "skip-nonfinite": lambda spec: "--on-nonfinite skip" if spec.on_nonfinite == "stop" else "",
+}
+"""The same for adaptive sampling."""

@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.metric_learning.training import run_path, saved_spec, train
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
+    from escapevelocity.report.warning import EarlyWarning
     from escapevelocity.runs import open_run
 
     parent = open_run(given.positionals[0])
@@ -80,5 +81,7 @@ def main(argv: Sequence[str]) -> int:
     if command.dry_run:
         print("\n".join([*plan(spec, path), *notes]))
         return 0
-    observers = [*make_trackers(command.track, path), StartNote(notes), terminal_observer()]
+    screen = terminal_observer()
+    warning = EarlyWarning(screen.on_message)
+    observers = [*make_trackers(command.track, path), StartNote(notes), screen, warning]
     return train(spec, command.out, command.name, observers).status.exit_code

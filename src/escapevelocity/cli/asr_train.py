@@ -62,9 +62,11 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.cli._note import StartNote
     from escapevelocity.report.table import terminal_observer
     from escapevelocity.report.trackers import make_trackers
+    from escapevelocity.report.warning import EarlyWarning
 
     screen = terminal_observer()
-    observers = [*make_trackers(command.track, path), StartNote(rounding(spec)), screen]
+    warning = EarlyWarning(screen.on_message)
+    observers = [*make_trackers(command.track, path), StartNote(rounding(spec)), screen, warning]
     return train(spec, command.out, command.name, observers).status.exit_code
 
 
@@ -90,7 +92,7 @@ def _defaults(given: Given) -> ASRSpec:
     from escapevelocity.metric_learning.presets import preset_spec
 
     # An unknown name is refused by the full parse, which lists the known ones.
-    return preset_spec(data if data in get_args(DataName) else "digits")
+    return preset_spec(data if data is not None and data in get_args(DataName) else "digits")
 
 
 def rounding(spec: ASRSpec) -> list[str]:

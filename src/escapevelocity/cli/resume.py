@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs import read_spec
 
     screen = terminal_observer()
-    observers = [*make_trackers(command.track, command.run), screen]
+    warning = EarlyWarning(screen.on_message, command.stop_on)
+    observers = [*make_trackers(command.track, command.run), screen, warning]
     if read_spec(command.run)["job"] == "asr":
         for option in ("stop_on", "keep_best"):
             given = getattr(command, option)
@@ -53,5 +54,4 @@ def main(argv: Sequence[str]) -> int:
         return resume_embedding(command.run, observers).status.exit_code
     from escapevelocity.ppo.training import resume_training
 
-    observers.append(EarlyWarning(screen.on_message, command.stop_on))
     return resume_training(command.run, observers, command.keep_best).status.exit_code

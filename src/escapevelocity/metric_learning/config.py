@@ -16,24 +16,6 @@ from escapevelocity.errors import UserError, require
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "omniglot", "cub200", "cars196", "sop"]
 SamplerName = Literal["random", "semihard", "hard", "distance", "adaptive", "curriculum"]
-StartKind = Literal[
-    "normal",
-    "uniform",
-    "flat",
-    "distance",
-    "pads_random",
-    "pads_semihard",
-    "pads_uniform_low",
-    "pads_uniform_avg",
-    "pads_uniform_high",
-    "pads_normal_low",
-    "pads_normal_avg",
-    "pads_normal_high",
-    "pads_distance",
-    "pads_uniform_low_and_high",
-    "pads_normal_low_and_high",
-]
-
 MAX_SEGMENTS = 40
 SNAPSHOTS = 40  # Intervals between snapshots of the parameters: 41 with the start, as for PPO.
 PERIODS_PER_SEGMENT = 10  # Fewest decisions in a segment, so that checkpoints cost little.

@@ -36,7 +36,18 @@ def run_context(spec: Any, total_steps: int | None = None, action_size: int | No
         epochs=find_setting(spec, "optimizer", "epochs"),
         learning_rate=find_setting(spec, "optimizer", "learning_rate"),
         activation=find_setting(spec, "network", "activation"),
+        **_of_sampler(spec),
     )
+
+
+def _of_sampler(spec: Any) -> dict[str, Any]:
+    """What else an adaptive sampler's numbers depend on."""
+    found = {
+        "bins": find_setting(spec, "sampler", "bins"),
+        "step_up": find_setting(spec, "controller", "step_up"),
+        "decision_every": find_setting(spec, "controller", "every"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 12
 """Classes that can be told apart by colour and mark."""
-_MARKS = ("o", "^", "s")
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MARKS = ("o", "^")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def draw_map(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING, Sign
+from escapevelocity.health.signs import CIRCUMSTANCES, MEDIAN_LEADS, NO_WARNING, Sign
 from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.health.verdict import MEDIUM, Verdict, judge
 from escapevelocity.health.watch import Onset, Watch
@@ -26,7 +26,7 @@ class EarlyWarning(Observer):
         thresholds: what to judge by.
         leads: by sign, the median share of training between its warning and a collapse, where a study has measured it.
 
-    Signs of `NO_WARNING` are not told: the diagnosis knows them.
+    Signs of `NO_WARNING` and `CIRCUMSTANCES` are not told: the diagnosis knows them.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class EarlyWarning(Observer):
     def on_row(self, row: Mapping[str, Any]) -> bool | None:
         """Take in one record; tell what it shows, and stop if that was asked for."""
         for onset in self._watch.update(row):
-            if onset.sign not in NO_WARNING:
+            if onset.sign not in NO_WARNING | CIRCUMSTANCES:
                 self._tell(self._line(onset))
         if self._stop_on is None:
             return None
