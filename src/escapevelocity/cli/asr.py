@@ -7,6 +7,7 @@ from escapevelocity.cli._group import run_group
 _COMMANDS = {
     "train": "train an embedding whose negatives a policy, or a fixed rule, chooses",
     "branch": "go on from a checkpoint of such a run with other settings",
+    "study": "the well's depth and duration over a grid of starts, with seeds and intervals",
     "starts": "list the starts of the sampling distribution, with energy, entropy and mean distance",
     "map": "draw what a trained embedding makes of the test classes as a 2-D map",
 }

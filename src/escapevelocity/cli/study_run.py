@@ -12,6 +12,8 @@ from escapevelocity.errors import UserError, require
 
 if TYPE_CHECKING:
     from escapevelocity.study.executors import Executor
+    from escapevelocity.study.grid import Study
+    from escapevelocity.study.store import Store
 
 _GIB = 2**30
 
@@ -55,15 +57,21 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev study run`; returns the exit code."""
     command = parse(StudyRun, argv, "ev study run")
     executor = _executor(command)
-    from escapevelocity.study.executors import sigterm_as_ctrl_c
     from escapevelocity.study.grid import read_study
-    from escapevelocity.study.plan import default_store, plan
-    from escapevelocity.study.screen import study_screen, summary_lines
+    from escapevelocity.study.plan import default_store
     from escapevelocity.study.store import open_store
 
     study = read_study(command.file)
     study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
-    store = open_store(command.store or default_store(study), create=True)
+    return train_missing(study, open_store(command.store or default_store(study), create=True), executor)
+
+
+def train_missing(study: "Study", store: "Store", executor: "Executor") -> int:
+    """Train what is missing of a study and say what became of it; returns the exit code."""
+    from escapevelocity.study.executors import sigterm_as_ctrl_c
+    from escapevelocity.study.plan import plan
+    from escapevelocity.study.screen import study_screen, summary_lines
+
     planned = plan(study, store)
     left = [one.order for one in planned if one.state != "finished"]
     outcomes = []

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS, outside_healthy_range
+from escapevelocity.runs import Run
 
 UNDEFINED = "–"
 """Stands for a value that is undefined or was not measured."""
@@ -170,6 +171,14 @@ def layer_width(spec: Any) -> int | None:
 def task_name(spec: Any, job: str) -> str:
     """What a run is about: its task, its images, or else its job."""
     return str(find_setting(spec, "task") or find_setting(spec, "data", "data") or job)
+
+
+def start_label(run: Run) -> str:
+    """How a run of adaptive sampling draws its negatives, in a word; empty for other runs."""
+    sampler, init, then = (find_setting(run.spec, "sampler", name) for name in ("sampler", "init", "then"))
+    if run.job != "asr":
+        return ""
+    return {"adaptive": str(init), "curriculum": f"{init}, then {then}"}.get(str(sampler), str(sampler))
 
 
 def find_setting(spec: Any, *path: str) -> Any:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from escapevelocity.errors import UserError
 from escapevelocity.report._curves import require_records
-from escapevelocity.report._shown import find_setting, task_name
+from escapevelocity.report._shown import find_setting, start_label, task_name
 from escapevelocity.runs import Run
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _draw(found: Sequence[tuple[Run, Heat]]) -> Figure:
         image = panel.pcolormesh(
             heat.steps, heat.distances, shown, norm=norm, cmap="viridis", rasterized=True
         )
-        panel.set_title(run.path.resolve().name)
+        panel.set_title(start_label(run))
         panel.grid(False)
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))

@@ -11,7 +11,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
 from escapevelocity.report._futures import find_parent
 from escapevelocity.report._panels import Panel, Series, column_panel, panels_of
-from escapevelocity.report._shown import find_setting, layer_width, task_name
+from escapevelocity.report._shown import find_setting, layer_width, start_label, task_name
 from escapevelocity.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -221,7 +221,12 @@ def _series(run: Run, panels: Sequence[Panel], label: str, parent: Run | None) -
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Name each run by its folder, or by its whole path where two folders share a name."""
+    """Name each run by its folder, or by its whole path where two folders share a name; runs of adaptive sampling by
+    their starts, where that tells them apart.
+    """
+    starts = [start_label(run) for run in runs]
+    if len(runs) > 1 and all(starts) and len(set(starts)) == len(runs):
+        return starts
     names = [run.path.resolve().name for run in runs]
     return [name if names.count(name) == 1 else str(run.path) for name, run in zip(names, runs, strict=True)]
 

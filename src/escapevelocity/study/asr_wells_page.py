@@ -1,0 +1,101 @@
+"""What a grid of starts has shown, as a table in Markdown, and its pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from escapevelocity.metric_learning.starts import parse_start
+from escapevelocity.report import _figure
+from escapevelocity.report.asr_wells import MeasureGrid, draw_wells, grid_of
+from escapevelocity.runs.atomic import make_folder, write_bytes
+from escapevelocity.study.asr_wells import CURVE, NARROW, StartWells
+
+_TITLES = (
+    ("depth", "depth", "", False),
+    ("lasted", "duration", "training steps", False),
+    ("final_gain", "final gain over narrow", "", True),
+)
+
+
+def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
+    """A row for each start: interquartile means over seeds with 95 % bootstrap intervals.
+
+    Args:
+        wells: see `wells_by_start`.
+        repetitions: of the bootstrap.
+    """
+    numbers = ("seeds", "with a well", "depth", "onset, steps", "duration, steps", "never regained", "final")
+    header = ("start", *numbers, "gain over narrow")
+    lines = [f"| {' | '.join(header)} |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    for one in wells:
+        fell = int((one.values["depth"] > 0).sum())
+        lost = int((one.values["censored"] > 0).sum())
+        cells = [_written(one, name, digits, repetitions) for name, digits in _COLUMNS]
+        depth, onset, lasted, final, gain = cells
+        lines.append(
+            f"| {one.init} | {len(one.seeds)} | {fell} | {depth} | {onset} | {lasted} | {lost} | {final} | {gain} |"
+        )
+    return "\n".join(lines)
+
+
+_COLUMNS = (("depth", 3), ("onset", 0), ("lasted", 0), ("final", 3), ("final_gain", 3))
+
+
+def _written(one: StartWells, name: str, digits: int, repetitions: int) -> str:
+    if name == "final_gain" and one.init == NARROW:
+        return "–"
+    found = one.interval(name, repetitions)
+    if found is None:
+        return "–"
+    sign = "+" if name == "final_gain" else ""
+    return (
+        f"{found.estimate:{sign},.{digits}f} [{found.low:{sign},.{digits}f}, {found.high:{sign},.{digits}f}]"
+    )
+
+
+def draw_wells_of(wells: Sequence[StartWells], folder: Path, data: str, column: str = CURVE) -> list[Path]:
+    """Draw the measures over mean and standard deviation of the normal starts into `folder`/wells.png and .pdf.
+
+    Returns:
+        The files; none where no start is a normal one.
+    """
+    starts = {one: parse_start(one.init) for one in wells if one.init.startswith("normal(")}
+    if not starts:
+        return []
+    means = sorted({float(start.mean) for start in starts.values() if start.mean is not None})
+    stds = sorted({float(start.std) for start in starts.values() if start.std is not None})
+    grids = []
+    for name, title, unit, diverging in _TITLES:
+        values = {
+            (float(start.mean or 0), float(start.std or 0)): float(found.estimate)
+            for one, start in starts.items()
+            if (found := one.interval(name, repetitions=100)) is not None
+        }
+        grids.append(MeasureGrid(title, unit, grid_of(means, stds, values), diverging))
+    counts = sorted({len(one.seeds) for one in wells})
+    caption = (
+        f"{data}, {' or '.join(map(str, counts))} seeds: the well of {column} by the normal start of the sampling "
+        "distribution, interquartile mean over seeds. A drop within the curve's noise is no well (depth 0); a duration "
+        "lasts to the end of the run where the old maximum is not regained."
+    )
+    make_folder(folder)
+    paths = [folder / f"wells.{kind}" for kind in ("png", "pdf")]
+    with _figure.paper_style():
+        figure = draw_wells(means, stds, grids, caption)
+        for path in paths:
+            write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
+    return paths
+
+
+def answer(wells: Sequence[StartWells]) -> str:
+    """One sentence: how many seeds of how many fell into a well."""
+    seeds = sum(len(one.seeds) for one in wells)
+    fell = int(sum((one.values["depth"] > 0).sum() for one in wells))
+    deepest = max(wells, key=lambda one: float(np.nanmax(one.values["depth"], initial=0.0)))
+    if fell == 0:
+        return f"No well: none of {seeds} curves fell below its best by more than its noise."
+    return (
+        f"{fell} of {seeds} curves fell below their best by more than their noise; the deepest by "
+        f"{float(np.nanmax(deepest.values['depth'])):.3f}, from the start {deepest.init}."
+    )
