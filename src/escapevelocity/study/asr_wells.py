@@ -20,7 +20,7 @@ NARROW = "narrow"
 BOOTSTRAP_SEED = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StartWells:
     """The wells of one start of the distribution.
 

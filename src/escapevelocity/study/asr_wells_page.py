@@ -49,6 +49,8 @@ def _written(one: StartWells, name: str, digits: int, repetitions: int) -> str:
     if found is None:
         return "–"
     sign = "+" if name == "final_gain" else ""
+    if not np.isfinite(found.low):  # One seed has no interval.
+        return f"{found.estimate:{sign},.{digits}f}"
     return (
         f"{found.estimate:{sign},.{digits}f} [{found.low:{sign},.{digits}f}, {found.high:{sign},.{digits}f}]"
     )
