@@ -90,7 +90,9 @@ def test_every_command_in_the_readme_parses(command, tmp_path, monkeypatch):
             cli.main(["lab", *arguments, "--help"]) if arguments else sys.exit(cli.main(["lab"]))
         assert not stop.value.code
     else:
-        file = f"study_{arguments.pop(0)}" if name == "study" else cli.COMMANDS[name].module
+        file = cli.COMMANDS[name].module
+        if name in ("study", "asr"):  # A command of a group.
+            file = f"{name}_{arguments.pop(0)}"
         module = importlib.import_module(f"escapevelocity.cli.{file}")
         classes = [
             c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__

@@ -16,7 +16,12 @@ from escapevelocity.cli import COMMANDS
 from escapevelocity.ppo import config
 from escapevelocity.ppo.config import PPOSpec
 
-STUDY_COMMANDS = ("study plan", "study run", "study watch", "study history")
+GROUPS = {
+    "study": ("plan", "run", "watch", "history"),
+    "asr": ("train", "branch", "study", "starts", "map"),
+}
+OF_GROUPS = [f"{group} {name}" for group, names in GROUPS.items() for name in names]
+ALONE = [name for name in COMMANDS if name not in GROUPS]
 HEAVY = {"jax", "jaxlib", "numpy", "tyro", "gymnasium", "matplotlib", "envpool", "pyarrow", "equinox", "rich"}
 
 
@@ -42,7 +47,7 @@ def test_the_package_and_the_first_help_import_nothing_heavy(code):
     assert not imported_by(code) & HEAVY
 
 
-@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "study"), *STUDY_COMMANDS])
+@pytest.mark.parametrize("command", [*ALONE, *OF_GROUPS])
 def test_help_of_a_command_needs_no_jax(command):
     code = f"""
 from escapevelocity.cli import main
@@ -137,7 +142,12 @@ def test_every_setting_shows_in_the_help_with_its_meaning_and_its_default(ev, ar
 
 
 @pytest.mark.parametrize(
-    "name", [*(name for name in COMMANDS if name not in ("train", "branch", "lab", "study")), *STUDY_COMMANDS]
+    "name",
+    [
+        name
+        for name in (*ALONE, *OF_GROUPS)
+        if name not in ("train", "branch", "lab", "asr train", "asr branch")
+    ],
 )
 def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
     file = COMMANDS[name].module if name in COMMANDS else name.replace(" ", "_")
@@ -157,6 +167,7 @@ def test_help_of_the_other_commands_describes_each_of_their_fields(ev, name):
     options = {flag for flag in described(answer.out) if not flag.startswith("--no-")}
     fields = {f"--{f.name.removesuffix('_modules').replace('_', '-')}" for f in dataclasses.fields(command)}
     positional = {"--run", "--runs", "--model", "--names", "--figures", "--file", "--study"}
+    positional |= {"--init"} if name == "asr starts" else set()
     positional |= {"--out"} if name == "list" else set()
     assert options == fields - positional
 
@@ -174,3 +185,35 @@ def test_a_reader_that_has_enough_ends_ev_quietly():
         assert process.stderr.read() == b""
         process.stderr.close()
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_commands_and_names_the_nearest_for_one_that_it_does_not_have(ev, group):
+    for arguments in ([], ["--help"]):
+        answer = ev(group, *arguments)
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.out.startswith(f"usage: ev {group} COMMAND")
+        assert [
+            name for name in GROUPS[group] if re.search(rf"^  {name} +\w", answer.out, re.MULTILINE)
+        ] == list(GROUPS[group])
+    wrong = GROUPS[group][0][:-1]
+    answer = ev(group, wrong)
+    assert (answer.code, answer.out) == (2, "")
+    assert f"{group} command = '{wrong}': not a command of ev {group}; did you mean" in answer.err
+
+
+@pytest.mark.parametrize("data", ["digits", "omniglot"])
+def test_help_of_adaptive_sampling_shows_every_setting_with_the_default_that_fits_the_images(ev, data):
+    from escapevelocity.metric_learning import config as settings
+    from escapevelocity.metric_learning.presets import preset_spec
+
+    answer = ev("asr", "train", "--data", data, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    help_of, meanings = described(answer.out), documented(settings)
+    for name, value in leaves(preset_spec(data)):
+        values = value if isinstance(value, tuple) else (value,)
+        says = f"{meanings[name].removesuffix('.')}. (default: {' '.join(map(str, values))})"
+        if name in ("data", "sampler"):  # Sections of the settings have these names too.
+            says = f"(default: {value})"
+        if name != "branch":
+            assert " ".join(unframed(says).split()) in help_of["--" + name.replace("_", "-")]
