@@ -26,7 +26,7 @@ class DataConfig:
     """Images and their split: half of the classes are never trained on and make the test set [A]."""
 
     data: DataName = "digits"
-    """Images; digits come with scikit-learn, the others from --data-dir or by --download."""
+    """Images; digits come with scikit-learn, the others lie in a folder (data-dir) or are downloaded."""
     validation_share: float = 0.15
     """Share of the training data that the controller's rewards are measured on [A]."""
     validation_split: Literal["class", "within"] = "class"
