@@ -24,6 +24,7 @@ from escapevelocity.metric_learning.controller import Controller, make_controlle
 from escapevelocity.metric_learning.learner import Learner, make_learner
 from escapevelocity.metric_learning.period import PeriodRow, run_period
 from escapevelocity.metric_learning.splits import Split, load_split
+from escapevelocity.metric_learning.starts import parse_start
 from escapevelocity.runs import Emit, RunFailed
 
 _LEARNER, _CONTROLLER = 0, 1  # Streams of a member's random numbers, beside those of its periods.
@@ -104,6 +105,19 @@ def split_of(spec: ASRSpec) -> Split:
         UserError: images that are missing or damaged, or too few classes or images for a batch.
     """
     return _split(spec.data, spec.data_dir, spec.learner.batch_classes, spec.learner.per_class)
+
+
+def require_trainable(spec: ASRSpec) -> None:
+    """Find what is wrong before anything is written.
+
+    Raises:
+        UserError: images that are missing or too few, starts that cannot be read, or weights that do not fit.
+    """
+    split = split_of(spec)
+    for field in ("init", "then"):
+        parse_start(getattr(spec.sampler, field), spec.sampler.low, spec.sampler.high, field)
+    if spec.learner.weights is not None:  # Read once more when the run begins; it is a few seconds at most.
+        make_learner(spec.learner, split.train.images.shape, len(split.train.classes), jax.random.key(0))
 
 
 @lru_cache(maxsize=4)

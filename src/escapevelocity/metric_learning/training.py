@@ -9,7 +9,7 @@ from escapevelocity.errors import require
 from escapevelocity.metric_learning.branching import origin_of
 from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.metric_learning.embedding import EmbeddingNetwork
-from escapevelocity.metric_learning.job import ASRJob, split_of
+from escapevelocity.metric_learning.job import ASRJob, require_trainable
 from escapevelocity.runs import Observer, Run, load_spec, open_run, resume, run_directory, spec_hash, start
 from escapevelocity.runs.branch_points import placed
 from escapevelocity.runs.ended import ended_run, pass_signal_on
@@ -46,7 +46,7 @@ def train(
         >>> run = train(preset_spec("digits", seeds=(1, 2)), out="runs")  # doctest: +SKIP
         >>> run.records()["validation/recall_at_1"]  # doctest: +SKIP
     """
-    split_of(spec)
+    require_trainable(spec)
     path = run_path(spec, out, name)
     spec = placed(spec, path)
     with trainer_process():
@@ -62,7 +62,7 @@ def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] 
         UserError: not such a run, or one that is finished or being trained.
     """
     spec = saved_spec(path)
-    split_of(spec)
+    require_trainable(spec)
     with trainer_process():
         status = resume(ASRJob(), spec, path, observers, origin_of(spec, Path(path)))
     pass_signal_on(status)

@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.metric_learning.config import ASRSpec, DataName
-from escapevelocity.metric_learning.job import ASRJob, split_of
+from escapevelocity.metric_learning.job import ASRJob, require_trainable
 from escapevelocity.metric_learning.presets import preset_spec
-from escapevelocity.metric_learning.starts import parse_start
 from escapevelocity.metric_learning.training import resume_training, run_path, train
 from escapevelocity.runs import Observer, Status, canonical_json, read_status, spec_from_json
 from escapevelocity.runs.spec import SPEC_FILE
@@ -38,9 +37,7 @@ class ASRKind:
         names = get_args(DataName)
         require(given.get("data") in names, "data", given.get("data"), f"one of {', '.join(names)}")
         spec = with_settings(preset_spec(given["data"]), given, fixed=_FIXED)
-        for field in ("init", "then"):
-            parse_start(getattr(spec.sampler, field), spec.sampler.low, spec.sampler.high, field)
-        split_of(spec)
+        require_trainable(spec)
         return dataclasses.replace(spec, seeds=seeds)
 
     def folder(self, spec: ASRSpec) -> str:
