@@ -36,6 +36,7 @@ _PACKAGES = (
     "torch",
     "stable_baselines3",
     "sbx-rl",
+    "pytorch-metric-learning",
 )
 
 
