@@ -99,8 +99,10 @@ def torch_network(network: Any) -> Any:
     return Network()
 
 
-def torch_step(network: Any, num_classes: int, channels_last: bool) -> Callable[[Batch], float]:
-    """A training step of the peer: DistanceWeightedMiner, MarginLoss with a learned β for every class, Adam.
+def torch_trainer(
+    network: Any, num_classes: int, channels_last: bool
+) -> tuple[Any, Callable[[Batch], float]]:
+    """The peer: DistanceWeightedMiner, MarginLoss with a learned β for every class, Adam.
 
     Args:
         network: a `SmallCNN`, whose weights it starts from.
@@ -108,7 +110,7 @@ def torch_step(network: Any, num_classes: int, channels_last: bool) -> Callable[
         channels_last: PyTorch's memory format for the images.
 
     Returns:
-        A function that takes a step on a batch and returns its loss.
+        The module, and a function that takes a training step of it on a batch and returns its loss.
     """
     import torch
     from pytorch_metric_learning.losses import MarginLoss
@@ -137,7 +139,7 @@ def torch_step(network: Any, num_classes: int, channels_last: bool) -> Callable[
         optimiser.step()
         return loss.item()
 
-    return step
+    return model, step
 
 
 class OurStep:
@@ -184,7 +186,7 @@ def time_peer(job: Mapping[str, Any]) -> dict[str, float]:
     given = load(BATCHES, job)
     network = make_small_cnn(128, SHAPE, jax.random.key(SEED))
     formats = {"channels first": False, "channels last": True}
-    steps = {name: torch_step(network, given.num_classes, last) for name, last in formats.items()}
+    steps = {name: torch_trainer(network, given.num_classes, last)[1] for name, last in formats.items()}
     return time_in_turn(steps, given.batches, job["steps"])
 
 

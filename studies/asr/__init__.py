@@ -1,0 +1,1 @@
+"""Adaptive sampling with reward: what our own runs showed."""
