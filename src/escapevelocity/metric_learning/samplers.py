@@ -162,7 +162,7 @@ def bins_of(distances: Float[Array, "*shape"], bins: int, low: float, high: floa
 def draw(key: Key[Array, ""], log_weights: PerPair) -> Int32[Array, " anchors"]:
     """Draw one candidate for every anchor, in proportion to its weight; one of weight 0 never.
 
-    The smallest probability that is told from 0 is 2⁻²³ of the row.
+    In float32, shares of a row below 2⁻²³, one in eight million, are not told from one another.
 
     Args:
         key: random key.
