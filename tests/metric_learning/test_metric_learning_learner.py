@@ -178,7 +178,7 @@ def test_an_anchor_drawn_as_its_own_negative_counts_to_the_first_bin_at_distance
     distances = distances_of(learner, images)
     assert (distances + np.eye(12)).min() > 0.3 / 29 + 1e-5  # Each is alone in its first bin.
     before = copied(learner)
-    masses = jnp.full(ADAPTIVE.bins, 1e-25).at[0].set(1.0)
+    masses = MASSES.at[1:].set(1e-25)
     learner, report = adaptive_step(learner, images, labels, masses, jax.random.key(0))
     assert int(report.bin_counts[0]) == 12
     assert float(report.negative_distance) == 0

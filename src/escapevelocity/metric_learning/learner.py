@@ -76,7 +76,8 @@ def make_learner(
         UserError: see `make_network`.
     """
     network = make_network(config, shape, key)
-    beta = config.beta * jnp.ones(num_classes)  # `jnp.full` would be weakly typed, and the second step compile anew.
+    # `jnp.full` would be weakly typed, and the second step would compile anew.
+    beta = config.beta * jnp.ones(num_classes)
     weights, _ = eqx.partition(network, trainable(network))
     moments = (_adam(config.weight_decay).init(weights), _adam(0.0).init(beta))
     return Learner(network, beta, moments, jnp.zeros((), jnp.int32))
