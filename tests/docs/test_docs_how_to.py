@@ -15,6 +15,7 @@ NEEDED = {
     "cleanrl": ("torch",),
     "torchrl": ("torch", "torchrl"),
     "remedy": (),
+    "asr-pytorch": ("torch", "pytorch_metric_learning"),
 }
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\s*(-?\d[\d.,]*(e[+-]?\d+)?|nan)\b")

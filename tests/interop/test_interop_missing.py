@@ -26,6 +26,8 @@ except ValueError as error:
         ("torch", "TorchMonitor", "pip install 'escapevelocity[torch]'"),
         ("torch", "HealthCallback", "pip install 'escapevelocity[torch]'"),
         ("stable_baselines3", "PFOPPO", "pip install stable-baselines3"),
+        ("torch", "measure_embeddings", "pip install 'escapevelocity[torch]'"),
+        ("pytorch_metric_learning", "AdaptiveMiner", "pip install pytorch-metric-learning"),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(blocked, name, command, tmp_path):
@@ -46,6 +48,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(blocked, n
 
 def test_every_public_name_is_there():
     pytest.importorskip("stable_baselines3")
+    pytest.importorskip("pytorch_metric_learning")
     from escapevelocity import interop
 
     assert dir(interop) == sorted(interop.__all__)

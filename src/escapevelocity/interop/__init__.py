@@ -1,6 +1,7 @@
 """The same health and the same remedies inside other people's trainers: PyTorch loops and Stable-Baselines3.
 
-The other way round, `export_policy` writes what was trained here for PyTorch and ONNX, and `load_policy` reads it.
+The sampler of `ev asr` is here as `AdaptiveMiner`, a miner of pytorch-metric-learning. The other way round,
+`export_policy` writes what was trained here for PyTorch and ONNX, and `load_policy` reads it.
 
 Importing this package does not import PyTorch. A name is loaded when it is first asked for, and asking for it
 without the package it needs says what to install.
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from escapevelocity.errors import UserError
 
 if TYPE_CHECKING:
+    from escapevelocity.interop._asr_torch import measure_embeddings
     from escapevelocity.interop._columns import Snapshot, health_row
     from escapevelocity.interop._export import export_policy
+    from escapevelocity.interop.asr import AdaptiveMiner
     from escapevelocity.interop.escort import EscortCategorical
     from escapevelocity.interop.exported import ExportedPolicy, load_policy
     from escapevelocity.interop.losses import EscortCrossEntropyLoss, pfo_loss
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PFOPPO",
+    "AdaptiveMiner",
     "EscortCategorical",
     "EscortCrossEntropyLoss",
     "EscortPolicy",
@@ -32,11 +36,13 @@ __all__ = [
     "export_policy",
     "health_row",
     "load_policy",
+    "measure_embeddings",
     "pfo_loss",
 ]
 
 _MODULES = {
     "PFOPPO": "sb3",
+    "AdaptiveMiner": "asr",
     "EscortCategorical": "escort",
     "EscortCrossEntropyLoss": "losses",
     "EscortPolicy": "sb3",
@@ -47,11 +53,13 @@ _MODULES = {
     "export_policy": "_export",
     "health_row": "_columns",
     "load_policy": "exported",
+    "measure_embeddings": "_asr_torch",
     "pfo_loss": "losses",
 }
 
 _INSTALL = {
     "torch": "pip install 'escapevelocity[torch]'",
+    "pytorch_metric_learning": "pip install pytorch-metric-learning",
     "stable_baselines3": "pip install stable-baselines3",
 }
 
