@@ -230,7 +230,7 @@ def test_a_batch_that_wants_more_classes_than_there_are_is_told_before_anything_
 
 
 def test_a_start_that_cannot_be_read_is_told_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="init = 'braod'.*broad"):
+    with pytest.raises(UserError, match=r"init = 'braod'.*broad"):
         train(spec_of(sampler=SamplerConfig(init="braod")), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
