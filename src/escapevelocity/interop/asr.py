@@ -19,7 +19,12 @@ from escapevelocity.interop._asr_torch import (
     uniform_log_weights,
 )
 from escapevelocity.metric_learning.config import ControllerConfig, SamplerConfig
-from escapevelocity.metric_learning.controller import Controller, Turn, make_controller, take_turn
+from escapevelocity.metric_learning.controller import (
+    Controller,
+    make_controller,
+    take_turn,
+    turn_columns,
+)
 from escapevelocity.metric_learning.distribution import measure_distribution
 from escapevelocity.metric_learning.samplers import require_masses
 from escapevelocity.metric_learning.state import METRIC_NAMES, metric_vector
@@ -162,7 +167,7 @@ class AdaptiveMiner(BaseMiner):
         vector, done = jnp.asarray(metric_vector(metrics)), jnp.float32(progress)
         controller, turn = take_turn(self.config, state.controller, vector, done, key)
         self._set_state(state._replace(controller=controller, turns=state.turns + 1))
-        return _columns(turn)
+        return turn_columns(turn)
 
     @property
     def distribution(self) -> Tensor:
@@ -229,26 +234,6 @@ def _at_least_single(embeddings: Tensor) -> Tensor:
 def _is_euclidean(distance: Any) -> bool:
     plain = isinstance(distance, LpDistance) and (distance.p, distance.power) == (2, 1)
     return plain and bool(distance.normalize_embeddings)
-
-
-def _columns(turn: Turn) -> dict[str, float]:
-    """A turn under the names of the table of metrics."""
-    report, decision = turn.report, turn.decision
-    named = {
-        "asr/metric": turn.metric,
-        "asr/reward": report.reward,
-        "asr/advantage": report.advantage,
-        "asr/value": report.value,
-        "asr/ratio": report.ratio,
-        "asr/clip_fraction": report.clip_fraction,
-        "norm/controller_gradient": report.gradient_norm,
-        "asr/policy_entropy": decision.entropy,
-        "asr/policy_energy": decision.energy,
-        "asr/policy_free_energy": decision.free_energy,
-        "asr/action_up": decision.action_up,
-        "asr/action_down": decision.action_down,
-    }
-    return {name: float(value) for name, value in named.items()}
 
 
 def _named(state: _State) -> dict[str, np.ndarray]:

@@ -204,7 +204,7 @@ class ASRSpec:
     seeds: tuple[int, ...] = (1,)
     """Seeds of the population: integers and inclusive ranges a:b. A seed fixes weights, batches and sampling; the split
     of the images is the same for all."""
-    steps: int = 1500
+    steps: int = 900
     """Training steps per seed; rounded down to whole decisions."""
     learner: Annotated[LearnerConfig, tyro.conf.arg(name="")] = field(default_factory=LearnerConfig)
     """The embedding."""

@@ -241,6 +241,26 @@ def take_turn(
     return controller, Turn(metric, report, decision)
 
 
+def turn_columns(turn: Turn) -> dict[str, float]:
+    """A turn under the names of the table of metrics."""
+    report, decision = turn.report, turn.decision
+    named = {
+        "asr/metric": turn.metric,
+        "asr/reward": report.reward,
+        "asr/advantage": report.advantage,
+        "asr/value": report.value,
+        "asr/ratio": report.ratio,
+        "asr/clip_fraction": report.clip_fraction,
+        "norm/controller_gradient": report.gradient_norm,
+        "asr/policy_entropy": decision.entropy,
+        "asr/policy_energy": decision.energy,
+        "asr/policy_free_energy": decision.free_energy,
+        "asr/action_up": decision.action_up,
+        "asr/action_down": decision.action_down,
+    }
+    return {name: float(value) for name, value in named.items()}
+
+
 def _gradient(
     config: ControllerConfig, controller: Controller, transition: Transition
 ) -> tuple[PolicyNetwork, Array, LossTerms]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float32
 from escapevelocity.health import effective_rank, feature_rank_pca, singular_values
 from escapevelocity.metric_learning.batches import balanced_batch, indices_by_class
 from escapevelocity.metric_learning.config import ASRSpec, LearnerConfig, SamplerConfig
-from escapevelocity.metric_learning.controller import Controller, Turn, take_turn
+from escapevelocity.metric_learning.controller import Controller, Turn, take_turn, turn_columns
 from escapevelocity.metric_learning.distribution import measure_distribution
 from escapevelocity.metric_learning.learner import Learner, StepReport, make_embed, make_train_step
 from escapevelocity.metric_learning.retrieval import RETRIEVAL_METRICS, evaluate_retrieval
@@ -85,7 +85,7 @@ def run_period(
     ended = time.perf_counter()
     columns |= {f"validation/{name}": value for name, value in validation.items()} | ranks
     columns |= {f"test/{name}": value for name, value in tested.items()}
-    columns |= _controller_columns(turn)
+    columns |= {} if turn is None else turn_columns(turn)
     columns |= {"time/train": measuring - began, "time/validation": testing - measuring}
     columns |= {"time/test": controlling - testing, "time/controller": ended - controlling}
     where = f"seed {seed}, period {period}: {fault}" if fault else ""
@@ -226,27 +226,6 @@ def _distribution_columns(spec: ASRSpec, masses: Array) -> dict[str, Any]:
         "asr/distance_std": float(measures.distance_std),
         "asr/floor_bins": int(measures.floor_bins),
     }
-
-
-def _controller_columns(turn: Turn | None) -> dict[str, Any]:
-    if turn is None:
-        return {}
-    report, decision = turn.report, turn.decision
-    named = {
-        "asr/metric": turn.metric,
-        "asr/reward": report.reward,
-        "asr/ratio": report.ratio,
-        "asr/clip_fraction": report.clip_fraction,
-        "asr/value": report.value,
-        "asr/advantage": report.advantage,
-        "norm/controller_gradient": report.gradient_norm,
-        "asr/policy_entropy": decision.entropy,
-        "asr/policy_energy": decision.energy,
-        "asr/policy_free_energy": decision.free_energy,
-        "asr/action_up": decision.action_up,
-        "asr/action_down": decision.action_down,
-    }
-    return {name: float(value) for name, value in named.items()}
 
 
 def _ranks(embeddings: np.ndarray) -> dict[str, float]:

@@ -25,7 +25,7 @@ def preset_spec(data: str, seeds: Sequence[int] = (1,)) -> ASRSpec:
         within = dataclasses.replace(name, validation_split="within")
         learner = LearnerConfig(batch_size=100, per_class=20)
         return dataclasses.replace(
-            spec, data=within, learner=learner, steps=1500 if data == "digits" else 6000
+            spec, data=within, learner=learner, steps=900 if data == "digits" else 6000
         )
     if data in PHOTOGRAPHS:
         learner = LearnerConfig(backbone="resnet50", learning_rate=1e-5)
