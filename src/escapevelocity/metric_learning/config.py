@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from escapevelocity.branch_point import BranchPoint
-from escapevelocity.errors import UserError, require
+from escapevelocity.errors import require, require_seeds
 
 DataName = Literal["digits", "mnist", "fashion-mnist", "omniglot", "cub200", "cars196", "sop"]
 SamplerName = Literal["random", "semihard", "hard", "distance", "adaptive", "curriculum"]
@@ -224,15 +224,7 @@ class ASRSpec:
     """Where the run leaves its parent, if it is a branch."""
 
     def __post_init__(self) -> None:
-        require(len(self.seeds) > 0, "seeds", self.seeds, "one or more integers")
-        for seed in self.seeds:
-            require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
-        repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
-        if repeated:
-            given = " ".join(map(str, self.seeds))
-            raise UserError(
-                f"seeds = {given}: {repeated[0]} stands there more than once; each must be different"
-            )
+        require_seeds(self.seeds)
         every = self.controller.every
         require(self.num_periods >= 1, "steps", self.steps, f"at least one decision of every = {every} steps")
         test = self.test_every

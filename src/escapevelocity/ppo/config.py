@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, runtim
 import tyro
 
 from escapevelocity.branch_point import BranchPoint
-from escapevelocity.errors import UserError, require
+from escapevelocity.errors import UserError, require, require_seeds
 
 if TYPE_CHECKING:
     from escapevelocity.ppo.remedy import Remedy
@@ -230,15 +230,7 @@ class PPOSpec:
 
     def __post_init__(self) -> None:
         require(len(self.task) > 0, "task", self.task, "an environment id such as Hopper-v4")
-        require(len(self.seeds) > 0, "seeds", self.seeds, "one or more integers")
-        for seed in self.seeds:
-            require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
-        repeated = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
-        if repeated:
-            given = " ".join(map(str, self.seeds))
-            raise UserError(
-                f"seeds = {given}: {repeated[0]} stands there more than once; each must be different"
-            )
+        require_seeds(self.seeds)
         names = [remedy.name for remedy in self.remedies]
         for name in names:
             require(names.count(name) == 1, "remedy", name, "a remedy that is not given twice")
