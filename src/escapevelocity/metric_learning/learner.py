@@ -12,7 +12,12 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from escapevelocity.metric_learning.config import LearnerConfig, SamplerConfig
 from escapevelocity.metric_learning.distances import paired_distances, pairwise_distances
-from escapevelocity.metric_learning.embedding import EmbeddingNetwork, make_network, trainable
+from escapevelocity.metric_learning.embedding import (
+    EmbeddingNetwork,
+    compiler_options,
+    make_network,
+    trainable,
+)
 from escapevelocity.metric_learning.losses import Loss, margin_loss, triplet_loss
 from escapevelocity.metric_learning.samplers import Triplets, bins_of, sample_triplets
 
@@ -99,7 +104,8 @@ def make_train_step(config: LearnerConfig, sampler: SamplerConfig, num_classes: 
         num_classes: classes of the training set; labels run from 0 to it.
     """
     del num_classes  # β's length says it to the program.
-    return jax.jit(partial(train_step, config, sampler), donate_argnums=0)
+    step = partial(train_step, config, sampler)
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
 
 
 def make_embed(config: LearnerConfig) -> Callable[[Any, Any], Array]:
@@ -109,7 +115,7 @@ def make_embed(config: LearnerConfig) -> Callable[[Any, Any], Array]:
         config: the learner's; one program serves all of its networks.
     """
     del config
-    return jax.jit(lambda network, images: network(images))
+    return jax.jit(lambda network, images: network(images), compiler_options=compiler_options())
 
 
 def train_step(
