@@ -13,13 +13,14 @@ from escapevelocity.metric_learning import embedding
 from escapevelocity.metric_learning.config import LearnerConfig
 from escapevelocity.metric_learning.distances import paired_distances, pairwise_distances, unit_vectors
 from escapevelocity.metric_learning.embedding import (
+    compiler_options,
     layers_that_halve,
     make_network,
     make_small_cnn,
     trainable,
 )
 
-embed = jax.jit(lambda network, images: network(images))
+embed = jax.jit(lambda network, images: network(images), compiler_options=compiler_options())
 
 
 def loops(network, images):
