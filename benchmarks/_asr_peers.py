@@ -170,7 +170,7 @@ def time_ours(job: Mapping[str, Any]) -> dict[str, float]:
     """Seconds per step with the adaptive and with the random sampler, in turn, and of the adaptive sampler alone."""
     from escapevelocity.runs.process import trainer_process
 
-    with trainer_process():
+    with trainer_process(give_memory_back=False):
         given = load(BATCHES, job)
         steps = {name: OurStep(name, given.num_classes) for name in ("adaptive", "random")}
         seconds = time_in_turn(steps, given.batches, job["steps"])

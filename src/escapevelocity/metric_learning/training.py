@@ -49,7 +49,7 @@ def train(
     require_trainable(spec)
     path = run_path(spec, out, name)
     spec = placed(spec, path)
-    with trainer_process():
+    with trainer_process(give_memory_back=False):
         status = start(ASRJob(), spec, path, observers, origin_of(spec, path))
     pass_signal_on(status)
     return ended_run(spec, path, ASRJob.name, status)
@@ -63,7 +63,7 @@ def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] 
     """
     spec = saved_spec(path)
     require_trainable(spec)
-    with trainer_process():
+    with trainer_process(give_memory_back=False):
         status = resume(ASRJob(), spec, path, observers, origin_of(spec, Path(path)))
     pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
