@@ -194,11 +194,12 @@ def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
     return RunDiagnosis(verdict, tuple(d.seed for d in own), confidence, tuple(diagnoses))
 
 
-_USED = (
+USED = (
     *COLUMNS,
     *("env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate"),
     *("asr/distribution", "asr/distance_mean", "asr/distance_std"),
 )
+"""Columns of the records that a diagnosis reads, besides `seed`."""
 
 
 def seeds_of(records: Mapping[str, Sequence[Any] | np.ndarray]) -> list[int]:
@@ -238,5 +239,5 @@ def _rows_of(
         else np.arange(len(steps))
     )
     order = own[np.argsort(steps[own], kind="stable")]
-    columns = {column: records[column] for column in _USED if column in records}
+    columns = {column: records[column] for column in USED if column in records}
     return [{column: values[i] for column, values in columns.items()} for i in order], seed

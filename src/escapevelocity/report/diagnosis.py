@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from escapevelocity.errors import UserError
@@ -50,20 +50,23 @@ def _of_sampler(spec: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def diagnose_run(run: Run, seeds: Sequence[int] = ()) -> RunDiagnosis:
+def diagnose_run(
+    run: Run, seeds: Sequence[int] = (), columns: Mapping[str, Sequence[Any]] | None = None
+) -> RunDiagnosis:
     """Name the cause of what a run's records show, finished or not; those of a branch begin with the shared past.
 
     Args:
         run: the run.
         seeds: which members; by default all.
+        columns: its records as columns, at least `health.diagnosis.USED`, where the caller has read them himself.
 
     Raises:
         UserError: a run without records, or a seed that it does not have.
     """
-    records, _ = whole_records(run.path, run.parent)
-    if records.num_rows == 0 or "env_steps" not in records.column_names:
+    if columns is None:
+        columns = whole_records(run.path, run.parent)[0].to_pydict()
+    if "env_steps" not in columns or len(columns["env_steps"]) == 0:
         raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
-    columns = records.to_pydict()
     context = run_context(run.spec, run.status.steps_total, _action_size(run))
     return combine([diagnose(columns, context, seed) for seed in seeds or seeds_of(columns)])
 

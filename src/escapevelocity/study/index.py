@@ -81,9 +81,9 @@ def list_indexed(store: Any) -> list[Indexed]:
     known = _read_index(folder)
     found = []
     for name, path in run_folders(folder):
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         entry = known.get(name)
-        found.append(entry if entry is not None and entry.stamp == stamp else _read(path, name, stamp))
+        found.append(entry if entry is not None and entry.stamp == stamp else read_indexed(path, name, stamp))
     finished = {run.name: run for run in found if run.state == "finished"}
     if finished != known:
         _write_index(folder, finished)
@@ -108,14 +108,22 @@ def varying_settings(runs: Sequence[Indexed]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _stamp(path: Path) -> str:
+def stamp_of(path: Path) -> str:
+    """Give time and size of a run's status.json; empty where there is none."""
     with contextlib.suppress(OSError):
         status = os.stat(path / STATUS_FILE)
         return f"{status.st_mtime_ns} {status.st_size}"
     return ""
 
 
-def _read(path: Path, name: str, stamp: str) -> Indexed:
+def read_indexed(path: Path, name: str, stamp: str) -> Indexed:
+    """Read what is known of one run at a glance; one that cannot be read is damaged.
+
+    Args:
+        path: its folder.
+        name: what it is called.
+        stamp: `stamp_of(path)`, from before.
+    """
     changed = int(stamp.split()[0]) / 1e9 if stamp else 0.0
     try:
         run, meta = open_run(path), first_meta(path)

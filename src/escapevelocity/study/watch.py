@@ -112,7 +112,11 @@ class Overview:
 
 
 def look(
-    store: Any, planned: Sequence[Planned] | None = None, title: str = "", now: float | None = None
+    store: Any,
+    planned: Sequence[Planned] | None = None,
+    title: str = "",
+    now: float | None = None,
+    runs: Sequence[Indexed] | None = None,
 ) -> Overview:
     """See how a study stands.
 
@@ -122,13 +126,14 @@ def look(
             Without one, all runs of the store are shown, called by the settings in which they differ.
         title: the study's name; by default that of the store's folder.
         now: unix time; by default the clock's.
+        runs: what `list_indexed` would give, where the caller keeps that himself.
 
     Raises:
         UserError: the store is not a folder.
     """
     now = time.time() if now is None else now
     store = store if isinstance(store, Store) else Store(store)
-    there = {run.name: run for run in list_indexed(store)}
+    there = {run.name: run for run in (list_indexed(store) if runs is None else runs)}
     if planned is None:
         labels = _labels_of(list(there.values()))
     else:
