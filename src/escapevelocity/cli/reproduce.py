@@ -27,7 +27,7 @@ class Reproduce:
     all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Every figure of every paper."""
     paper: str = ""
-    """Every figure of this paper: nrnt or sgw."""
+    """Every figure of this paper: nrnt, sgw or asr."""
     task: str = ""
     """On which task; by default each figure's first."""
     scale: Literal["small", "paper"] = "small"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from escapevelocity.report import _figure
 from escapevelocity.report.asr_wells import MeasureGrid, draw_wells, grid_of
 from escapevelocity.runs.atomic import make_folder, write_bytes
 from escapevelocity.study.asr_wells import CURVE, NARROW, StartWells
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TITLES = (
     ("depth", "depth", "", False),
@@ -62,9 +66,26 @@ def draw_wells_of(wells: Sequence[StartWells], folder: Path, data: str, column: 
     Returns:
         The files; none where no start is a normal one.
     """
-    starts = {one: parse_start(one.init) for one in wells if one.init.startswith("normal(")}
-    if not starts:
+    if not any(one.init.startswith("normal(") for one in wells):
         return []
+    make_folder(folder)
+    paths = [folder / f"wells.{kind}" for kind in ("png", "pdf")]
+    with _figure.paper_style():
+        figure = wells_figure(wells, data, column)
+        for path in paths:
+            write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
+    return paths
+
+
+def wells_figure(wells: Sequence[StartWells], data: str, column: str = CURVE) -> "Figure":
+    """Draw depth, duration and final gain over mean and standard deviation; call it inside `paper_style`.
+
+    Args:
+        wells: with at least one normal start.
+        data: the images, for the caption.
+        column: the curve that was measured, for the caption.
+    """
+    starts = {one: parse_start(one.init) for one in wells if one.init.startswith("normal(")}
     means = sorted({float(start.mean) for start in starts.values() if start.mean is not None})
     stds = sorted({float(start.std) for start in starts.values() if start.std is not None})
     grids = []
@@ -81,13 +102,7 @@ def draw_wells_of(wells: Sequence[StartWells], folder: Path, data: str, column: 
         "distribution, interquartile mean over seeds. A drop within the curve's noise is no well (depth 0); a duration "
         "lasts to the end of the run where the old maximum is not regained."
     )
-    make_folder(folder)
-    paths = [folder / f"wells.{kind}" for kind in ("png", "pdf")]
-    with _figure.paper_style():
-        figure = draw_wells(means, stds, grids, caption)
-        for path in paths:
-            write_bytes(path, _figure.encode(figure, path.suffix.removeprefix(".")))
-    return paths
+    return draw_wells(means, stds, grids, caption)
 
 
 def answer(wells: Sequence[StartWells]) -> str:

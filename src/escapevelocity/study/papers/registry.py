@@ -9,6 +9,7 @@ from escapevelocity.study.papers.figure import AnyFigure
 PAPERS = {
     "nrnt": "escapevelocity.study.papers.nrnt",
     "sgw": "escapevelocity.study.papers.sgw",
+    "asr": "escapevelocity.study.papers.asr",
 }
 """Papers by short name: the module whose `FIGURES` is a tuple of the paper's figures, in the paper's order."""
 

@@ -1,0 +1,150 @@
+"""Arms of a comparison of adaptive sampling: how their runs are recognised, what is read from them, how they differ."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from escapevelocity.health import measure_well
+from escapevelocity.metric_learning.config import ControllerConfig, LearnerConfig, SamplerConfig
+from escapevelocity.report._curves import Curve
+from escapevelocity.report._panels import Panel, Series
+from escapevelocity.study.bootstrap import Interval, bootstrap_interval
+from escapevelocity.study.history import History, HistoryRun
+from escapevelocity.study.paired import PairedComparison, paired_comparison
+from escapevelocity.study.statistics import mean
+
+RECALL = "test/recall_at_1"
+FINAL_SHARE = 0.1
+"""`final` is the mean over the last tenth of the measured points: a single one is noisier than the arms differ."""
+SEED = 0
+"""Of every bootstrap."""
+
+
+@dataclass(frozen=True, eq=False)  # An arm is itself: its mapping could not be hashed.
+class Arm:
+    """One way to choose negatives.
+
+    Attributes:
+        label: in legends and sentences.
+        settings: what is set, by the names of `ev asr train`'s options.
+    """
+
+    label: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def axis_value(self) -> dict[str, Any]:
+        """Its entry on a study's axis."""
+        return {"label": self.label, **self.settings}
+
+
+@dataclass(frozen=True, eq=False)
+class ArmRuns:
+    """The runs of an arm.
+
+    Attributes:
+        arm: the arm.
+        history: with its runs alone.
+    """
+
+    arm: Arm
+    history: History
+
+    def scores(self, measure: str, column: str = RECALL) -> dict[int, float]:
+        """A number per seed.
+
+        Args:
+            measure: final, the mean over the last tenth of the points; mean, over the whole training (area under the
+                curve over its length); or a measure of `health.measure_well`, such as depth.
+            column: the curve.
+
+        Returns:
+            By seed; seeds without a value are left out.
+        """
+        found = {}
+        for run in self.history.runs:
+            steps, values = self.history.values(run, column)
+            for seed, own in zip(run.seeds, values, strict=True):
+                kept = np.isfinite(own)
+                if kept.sum() >= 2:
+                    found[seed] = _read(measure, steps[kept], own[kept])
+        return {seed: value for seed, value in sorted(found.items()) if np.isfinite(value)}
+
+    def interval(self, measure: str, column: str = RECALL) -> Interval | None:
+        """Mean over seeds with its 95 % bootstrap interval; None without a value."""
+        scores = list(self.scores(measure, column).values())
+        return bootstrap_interval(np.array(scores), mean, seed=SEED) if scores else None
+
+    def against(self, other: "ArmRuns", measure: str, column: str = RECALL) -> PairedComparison | None:
+        """This arm's score minus another's, paired by seed; None where they share no seed."""
+        own, others = self.scores(measure, column), other.scores(measure, column)
+        if not own.keys() & others.keys():
+            return None
+        return paired_comparison(own, others, seed=SEED)
+
+    def series(self, panels: "tuple[Panel, ...]") -> Series:
+        """Its curves: mean and min–max over seeds, as measured."""
+        curves = {column: self._curve(column) for panel in panels for column in panel.columns}
+        ends = [float(curve.steps[-1]) for curve in curves.values() if curve.is_measured]
+        return Series(self.arm.label, curves, max(ends, default=0.0), clip_epsilon=None, width=None)
+
+    def _curve(self, column: str) -> Curve:
+        parts = [self.history.values(run, column) for run in self.history.runs]
+        parts = [part for part in parts if part.steps.size]
+        if not parts:
+            nothing = np.zeros(0)
+            return Curve(nothing, nothing, nothing, nothing)
+        steps = np.unique(np.concatenate([part.steps for part in parts]))
+        rows = []
+        for part in parts:
+            own = np.full((part.values.shape[0], steps.size), np.nan)
+            own[:, np.searchsorted(steps, part.steps)] = part.values
+            rows.append(own)
+        values = np.concatenate(rows)
+        kept = np.isfinite(values).any(axis=0)
+        steps, values = steps[kept], values[:, kept]
+        return Curve(steps, np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0))
+
+
+def runs_of(arm: Arm, arms: "tuple[Arm, ...]", history: History) -> ArmRuns:
+    """Select an arm's runs: those whose settings are its own, whatever else the other arms set being the default.
+
+    Args:
+        arm: the arm.
+        arms: all arms of the comparison.
+        history: with the runs of all of them.
+    """
+    named = {name for one in arms for name in one.settings}
+    runs = tuple(run for run in history.runs if _holds(arm, named, run))
+    return ArmRuns(arm, History(runs, history.rows, history.left_out))
+
+
+def written(found: Interval | None, digits: int = 3, sign: bool = False) -> str:
+    """An interval in a sentence or table: 0.512 [0.501, 0.520]; a dash where there is none."""
+    if found is None:
+        return "–"
+    form = f"{'+' if sign else ''}.{digits}f"
+    if not np.isfinite(found.low):  # One seed has no interval.
+        return f"{found.estimate:{form}}"
+    return f"{found.estimate:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def _holds(arm: Arm, named: set[str], run: HistoryRun) -> bool:
+    wanted = {name: arm.settings.get(name, _default(name)) for name in named}
+    return all(run.settings.get(name) == value for name, value in wanted.items())
+
+
+def _default(name: str) -> Any:
+    """What a run has that does not set it."""
+    sections = (SamplerConfig(), ControllerConfig(), LearnerConfig())
+    return next(getattr(section, name) for section in sections if hasattr(section, name))
+
+
+def _read(measure: str, steps: np.ndarray, values: np.ndarray) -> float:
+    if measure == "final":
+        return float(values[-max(1, round(FINAL_SHARE * len(values))) :].mean())
+    if measure == "mean":
+        return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]))
+    return float(np.asarray(measure_well(steps, values).values[measure]))

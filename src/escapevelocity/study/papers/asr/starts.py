@@ -1,0 +1,116 @@
+"""The figure of the well's measures over mean and standard deviation of the start."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from escapevelocity.errors import UserError
+from escapevelocity.metric_learning.starts import parse_start
+from escapevelocity.study.asr_wells import NARROW, StartWells, wells_by_start
+from escapevelocity.study.asr_wells_page import answer, wells_figure, wells_table
+from escapevelocity.study.bootstrap import Interval, bootstrap_interval
+from escapevelocity.study.papers.asr.arms import SEED, written
+from escapevelocity.study.papers.asr.size import TASKS, asr_study
+from escapevelocity.study.papers.figure import Scale
+from escapevelocity.study.statistics import mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from escapevelocity.study.grid import Study
+    from escapevelocity.study.history import History
+
+MEANS, STDS = (0.3, 0.5, 0.75, 1.0, 1.2), (0.05, 0.15, 0.4)
+"""Those of `ev asr study`."""
+
+
+@dataclass(frozen=True)
+class StartsFigure:
+    """A run for each normal start of a grid, and `narrow`, which the final gain is measured from."""
+
+    id: str
+    title: str
+    claim: str
+    tasks: tuple[str, ...] = TASKS
+
+    def study(self, task: str, scale: Scale) -> "Study":
+        """The grid; at scale small its middle row and column."""
+        pairs = [(m, s) for m in MEANS for s in STDS if scale == "paper" or m == MEANS[2] or s == STDS[2]]
+        grid = tuple(f"normal({m:g},{s:g})" for m, s in pairs)
+        return asr_study("starts", task, scale, {"init": (NARROW, *grid)})
+
+    def wells(self, history: "History") -> list[StartWells]:
+        """Wells of the runs that differ from each other in their start alone."""
+        plain = history.where(
+            sampler="adaptive", head="softmax", controller_learning_rate=0.01, weight_std=None
+        )
+        starts = [name for name in {str(run.settings["init"]) for run in plain.runs} if _is_of_grid(name)]
+        return wells_by_start(plain.where(init=tuple(starts)))
+
+    def draw(self, history: "History", task: str) -> "Figure":
+        """Depth, duration and final gain as maps.
+
+        Raises:
+            UserError: no run of a normal start is there.
+        """
+        from escapevelocity.report import _figure
+
+        wells = self.wells(history)
+        if not any(_is_normal(one) for one in wells):
+            raise UserError(f"{self.id}: no run of {task} has a normal start")
+        with _figure.paper_style():
+            return wells_figure(wells, task)
+
+    def measured(self, history: "History", task: str) -> list[str]:
+        """How often there was a well, and how its depth and the final gain go with spread and mean."""
+        wells = [one for one in self.wells(history) if _is_normal(one)]
+        if not wells:
+            return []
+        said = [answer(wells)]
+        for name, part in (("standard deviation", 1), ("mean", 0)):
+            for measure, shown in (("depth", "depth"), ("final_gain", "final gain over narrow")):
+                levels = sorted({_place(one)[part] for one in wells})
+                values = [
+                    f"{level:g}: {written(_pooled([one for one in wells if _place(one)[part] == level], measure))}"
+                    for level in levels
+                ]
+                said.append(
+                    f"{shown} by {name} of the start, mean over starts and seeds: {'; '.join(values)}."
+                )
+        return [text[0].upper() + text[1:] for text in said]
+
+    def table(self, history: "History") -> list[str]:
+        """A row in Markdown for each start."""
+        return wells_table(self.wells(history)).splitlines()
+
+
+def _pooled(wells: list[StartWells], measure: str) -> Interval | None:
+    """Mean over starts, per seed; then the interval over seeds, which are what was drawn at random."""
+    values = np.array([one.values[measure] for one in wells if len(one.seeds) == len(wells[0].seeds)])
+    by_seed = values.mean(axis=0)
+    by_seed = by_seed[np.isfinite(by_seed)]
+    return bootstrap_interval(by_seed, mean, seed=SEED) if by_seed.size else None
+
+
+def _place(one: StartWells) -> tuple[float, float]:
+    start = parse_start(one.init)
+    return float(start.mean or 0.0), float(start.std or 0.0)
+
+
+def _is_normal(one: StartWells) -> bool:
+    return one.init.startswith("normal(")
+
+
+def _is_of_grid(init: str) -> bool:
+    return init == NARROW or init in {f"normal({m:g},{s:g})" for m in MEANS for s in STDS}
+
+
+FIGURES = (
+    StartsFigure(
+        "asr/starts",
+        "depth, duration and final gain of the well over mean and standard deviation of the start",
+        "A question that the papers leave open: the well comes with the start of high variance, but how do its depth "
+        "and duration depend on the start's mean and standard deviation?",
+    ),
+)

@@ -1,0 +1,165 @@
+"""Figures of adaptive sampling: their grids, and what they say of curves whose wells and differences are known."""
+
+import numpy as np
+import pytest
+
+from escapevelocity.errors import UserError
+from escapevelocity.study.grid import cells
+from escapevelocity.study.history import History, RunArrays
+from escapevelocity.study.kinds import kind
+from escapevelocity.study.papers.asr.arms import Arm, runs_of
+from escapevelocity.study.papers.asr.compare import best_of
+from escapevelocity.study.papers.asr.figures import (
+    BROAD,
+    CURRICULUM,
+    CURRICULUM_FIGURE,
+    DISTANCE,
+    GRAVITY_WELL,
+    HEADS_FIGURE,
+)
+from escapevelocity.study.papers.registry import figures_of, find_figure
+
+STEPS = np.arange(1.0, 41.0)
+RISING = np.linspace(0.2, 0.6, 40)
+SEEDS = (1, 2, 3)
+DEFAULTS = {
+    "sampler": "adaptive", "init": "broad", "then": "broad", "switch_at": 0.5,
+    "head": "softmax", "escort_p": 2.0, "controller_learning_rate": 0.01, "weight_std": None,
+}  # fmt: skip
+
+
+def run(name, offset=0.0, dip=0.0, **settings):
+    """A curve that rises, shifted by `offset`, `dip` lower between steps 10 and 20; seeds lie 0.01 apart."""
+    curve = RISING + offset
+    curve[10:20] -= dip
+    curves = np.stack([curve + 0.01 * seed for seed in SEEDS])
+    columns = {f"{where}/recall_at_1": curves for where in ("test", "validation")}
+    return RunArrays(name, DEFAULTS | settings, SEEDS, STEPS, columns)
+
+
+def history(*runs):
+    return History.from_arrays(list(runs))
+
+
+@pytest.mark.parametrize("figure", figures_of("asr"), ids=lambda figure: figure.id)
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_a_grid_holds_runs_that_can_be_made_and_at_paper_scale_five_seeds(figure, scale):
+    study = figure.study("digits", scale)
+    specs = [kind("asr").spec(cell.settings, study.seeds) for cell in cells(study)]
+    assert len(set(specs)) == len(specs)
+    assert all(spec.data.data == "digits" for spec in specs)
+    assert len(study.seeds) == (5 if scale == "paper" else 3)
+
+
+def test_figures_share_the_runs_that_are_the_same():
+    def made(figure):
+        study = figure.study("omniglot", "paper")
+        return {tuple(sorted(cell.settings.items())) for cell in cells(study)}
+
+    starts = made(find_figure("asr/starts"))
+    assert len(starts) == 16
+    assert len(starts & made(GRAVITY_WELL)) == 1  # narrow
+    assert len(made(GRAVITY_WELL) & made(CURRICULUM_FIGURE)) == 2  # narrow and broad
+
+
+def test_an_arm_finds_its_own_runs_by_what_it_sets_and_by_what_others_set():
+    arms = (Arm("plain"), Arm("narrow", {"init": "narrow"}), Arm("wild", {"weight_std": 1.0}))
+    found = history(run("a"), run("b", init="narrow"), run("c", weight_std=1.0), run("d", init="flat"))
+    names = {arm.label: [one.name for one in runs_of(arm, arms, found).history.runs] for arm in arms}
+    assert names == {"plain": ["a"], "narrow": ["b"], "wild": ["c"]}
+
+
+def test_scores_are_read_from_the_curve_by_hand():
+    arms = (Arm("plain"),)
+    runs = runs_of(arms[0], arms, history(run("a", dip=0.3)))
+    final, whole, depth = (runs.scores(measure) for measure in ("final", "mean", "depth"))
+    # The last tenth of 40 points is four: the mean of RISING[36:], that is its value at 37.5; seeds add 0.01 each.
+    expected = 0.2 + 0.4 * 37.5 / 39
+    # Histories hold float32.
+    np.testing.assert_allclose(list(final.values()), [expected + 0.01 * seed for seed in SEEDS], rtol=1e-6)
+    # The trapezoids of a straight line give its middle, 0.4; ten points of forty lie 0.3 lower, all of them inside.
+    np.testing.assert_allclose(
+        list(whole.values()), [0.4 - 0.3 * 10 / 39 + 0.01 * s for s in SEEDS], rtol=1e-6
+    )
+    # From the tenth point to the eleventh it rises by one step of the line and falls by 0.3.
+    np.testing.assert_allclose(list(depth.values()), 0.3 - 0.4 / 39, rtol=1e-5)
+    assert list(final) == list(SEEDS)
+
+
+def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
+    well = history(run("n", init="narrow"), run("b", offset=0.1, dip=0.3))
+    said = GRAVITY_WELL.measured(well, "digits")
+    assert said[0].startswith("Confirmed: the broad start fell +0.290 [+0.290, +0.290] deeper")
+    assert "ended +0.100 [+0.100, +0.100] above" in said[0]
+    assert said[1].startswith("broad: 3 of 3 curves fell, 0.290 at most, from step 10")
+    assert any(text.startswith("Not measured, for want of runs: narrow, policy weights") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("offset", "dip", "verdict"),
+    [(0.1, 0.0, "Partly confirmed"), (-0.1, 0.3, "Partly confirmed"), (-0.1, 0.0, "Not confirmed")],
+)
+def test_the_well_is_not_confirmed_without_a_fall_or_a_gain(offset, dip, verdict):
+    runs = history(run("n", init="narrow"), run("b", offset=offset, dip=dip))
+    assert GRAVITY_WELL.measured(runs, "digits")[0].startswith(f"{verdict}: ")
+
+
+def test_heads_are_compared_at_the_same_rate_and_at_each_ones_best():
+    runs = history(
+        run("s1"),
+        run("s2", offset=0.2, controller_learning_rate=0.03),
+        run("e1", offset=0.1, head="escort"),
+        run("e2", offset=0.05, head="escort", controller_learning_rate=0.03),
+    )
+    said = HEADS_FIGURE.measured(runs, "digits")[0]
+    assert said.startswith("Behind softmax, escort p = 2")  # Its best is 0.1, softmax's 0.2.
+    assert "+0.100 [+0.100, +0.100] at rate 0.01, -0.150 [-0.150, -0.150] at rate 0.03" in said
+    assert "(escort p = 2, rate 0.01; softmax, rate 0.03; chosen by validation) -0.100" in said
+    found = HEADS_FIGURE.found(runs)
+    assert best_of(["softmax, rate 0.01", "softmax, rate 0.03"], found) == "softmax, rate 0.03"
+    assert best_of(["softmax, rate 0.003"], found) == ""
+
+
+def test_the_curriculum_is_paired_with_the_agent_and_with_distance_weighting():
+    runs = history(
+        run("d", sampler="distance"),
+        run("b", offset=-0.1),
+        run("c", offset=0.05, sampler="curriculum", init="narrow"),
+    )
+    said = CURRICULUM_FIGURE.measured(runs, "digits")
+    assert said[0].startswith(f"{CURRICULUM}: ahead of {BROAD} at the end, +0.150 [+0.150, +0.150]")
+    assert said[1].startswith(f"{BROAD}: behind {DISTANCE} at the end, -0.100 [-0.100, -0.100]")
+    table = CURRICULUM_FIGURE.table(runs)
+    assert len(table) == 2 + 3
+    assert table[2].startswith("| distance-weighted | 3 |")
+    assert table[3].endswith("| -0.100 [-0.100, -0.100] | -0.100 [-0.100, -0.100] |")
+
+
+def test_starts_are_pooled_by_spread_and_by_mean():
+    runs = history(
+        run("n", init="narrow"),
+        run("a", init="normal(0.5,0.05)"),
+        run("b", init="normal(0.5,0.4)", dip=0.3),
+        run("c", init="normal(1,0.4)", dip=0.3, offset=0.1),
+        run("other", init="flat", dip=0.5),  # Not of the grid.
+    )
+    figure = find_figure("asr/starts")
+    said = figure.measured(runs, "digits")
+    assert said[0].startswith("6 of 9 curves fell below their best")
+    assert "0.05: 0.000 [0.000, 0.000]; 0.4: 0.290 [0.290, 0.290]" in said[1]
+    assert said[2].startswith("Final gain over narrow by standard deviation of the start")
+    assert "0.05: 0.000 [0.000, 0.000]; 0.4: 0.050 [0.050, 0.050]" in said[2]
+    assert "0.5: 0.145 [0.145, 0.145]; 1: 0.290 [0.290, 0.290]" in said[3]
+    assert [line.split(" | ")[0] for line in figure.table(runs)[2:]] == [
+        "| narrow", "| normal(0.5,0.05)", "| normal(0.5,0.4)", "| normal(1,0.4)"
+    ]  # fmt: skip
+
+
+def test_pictures_are_drawn_and_without_runs_the_figure_says_so():
+    runs = history(run("n", init="narrow"), run("b", dip=0.3), run("g", init="normal(0.5,0.4)"))
+    assert len(GRAVITY_WELL.draw(runs, "digits").axes) == 8  # Six panels in two rows of four places.
+    assert find_figure("asr/starts").draw(runs, "digits").axes
+    nothing = history(run("f", init="flat"))
+    for figure in (GRAVITY_WELL, find_figure("asr/starts")):
+        with pytest.raises(UserError, match=r"no run of digits"):
+            figure.draw(nothing, "digits")
