@@ -1,0 +1,53 @@
+// What the early warning says of every run, the newest of those that train first.
+"use strict";
+(() => {
+  const { el, by } = ev;
+  const PAGE = 200;
+  let alarms = [], waiting = 0, limit = PAGE;
+
+  function chosen() {
+    const words = by("q").value.toLowerCase().split(/\s+/).filter(Boolean);
+    return alarms.filter((alarm) => (!by("running").checked || alarm.state === "running")
+      && (!by("lasting").checked || alarm.ended === null)
+      && words.every((word) => `${alarm.run} ${alarm.sign}`.toLowerCase().includes(word)));
+  }
+
+  function show() {
+    const found = chosen();
+    const runs = new Set(found.map((alarm) => alarm.run)).size;
+    const coming = waiting ? ` · ${ev.count(waiting, "run")} still to be looked at` : "";
+    by("summary").textContent = `${ev.count(found.length, "alarm")} in ${ev.count(runs, "run")}${coming}`;
+    by("more").hidden = found.length <= limit;
+    by("more").textContent = `Show all ${found.length.toLocaleString("en")}`;
+    if (!found.length) { by("alarms").replaceChildren(el("p", { class: "card" }, "No alarm fits.")); return; }
+    const head = ["run", "state", "seed", "sign", "since step", "what was seen", "then"];
+    const numbers = new Set(["seed", "since step"]);
+    by("alarms").replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Alarms" },
+      el("table", {}, el("caption", {}, "Alarms: runs that train now first, then by the time of their last change"),
+        el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", class: numbers.has(text) ? "number" : "" }, text)))),
+        el("tbody", {}, ...found.slice(0, limit).map(line)))));
+  }
+
+  function line(alarm) {
+    const share = alarm.total ? ` (${ev.percent(alarm.since / alarm.total)})` : "";
+    const follows = alarm.lead ? `a collapse followed after a median of ${ev.percent(alarm.lead)} of training in our study` : "";
+    const then = alarm.ended === null ? follows : `gone since ${alarm.ended.toLocaleString("en")}`;
+    return el("tr", {}, el("td", { class: "run" }, el("a", { href: ev.runLink(alarm.run) }, alarm.run)), el("td", {}, ev.stateBadge(alarm.state)),
+      el("td", { class: "number" }, String(alarm.seed)), el("td", { title: alarm.meaning }, alarm.sign),
+      el("td", { class: "number" }, `${alarm.since.toLocaleString("en")}${share}`), el("td", {}, alarm.text), el("td", { class: "soft" }, then));
+  }
+
+  const p = ev.params();
+  by("q").value = p.get("q") || "";
+  by("running").checked = p.get("running") === "1";
+  by("lasting").checked = p.get("lasting") !== "0";
+  function kept() {
+    ev.keep({ q: by("q").value, running: by("running").checked ? "1" : "", lasting: by("lasting").checked ? "" : "0" });
+    show();
+  }
+  for (const id of ["q", "running", "lasting"]) by(id).addEventListener("input", kept);
+  by("filters").addEventListener("submit", (event) => event.preventDefault());
+  by("more").addEventListener("click", () => { limit = Infinity; show(); });
+
+  ev.poll(() => "/api/alarms", (data) => { alarms = data.alarms; waiting = data.waiting; show(); });
+})();

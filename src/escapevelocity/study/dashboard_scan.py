@@ -1,0 +1,203 @@
+"""The runs below a folder, looked at again and again: what has not changed since the last look is not read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from escapevelocity.errors import UserError
+from escapevelocity.runs.checkpoint import CHECKPOINTS
+from escapevelocity.runs.spec import SPEC_FILE
+from escapevelocity.runs.status import LOCK_FILE, STATUS_FILE, is_locked
+from escapevelocity.study._folders import run_folders
+from escapevelocity.study.dashboard_records import fingerprint
+from escapevelocity.study.index import Indexed, read_indexed, stamp_of
+from escapevelocity.study.store import STUDY_FOLDER
+from escapevelocity.study.watch import Overview, look
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
+_LONGEST = 2000  # Characters of a text from disk that is shown.
+
+
+class Entry(NamedTuple):
+    """One run below the folder."""
+
+    name: str
+    """Its folder, seen from the dashboard's; unique, and the only way to ask for it."""
+    path: Path
+    """Its folder."""
+    store: str
+    """The folder that holds it, seen from the dashboard's; empty for that itself."""
+    indexed: Indexed
+    """What is known of it at a glance; called by its name within the store."""
+    fingerprint: str
+    """Changes when its records or settings do."""
+
+
+class Scan(NamedTuple):
+    """All runs below the folder, at one moment."""
+
+    entries: dict[str, Entry]
+    """By name, sorted."""
+    stores: dict[str, Overview]
+    """How each store stands, by its folder: what `ev study watch` shows."""
+    states: dict[str, str]
+    """Each run's state by its name. One on another machine, whose lock is not seen from here, is running while it tells
+    of itself."""
+    number: int = 0
+    """Counts the looks."""
+
+
+class _Seen(NamedTuple):
+    key: tuple[Any, ...]
+    entry: Entry
+
+
+class Scanner:
+    """Looks at all runs below a folder, and writes nothing.
+
+    Args:
+        root: the folder, or a single run's.
+
+    Raises:
+        UserError: it is not a folder.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(
+                f"dir = {str(root)!r}: must be a folder that holds runs; `ev train TASK` makes runs/ and one in it"
+            )
+        self._top = os.path.realpath(self.root)
+        self._seen: dict[str, _Seen] = {}
+        self._looks = 0
+        self.runs_read = 0
+        """Runs read from disk so far, for tests and benchmarks."""
+
+    def scan(self) -> Scan:
+        """Look now.
+
+        Raises:
+            UserError: the folder is gone.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"{self.root} is gone")
+        entries, found = {}, set()
+        for name, path in run_folders(self.root):
+            seen_as = self.root.resolve().name if name == "." else name
+            entry = self._entry(seen_as, path)
+            entries[entry.name] = entry
+            found.add(seen_as)
+        self._seen = {name: seen for name, seen in self._seen.items() if name in found}
+        stores = self._stores(entries)
+        running = {(store, run.name) for store, overview in stores.items() for run in overview.running}
+        states = {
+            name: "running" if (entry.store, entry.indexed.name) in running else entry.indexed.state
+            for name, entry in entries.items()
+        }
+        self._looks += 1
+        return Scan(entries, stores, states, self._looks)
+
+    def _entry(self, name: str, path: Path) -> Entry:
+        seen = self._seen.get(name)
+        key = _key(path, seen is not None and seen.entry.indexed.state == "finished")
+        if seen is None or seen.key != key:
+            self.runs_read += 1
+            store, _, short = name.rpartition("/")
+            indexed = _read(path, short, stamp_of(path), self._top)
+            entry = Entry(shown(name), path, shown(store), indexed, "")
+        else:
+            entry = seen.entry
+        entry = entry._replace(fingerprint=fingerprint(path, str(key[1])))
+        self._seen[name] = _Seen(key, entry)
+        return entry
+
+    def _stores(self, entries: dict[str, Entry]) -> dict[str, Overview]:
+        runs: dict[str, list[Indexed]] = {}
+        for entry in entries.values():
+            runs.setdefault(entry.store, []).append(entry.indexed)
+        return {store: self._overview(store, found) for store, found in sorted(runs.items())}
+
+    def _overview(self, store: str, runs: Sequence[Indexed]) -> Overview:
+        folder = self.root / store
+        title = store or self.root.resolve().name
+        return look(folder, title=shown(title), runs=runs)
+
+
+def shown(value: Any) -> str:
+    """Give a text from disk as it may be shown: no control characters, no half characters, not without end."""
+    text = _CONTROL.sub("�", str(value))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def is_study(root: Path, store: str) -> bool:
+    """Say whether a study has trained the runs of a store."""
+    return (root / store / STUDY_FOLDER).is_dir()
+
+
+def _key(path: Path, was_finished: bool) -> tuple[Any, ...]:
+    """All that what we show of a run at a glance depends on; nobody resumes one that has finished."""
+    status, spec = stamp_of(path), _mtime(path / SPEC_FILE)
+    begun = _mtime(path / CHECKPOINTS) > 0
+    return status, spec, begun, not was_finished and _locked(path)
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _locked(path: Path) -> bool:
+    try:
+        # Taking a lock opens its file for writing, and a link could lead anywhere.
+        return not (path / LOCK_FILE).is_symlink() and is_locked(path)
+    except Exception:  # A stranger's folder may hold anything in place of a lock.
+        return False
+
+
+def _read(path: Path, name: str, stamp: str, top: str) -> Indexed:
+    if strange := _strange(path, top):
+        return Indexed(name, "damaged", shown(f"{strange} is no plain file below the dashboard's folder"))
+    try:
+        found = read_indexed(path, name, stamp)
+        # What others take for granted is seen to here, once.
+        if not all(type(seed) is int for seed in found.seeds):
+            raise ValueError("its seeds are not whole numbers")
+        settings = {shown(key): value for key, value in found.settings.items() if _is_hashable(value)}
+    except Exception as error:  # JSON of any shape: nested too deeply, a list in place of a mapping, …
+        return Indexed(name, "damaged", f"{SPEC_FILE} or {STATUS_FILE} cannot be read: {_reason(error)}")
+    return dataclasses.replace(found, why=shown(found.why), settings=settings, host=shown(found.host))
+
+
+def _strange(path: Path, top: str) -> str:
+    """Name a file that must not be read: one that links out of the dashboard's folder, or waits for a writer."""
+    for folder in (path, path / CHECKPOINTS):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.is_symlink() and not os.path.realpath(entry.path).startswith(top + os.sep):
+                return entry.name
+            if not entry.is_file() and not entry.is_dir() and os.path.exists(entry.path):
+                return entry.name
+    return ""
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
