@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench studies-lab docs-metrics clean
+.PHONY: help demo test lint bench studies-lab docs docs-metrics clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,8 +43,12 @@ bench: $(READY) ## Speed and memory against Stable-Baselines3 and SBX, printed a
 studies-lab: $(READY) ## Run every experiment of the theory lab at full size into studies/lab
 	$(BIN)/ev lab all --out studies/lab
 
+docs: $(READY) ## Build the documentation site into site/, strictly
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 docs-metrics: $(READY) ## Write docs/metrics.md anew from the table in the code
 	$(BIN)/python -m escapevelocity.health.reference > docs/metrics.md
 
 clean: ## Remove what the targets made, but for runs
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist site

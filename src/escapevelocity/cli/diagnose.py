@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from escapevelocity.cli._parse import parse
+from escapevelocity.imports import import_modules
 
 if TYPE_CHECKING:
     from escapevelocity.health.diagnosis import RunDiagnosis
@@ -32,11 +33,14 @@ class Diagnose:
     """Environment of another trainer's log, where the log does not name it: the limits of the entropy depend on it."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print JSON: a list with an entry for each run."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first: those that register your own remedies, from the current folder or installed."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev diagnose`; returns the exit code."""
     command = parse(Diagnose, argv, "ev diagnose")
+    import_modules(command.import_modules)
     from escapevelocity.report.diagnosis import diagnosis_text
 
     # All runs first, so that a mistake in the last path does not come after pages of text.
