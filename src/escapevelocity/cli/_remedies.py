@@ -1,17 +1,13 @@
 """From the names of remedies to commands that are ready to type, made from a run's own settings."""
 
-import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.report.reproduce import remedy_options
 from escapevelocity.runs import Run
-
-if TYPE_CHECKING:
-    from escapevelocity.ppo.remedy import Remedy
 
 _PAPERS_RATE = 3e-4  # Moalla et al. 2024, Table 3.
 
@@ -72,23 +68,10 @@ def _with(name: str, fields: str = "") -> Callable[[PPOSpec], str]:
     def options(spec: PPOSpec) -> str:
         if any(remedy.name == name for remedy in spec.remedies):
             return ""
-        names = [*(remedy.name for remedy in spec.remedies), name]
-        return " ".join(["--remedy", *names, *(_fields(remedy) for remedy in spec.remedies), fields]).strip()
+        names, given = [*(remedy.name for remedy in spec.remedies), name], remedy_options(spec.remedies)
+        return " ".join(["--remedy", *names, *given[len(names) :], fields]).strip()
 
     return options
-
-
-def _fields(remedy: "Remedy") -> str:
-    """A remedy's fields as options."""
-    given = []
-    for item in dataclasses.fields(remedy):
-        value = getattr(remedy, item.name)
-        flag = f"--{remedy.name}.{item.name.replace('_', '-')}"
-        if isinstance(value, bool):
-            given.append(flag if value else flag.replace(".", ".no-", 1))
-        else:
-            given += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
-    return " ".join(given)
 
 
 def _pfo(spec: PPOSpec) -> str:

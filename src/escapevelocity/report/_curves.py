@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Run, whole_records
@@ -41,6 +42,19 @@ class Curve:
     def is_measured(self) -> bool:
         """Whether there is a single point, defined or not."""
         return self.steps.size > 0
+
+
+class BySeed(NamedTuple):
+    """A column as recorded, a row per seed."""
+
+    steps: Float[np.ndarray, " points"]
+    """Environment steps at which any seed recorded the column, increasing."""
+    seeds: np.ndarray
+    """Increasing."""
+    values: Float[np.ndarray, "seeds points"]
+    """NaN where a seed recorded none, or where it is undefined."""
+    present: Bool[np.ndarray, "seeds points"]
+    """Whether a seed has a row there."""
 
 
 def moving_average(
@@ -105,16 +119,9 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
         records: its records.
         column: a numeric column; one that the records lack, or never measured, gives an empty curve.
     """
-    if column not in records.column_names:
-        nothing = np.zeros(0)
-        return Curve(nothing, nothing, nothing, nothing)
-    kept = records.filter(records[column].is_valid())
-    steps, position = np.unique(_floats(kept, "env_steps"), return_inverse=True)
-    seeds, member = np.unique(_seeds(kept), return_inverse=True)
-    values = np.full((seeds.size, steps.size), np.nan)
-    values[member, position] = _floats(kept, column)
-    present = np.zeros(values.shape, bool)
-    present[member, position] = True
+    steps, seeds, values, present = by_seed(records, column)
+    if not steps.size:
+        return Curve(steps, steps, steps, steps)
     total = float(run.status.steps_total or max(steps, default=1.0))
     chosen = thinned(steps, total)
     steps, values, present = steps[chosen], values[:, chosen], present[:, chosen]
@@ -126,6 +133,25 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
     frozen = np.isin(seeds, _faulty(records))
     ends = _early_ends(steps, values[frozen], present[frozen], alpha)
     return Curve(steps, *(moving_average(x, alpha) for x in (mean, low, high)), ends=ends)
+
+
+def by_seed(records: pa.Table, column: str) -> BySeed:
+    """Put the seeds of a column side by side, as recorded.
+
+    Args:
+        records: a run's records.
+        column: a column; one that the records lack or never measured, or that holds no numbers, gives no points.
+    """
+    if column not in records.column_names or not _is_number(records.schema.field(column).type):
+        return BySeed(np.zeros(0), np.zeros(0, int), np.zeros((0, 0)), np.zeros((0, 0), bool))
+    kept = records.filter(records[column].is_valid())
+    steps, position = np.unique(_floats(kept, "env_steps"), return_inverse=True)
+    seeds, member = np.unique(_seeds(kept), return_inverse=True)
+    values = np.full((seeds.size, steps.size), np.nan)
+    values[member, position] = _floats(kept, column)
+    present = np.zeros(values.shape, bool)
+    present[member, position] = True
+    return BySeed(steps, seeds, values, present)
 
 
 def require_records(run: Run) -> pa.Table:
@@ -146,11 +172,7 @@ def require_numeric(records: pa.Table, column: str) -> None:
     Raises:
         UserError: naming the nearest columns.
     """
-    numeric = [
-        field.name
-        for field in records.schema
-        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-    ]
+    numeric = [field.name for field in records.schema if _is_number(field.type)]
     if column not in numeric:
         near = difflib.get_close_matches(column, numeric, n=3, cutoff=0.3) or numeric[:3]
         raise UserError(
@@ -181,6 +203,10 @@ def _faulty(records: pa.Table) -> list[int]:
     faults = records["fault"].to_pylist()
     newest = dict(zip(_seeds(records).tolist(), faults, strict=True))  # records are sorted by batch
     return [seed for seed, fault in newest.items() if fault]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def _floats(table: pa.Table, column: str) -> Float[np.ndarray, " rows"]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from escapevelocity.health.diagnosis import RunDiagnosis
 from escapevelocity.health.signs import SIGNS, Instrument, Sign
 from escapevelocity.report._panels import Panel
 from escapevelocity.report.diagnosis import is_ill
+
+if TYPE_CHECKING:  # The web pages use the marks and draw nothing with matplotlib.
+    from matplotlib.axes import Axes
 
 _COLOR = "#A3123A"
 _ROW = 0.085

@@ -35,6 +35,8 @@ class Line(NamedTuple):
     high: Float[np.ndarray, " points"] | Sequence[float] | None = None
     thin: bool = False
     """Whether it is a single seed's faint line."""
+    raw: bool | None = None
+    """Whether a thin line is as recorded or smoothed, where the chart has both and a person can choose."""
 
 
 class Mark(NamedTuple):
@@ -75,6 +77,11 @@ class Chart(NamedTuple):
     legend: bool = True
     """Whether the chart names its lines itself; off where the page does."""
     heat: HeatMap | None = None
+
+    @property
+    def has_raw(self) -> bool:
+        """Whether there are seeds as recorded beside smoothed ones."""
+        return any(line.raw for line in self.lines)
 
 
 def thin(*curves: Float[np.ndarray, " points"], points: int = POINTS) -> Int[np.ndarray, " kept"]:
@@ -160,6 +167,7 @@ def chart_json(chart: Chart, points: int = POINTS) -> dict[str, Any]:
                 "low": None if line.low is None else _numbers(line.low),
                 "high": None if line.high is None else _numbers(line.high),
                 "thin": line.thin,
+                "raw": line.raw,
             }
             for line in lines
         ],

@@ -145,8 +145,8 @@ def compose(
     from escapevelocity.report._marks import onset_marks
     from escapevelocity.report.diagnosis import diagnose_run
 
-    runs, lost = _with_parents(_open(run))
-    labels = _labels(runs)
+    runs, lost = with_parents(_open(run))
+    labels = run_labels(runs)
     series = [
         _series(one, panels, label, _drawn_parent(one, runs)) for one, label in zip(runs, labels, strict=True)
     ]
@@ -168,7 +168,7 @@ def _open(run: RunLike | Sequence[RunLike]) -> list[Run]:
     return [one if isinstance(one, Run) else open_run(one) for one in several]
 
 
-def _with_parents(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+def with_parents(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """The runs, each branch behind its parent where nobody asked for that; and a line for each parent that is gone."""
     found: list[Run] = []
     lost: list[str] = []
@@ -220,7 +220,7 @@ def _series(run: Run, panels: Sequence[Panel], label: str, parent: Run | None) -
     )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def run_labels(runs: Sequence[Run]) -> list[str]:
     """Name each run by its folder, or by its whole path where two folders share a name; runs of adaptive sampling by
     their starts, where that tells them apart.
     """

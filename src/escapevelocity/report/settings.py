@@ -21,7 +21,7 @@ def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
         from escapevelocity.metric_learning.presets import preset_spec as images_preset
 
         fitting = images_preset(run.spec["data"]["data"], run.spec["seeds"])
-        return _differing(own, _settings(json.loads(canonical_json(fitting, run.job))["spec"]))
+        return _differing(own, flat_spec(json.loads(canonical_json(fitting, run.job))["spec"]))
     if run.job != "ppo":
         return {name: (value, None) for name, value in own.items()}
     from escapevelocity.ppo.config import DISCRETE_HEADS
@@ -29,7 +29,7 @@ def settings_changed(run: Run) -> dict[str, tuple[Any, Any]]:
 
     discrete = find_setting(run.spec, "network", "head") in DISCRETE_HEADS
     preset = preset_spec(run.spec["preset"], run.spec["task"], discrete, run.spec["seeds"])
-    usual = _settings(json.loads(canonical_json(preset, run.job))["spec"])
+    usual = flat_spec(json.loads(canonical_json(preset, run.job))["spec"])
     return _differing(own, usual)
 
 
@@ -39,7 +39,7 @@ def _differing(own: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, tu
 
 def settings_of(run: Run) -> dict[str, Any]:
     """Give every setting of a run by its dotted name, those of a remedy under the remedy's."""
-    return _settings(run.spec)
+    return flat_spec(run.spec)
 
 
 def lineage_lines(run: Run) -> list[str]:
@@ -56,7 +56,8 @@ def lineage_lines(run: Run) -> list[str]:
     return [where, *(f"  {name} = {mine}  (parent: {its})" for name, mine, its in pairs)]
 
 
-def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+def flat_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every setting of a spec, as JSON values, by its dotted name, those of a remedy under the remedy's."""
     # Where a branch began is told apart.
     settings = _flat({name: value for name, value in spec.items() if name not in ("remedies", "branch")})
     remedies = spec.get("remedies")

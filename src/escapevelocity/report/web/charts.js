@@ -4,10 +4,11 @@
 //   evCharts.lazy(element, chart)     draw when it comes near to what is seen, or is printed
 //   evCharts.drawAll()                draw what still waits
 //   evCharts.show(group, visible)     hide or show a group's lines in every chart
+//   evCharts.raw(wanted)              show seeds as recorded, or smoothed, where a chart has both
 //   evCharts.color(group)             a group's colour now; evCharts.dash(group) its pattern (beyond eight groups)
 //
 // chart: {id, title, unit, x_title, help, summary, healthy: [low|null, high|null]|null, log, legend,
-//         series: [{name, group, x, y, low, high, thin}], marks: [{x, label, group}], heat: {x, y, z}|null}
+//         series: [{name, group, x, y, low, high, thin, raw}], marks: [{x, label, group}], heat: {x, y, z}|null}
 // Each drawn element dispatches "ev-drawn", which bubbles. Left and right arrows move the hover of a focused chart.
 "use strict";
 const evCharts = (() => {
@@ -17,6 +18,7 @@ const evCharts = (() => {
   const drawn = new Map();
   const waiting = new Map();
   const hidden = new Set();
+  let rawWanted = false;
 
   const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const place = (group) => Math.max(0, Math.round(Number(group) || 0));
@@ -78,8 +80,10 @@ const evCharts = (() => {
     return { ...line({ ...several[0], x, y }, chart, "solid"), opacity: 0.35, hoverinfo: "skip", hovertemplate: undefined };
   }
 
+  const isWanted = (series) => series.raw == null || series.raw === rawWanted;
+
   function traces(chart) {
-    const thin = chart.series.filter((s) => s.thin), thick = chart.series.filter((s) => !s.thin);
+    const thin = chart.series.filter((s) => s.thin && isWanted(s)), thick = chart.series.filter((s) => !s.thin);
     const groups = new Map();
     for (const one of thin) groups.set(one.group, [...(groups.get(one.group) || []), one]);
     const own = thin.length <= OWN_LINES;
@@ -111,6 +115,7 @@ const evCharts = (() => {
   function range(chart) {
     let low = Infinity, high = -Infinity;
     for (const one of chart.series) {
+      if (!isWanted(one)) continue;
       for (const values of [one.y, one.low, one.high]) {
         for (const v of values || []) {
           if (v == null || (chart.log && v <= 0)) continue;
@@ -185,7 +190,7 @@ const evCharts = (() => {
         tickformat: "~s", hoverformat: ",", rangemode: "tozero", nticks: 6 },
       yaxis: { ...axis, type: chart.log ? "log" : "linear", ...(seen ? { range: seen } : {}), nticks: 6,
         title: { text: escaped(chart.unit || ""), font: { size: 11, color: token("--soft") }, standoff: 4 },
-        ...(chart.log ? { exponentformat: "power", dtick: seen && seen[1] - seen[0] > 1.2 ? 1 : undefined, minor: { ticks: "" } } : {}) },
+        ...(chart.log ? { exponentformat: "power", dtick: seen && seen[1] - seen[0] > 1.2 ? Math.ceil((seen[1] - seen[0]) / 7) : undefined, minor: { ticks: "" } } : {}) },
       hovermode: chart.heat ? "closest" : "x unified",
       hoverlabel: { bgcolor: token("--card"), bordercolor: token("--line"), font: { color: token("--ink"), size: 12 }, namelength: 28 },
       showlegend: chart.legend !== false && named, uirevision: chart.id,
@@ -279,6 +284,11 @@ const evCharts = (() => {
     return redraw();
   }
 
+  function raw(wanted) {
+    rawWanted = Boolean(wanted);
+    return redraw();
+  }
+
   document.addEventListener("ev-theme", redraw);
 
   // Paper is light and shows everything, also what nobody has scrolled to.
@@ -295,5 +305,5 @@ const evCharts = (() => {
     redraw();
   });
 
-  return { draw, lazy, drawAll, redraw, show, color, dash, drawn };
+  return { draw, lazy, drawAll, redraw, show, raw, color, dash, drawn };
 })();

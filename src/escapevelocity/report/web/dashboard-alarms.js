@@ -21,10 +21,10 @@
     by("more").textContent = `Show all ${found.length.toLocaleString("en")}`;
     if (!found.length) { by("alarms").replaceChildren(el("p", { class: "card" }, "No alarm fits.")); return; }
     const head = ["run", "state", "seed", "sign", "since step", "what was seen", "then"];
-    const numbers = new Set(["seed", "since step"]);
+    const classes = { seed: "number", "since step": "number", state: "wide", then: "wide" };
     by("alarms").replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Alarms" },
       el("table", {}, el("caption", {}, "Alarms: runs that train now first, then by the time of their last change"),
-        el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", class: numbers.has(text) ? "number" : "" }, text)))),
+        el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", class: classes[text] || "" }, text)))),
         el("tbody", {}, ...found.slice(0, limit).map(line)))));
   }
 
@@ -32,9 +32,11 @@
     const share = alarm.total ? ` (${ev.percent(alarm.since / alarm.total)})` : "";
     const follows = alarm.lead ? `a collapse followed after a median of ${ev.percent(alarm.lead)} of training in our study` : "";
     const then = alarm.ended === null ? follows : `gone since ${alarm.ended.toLocaleString("en")}`;
-    return el("tr", {}, el("td", { class: "run" }, el("a", { href: ev.runLink(alarm.run) }, alarm.run)), el("td", {}, ev.stateBadge(alarm.state)),
+    const at = alarm.run.lastIndexOf("/");
+    return el("tr", {}, el("td", { class: "run" }, el("a", { href: ev.runLink(alarm.run) }, alarm.run.slice(at + 1)), at > 0 ? el("span", { class: "label" }, alarm.run.slice(0, at)) : null),
+      el("td", { class: "wide" }, ev.stateBadge(alarm.state)),
       el("td", { class: "number" }, String(alarm.seed)), el("td", { title: alarm.meaning }, alarm.sign),
-      el("td", { class: "number" }, `${alarm.since.toLocaleString("en")}${share}`), el("td", {}, alarm.text), el("td", { class: "soft" }, then));
+      el("td", { class: "number" }, `${alarm.since.toLocaleString("en")}${share}`), el("td", {}, alarm.text), el("td", { class: "soft wide" }, then));
   }
 
   const p = ev.params();

@@ -14,7 +14,7 @@
     by("state").replaceChildren(...[
       ev.stateBadge(row.state),
       el("span", { class: "fact" }, el("progress", { max: 1, value: row.done, "aria-label": "done" }), " ", el("b", {}, ev.percent(row.done)),
-        ` of ${ev.number(row.steps)} steps`),
+        ` of ${row.steps.toLocaleString("en")} steps`),
       fact("", left),
       fact("steps/s", row.speed ? ev.number(row.speed) : ""),
       fact("", row.task),
@@ -51,7 +51,7 @@
     const sure = judged.verdict === "not measured" ? "" : `, confidence ${judged.confidence}`;
     const running = data.row.state === "running" ? "So far: " : "";
     card.replaceChildren(
-      el("p", { class: "answer" }, `${running}${told.headline}`),
+      el("p", { class: "answer" }, `${running}${told.headline}`), el("p", { class: "soft" }, `Is it healthy? ${told.answer}.`),
       el("p", {}, ev.verdictBadge({ word: judged.verdict, tone: judged.tone, seeds: judged.seeds.length, members: judged.members }),
         `${where}${sure}, up to step ${judged.steps.toLocaleString("en")}. `, told.plain),
       ...section(many ? `Seed ${told.seed}` : "Evidence", [told.reason, ...told.evidence].filter(Boolean)),

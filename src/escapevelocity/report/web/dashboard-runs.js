@@ -55,20 +55,20 @@
     const share = el("progress", { max: 1, value: run.done, "aria-label": `${ev.percent(run.done)} done` });
     const speed = run.speed ? ev.number(run.speed) : "–";
     const left = run.ends ? `${ev.time(run.ends - ev.now())} left` : "";
-    const short = [ev.percent(run.done), run.speed && run.state === "running" ? `${speed} steps/s` : "", run.last !== null ? `last ${ev.number(run.last)}` : ""];
+    const short = [ev.percent(run.done), run.speed && run.state === "running" ? `${speed} steps/s` : "", run.last !== null ? `last ${ev.number(run.last)}` : "", run.alarms ? ev.count(run.alarms, "alarm") : ""];
     return el("tr", {},
       el("td", {}, box),
       el("td", { class: "run" }, link,
         where ? el("span", { class: "label" }, where) : null,
         run.why ? el("span", { class: "why" }, run.why) : null,
-        run.error && run.state !== "damaged" ? el("span", { class: "label" }, run.error) : null,
+        el("span", { class: "narrow" }, ev.stateBadge(run.state), " ", run.verdict ? ev.verdictBadge(run.verdict) : null),
         el("span", { class: "narrow" }, short.filter(Boolean).join(" · "))),
-      el("td", {}, ev.stateBadge(run.state)),
-      el("td", {}, ev.verdictBadge(run.verdict, waiting > 0 && !run.error && run.state !== "damaged")),
-      el("td", { class: "number" }, run.alarms ? String(run.alarms) : run.verdict ? "0" : "–"),
+      el("td", { class: "wide" }, ev.stateBadge(run.state)),
+      el("td", { class: "wide", title: run.error || null }, ev.verdictBadge(run.verdict, waiting > 0 && !run.error && run.state !== "damaged")),
+      el("td", { class: "number wide" }, run.alarms ? String(run.alarms) : run.verdict ? "0" : "–"),
       el("td", { class: "number wide" }, share, ` ${ev.percent(run.done)}`, left ? el("span", { class: "label" }, left) : null),
       el("td", { class: "number wide" }, speed),
-      el("td", { class: "number wide" }, ev.number(run.last)),
+      el("td", { class: "number wide" }, ev.number(run.last), run.last_name ? el("span", { class: "label" }, run.last_name) : null),
       el("td", { class: "number wide" }, String(run.seeds || "–")),
       el("td", { class: "wide" }, run.task),
       el("td", { class: "number wide" }, ev.ago(run.changed)));
