@@ -20,7 +20,7 @@ from escapevelocity.study.store import open_store
 from studies.asr.clock import gap_at_decisions, simulated_escapes
 from studies.asr.gaps import measure_gaps, policies_of
 from studies.asr.gaps_page import clock_section, draw, gaps_of, needed_gap, section
-from studies.running import gathered
+from studies.running import finished, gathered
 
 CLOCK_GAPS = (1.0, 0.3, 0.1, 0.0)
 CLOCK_DECISIONS = 600
@@ -64,7 +64,7 @@ def report(store: Path, kept: Path, gaps: Path, folder: Path) -> dict[str, str]:
     Returns:
         Texts by section.
     """
-    history = gathered(store, kept)
+    history = finished(gathered(store, kept))
     make_folder(folder)
     sections = {}
     for figure in FIGURES:

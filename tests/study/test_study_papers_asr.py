@@ -67,6 +67,9 @@ def test_an_arm_finds_its_own_runs_by_what_it_sets_and_by_what_others_set():
     found = history(run("a"), run("b", init="narrow"), run("c", weight_std=1.0), run("d", init="flat"))
     names = {arm.label: [one.name for one in runs_of(arm, arms, found).history.runs] for arm in arms}
     assert names == {"plain": ["a"], "narrow": ["b"], "wild": ["c"]}
+    # Runs of another figure in the same store, which differ in what no arm here sets.
+    alone = (Arm("plain"),)
+    assert [one.name for one in runs_of(alone[0], alone, found).history.runs] == ["a"]
 
 
 def test_scores_are_read_from_the_curve_by_hand():

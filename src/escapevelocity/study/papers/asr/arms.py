@@ -109,14 +109,14 @@ class ArmRuns:
 
 
 def runs_of(arm: Arm, arms: "tuple[Arm, ...]", history: History) -> ArmRuns:
-    """Select an arm's runs: those whose settings are its own, whatever else the other arms set being the default.
+    """Select an arm's runs: those whose settings are its own; what it does not set is the default.
 
     Args:
         arm: the arm.
         arms: all arms of the comparison.
         history: with the runs of all of them.
     """
-    named = {name for one in arms for name in one.settings}
+    named = _ALWAYS | {name for one in arms for name in one.settings}
     runs = tuple(run for run in history.runs if _holds(arm, named, run))
     return ArmRuns(arm, History(runs, history.rows, history.left_out))
 
@@ -134,6 +134,10 @@ def written(found: Interval | None, digits: int = 3, sign: bool = False) -> str:
 def _holds(arm: Arm, named: set[str], run: HistoryRun) -> bool:
     wanted = {name: arm.settings.get(name, _default(name)) for name in named}
     return all(run.settings.get(name) == value for name, value in wanted.items())
+
+
+_ALWAYS = {"sampler", "init", "head", "controller_learning_rate", "weight_std"}
+"""A store may hold the runs of other figures: these tell them apart, whether or not an arm sets them."""
 
 
 def _default(name: str) -> Any:
