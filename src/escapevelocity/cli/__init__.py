@@ -1,10 +1,12 @@
 """The command `ev`: finds the subcommand and imports only what that one needs."""
 
+import contextlib
 import difflib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from escapevelocity.errors import UserError
@@ -38,7 +40,34 @@ COMMANDS = {
     "reproduce": Command("reproduce", "the papers' figures from real runs: claimed and measured"),
     "asr": Command("asr", "metric learning whose negatives a policy chooses, and its gravity well"),
     "lab": Command("lab", "exact experiments on gravity wells: laws, figures, the reviewers' questions"),
+    "doctor": Command("doctor", "is the installation whole, and what to type if not"),
+    "completion": Command("completion", "complete commands and options in bash, zsh or fish"),
 }
+
+_WELCOME = """\
+escapevelocity: find out why policy optimisation stalls or collapses, and get it out.
+
+First time here:
+  ev doctor                                          is everything installed that training needs?
+  ev train CartPole-v1 --steps 20000                 a run in seconds, with its health in a live table
+  ev diagnose runs/NAME                              name the cause, and what to try
+
+Already trained, somewhere else:
+  ev diagnose LOGS                                   logs of Stable-Baselines3, CleanRL or RLlib
+  ev checkup MODEL.zip --env ID                      a saved Stable-Baselines3 model
+"""
+
+_WITH_RUNS = """\
+{runs} here, the latest {path}:
+  ev list                                            every run with its state
+  ev report {path}
+  ev diagnose {path}
+"""
+
+_MORE = """\
+  ev --help                                          every command
+  ev COMMAND --help                                  every option, with its meaning and source
+"""
 
 _START = """\
 Start here:
@@ -62,6 +91,17 @@ def usage() -> str:
     return "\n".join([*lines, "", _START])
 
 
+def welcome(folder: Path = Path("runs")) -> str:
+    """What `ev` alone prints: what to type first; where there are runs, what to do with them."""
+    with contextlib.suppress(OSError):
+        stamped = [(path.stat().st_mtime, path.parent) for path in folder.glob("*/status.json")]
+        if stamped:
+            count = f"{len(stamped)} runs are" if len(stamped) > 1 else "One run is"
+            with_runs = _WITH_RUNS.format(runs=count, path=max(stamped)[1])
+            return "\n".join([_WELCOME, with_runs, "Everything:", _MORE])
+    return "\n".join([_WELCOME, "Everything:", _MORE])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ev`; returns its exit code: 0, 1 (the run failed), 2 (a mistake in the input), 130 or 143 (signals)."""
     try:
@@ -79,7 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if not arguments:
+            print(welcome(), end="")
+            return 0
+        if arguments[0] in ("-h", "--help", "help"):
             print(usage())
             return 0
         if arguments[0] == "--version":

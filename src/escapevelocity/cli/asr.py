@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from escapevelocity.cli._group import run_group
 
-_COMMANDS = {
+COMMANDS = {
     "train": "train an embedding whose negatives a policy, or a fixed rule, chooses",
     "branch": "go on from a checkpoint of such a run with other settings",
     "study": "the well's depth and duration over a grid of starts, with seeds and intervals",
@@ -29,4 +29,4 @@ _START = """\
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev asr`; returns the exit code."""
-    return run_group("asr", _COMMANDS, _INTRO, _START, argv)
+    return run_group("asr", COMMANDS, _INTRO, _START, argv)

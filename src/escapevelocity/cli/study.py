@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from escapevelocity.cli._group import run_group
 
-_COMMANDS = {
+COMMANDS = {
     "plan": "print the runs of a study, what is done already, and what the rest will cost",
     "run": "train what is missing, on this machine or on a Ray cluster",
     "watch": "follow a study while it trains: states, speed, expected end, alarms",
@@ -26,4 +26,4 @@ _START = """\
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev study`; returns the exit code."""
-    return run_group("study", _COMMANDS, _INTRO, _START, argv)
+    return run_group("study", COMMANDS, _INTRO, _START, argv)
