@@ -168,7 +168,7 @@ class Shared(Generic[T]):
 
     Args:
         make: makes it.
-        every: seconds between two makings. One that takes long is made more rarely, so that it never takes more than
+        every: seconds between two makings; 0 makes it for everybody anew. One that takes long is made more rarely, so that it never takes more than
             `share` of the time.
         share: the greatest share of time that making may take.
         clock: seconds, monotonic.
@@ -196,5 +196,6 @@ class Shared(Generic[T]):
                 self._made = self._make()
                 self.times += 1
                 ended = self._clock()
-                self._until = ended + max(self._every, (ended - now) / self._share)
+                rest = max(self._every, (ended - now) / self._share) if self._every > 0 else 0.0
+                self._until = ended + rest
             return self._made

@@ -25,7 +25,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.report.live import Guard, Shared, Told, answer, told
 from escapevelocity.report.live_files import page, web_file
 from escapevelocity.study.dashboard_records import Records
-from escapevelocity.study.dashboard_run import charts_json, require_known, run_json
+from escapevelocity.study.dashboard_run import charts_json, require_known, require_whole, run_json
 from escapevelocity.study.dashboard_scan import Scan, Scanner, is_study, shown
 from escapevelocity.study.dashboard_verdicts import Ask, Verdicts, WorkerProcess
 from escapevelocity.study.dashboard_views import alarms_json, grid_json, list_json, studies_json
@@ -73,13 +73,18 @@ class Dashboard:
         return shown(self.scanner.root.resolve().name or self.scanner.root)
 
     def start(self) -> None:
-        """Begin to judge."""
+        """Begin to look and to judge, before anybody asks."""
         self.verdicts.start()
+        threading.Thread(target=self._first_look, name="first-look", daemon=True).start()
 
     def stop(self) -> None:
         """End what works in the background."""
         self.verdicts.stop()
         self._worker.close()
+
+    def _first_look(self) -> None:
+        with contextlib.suppress(UserError):  # Who asks is told.
+            self.looks.get()
 
     def _look(self) -> Scan:
         scan = self.scanner.scan()
@@ -140,6 +145,7 @@ class Dashboard:
         """Curves of one run, or of several side by side."""
         scan = self.looks.get()
         entries = require_known(query.get("run", []), scan.entries)
+        require_whole(entries)
         columns = tuple(column for column in query.get("column", []) if column)
         verdicts = [self.verdicts.of(entry) for entry in entries]
         state = tuple(entry.fingerprint for entry in entries), tuple(map(self.verdicts.version_of, entries))

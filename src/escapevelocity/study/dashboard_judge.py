@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from escapevelocity.errors import UserError
 from escapevelocity.health.diagnosis import USED, Diagnosis, RunDiagnosis
 from escapevelocity.health.signs import CIRCUMSTANCES, MEDIAN_LEADS, NO_WARNING, SIGNS
 from escapevelocity.health.verdict import Verdict
@@ -19,7 +20,7 @@ from escapevelocity.report._shown import number
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page_words import WORDS
 from escapevelocity.runs import open_run
-from escapevelocity.study.dashboard_records import Records
+from escapevelocity.study.dashboard_records import Found, Records
 from escapevelocity.study.dashboard_scan import shown
 
 RETURN = {"ppo": "perf/return_mean", "asr": "test/recall_at_1"}
@@ -39,6 +40,7 @@ def judge_run(path: Path, records: Records) -> dict[str, Any]:
     run = open_run(path)
     column = RETURN.get(run.job, "perf/return_mean")
     found = records.read(path, (*USED, column), keep=run.status.state == "running")
+    require_rows(found)
     columns = found.table.to_pydict()
     diagnosis = diagnose_run(run, columns=columns)
     return {
@@ -55,6 +57,16 @@ def judge_run(path: Path, records: Records) -> dict[str, Any]:
         "told": _told(diagnosis),
         "faults": [shown(fault) for fault in found.faults],
     }
+
+
+def require_rows(found: Found) -> None:
+    """Tell a run that has recorded nothing yet from one whose records cannot be read.
+
+    Raises:
+        UserError: there is no row.
+    """
+    if not found.table.num_rows:
+        raise UserError(found.faults[0] if found.faults else "nothing is recorded yet")
 
 
 def warned(onsets: Sequence[Onset]) -> list[Onset]:

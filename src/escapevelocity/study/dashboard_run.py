@@ -173,3 +173,14 @@ def require_known(names: Sequence[str], known: Mapping[str, Entry]) -> list[Entr
         if name not in known:
             raise UserError(f"run = {shown(name)!r}: must be a run below the dashboard's folder")
     return [known[name] for name in dict.fromkeys(names)]
+
+
+def require_whole(entries: Sequence[Entry]) -> None:
+    """Refuse to draw a run whose folder is damaged.
+
+    Raises:
+        UserError: naming it, and what is wrong.
+    """
+    for entry in entries:
+        if entry.indexed.state == "damaged":
+            raise UserError(f"{entry.name} is damaged: {entry.indexed.why}")

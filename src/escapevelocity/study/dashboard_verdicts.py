@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from escapevelocity.study.dashboard_scan import Entry
 
@@ -135,7 +135,12 @@ class WorkerProcess:
             process = self._running()
             assert process.stdin is not None
             assert process.stdout is not None
-            return _answer(process.stdin, process.stdout, path)
+            process.stdin.write(json.dumps(os.fspath(path)) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                raise OSError("the process has ended")
+            return json.loads(line)
         except (OSError, ValueError):
             self._end()
             return {"error": "reading it killed the process that judges runs; `ev diagnose` may tell more"}
@@ -149,6 +154,7 @@ class WorkerProcess:
         if self._closed:
             raise OSError("closed")
         if self._process is None or self._process.poll() is not None:
+            self._end()
             command = [sys.executable, "-m", "escapevelocity.study.dashboard_worker", os.fspath(self._root)]
             pipe = subprocess.PIPE
             # One thread for what NumPy and Arrow do: the other cores are for training.
@@ -175,12 +181,3 @@ class WorkerProcess:
             with contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()
-
-
-def _answer(requests: IO[str], answers: IO[str], path: Path) -> Mapping[str, Any]:
-    requests.write(json.dumps(os.fspath(path)) + "\n")
-    requests.flush()
-    line = answers.readline()
-    if not line:
-        raise OSError("the process has ended")
-    return json.loads(line)

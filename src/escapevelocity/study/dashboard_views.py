@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from escapevelocity.study.dashboard_judge import RETURN
 from escapevelocity.study.dashboard_scan import Entry, Scan, shown
 from escapevelocity.study.dashboard_verdicts import Verdicts
 from escapevelocity.study.index import Indexed, varying_settings
@@ -14,6 +16,9 @@ from escapevelocity.study.watch import STATES, Overview, Running
 
 _AXES = 6  # Settings that a grid's cells are told apart by; runs that differ in more are no study.
 _WIDE = ("seeds", "branch")
+_TOLD = re.compile(
+    r"step ([\d,]{1,20}) seed (\d{1,12}): (.+?) since step ([\d,]{1,20}): (.*?)(?: \[[^\]]*\])?"
+)
 
 
 def list_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
@@ -29,14 +34,50 @@ def list_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
 
 def alarms_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
     """Give what the early warning says of every run, those that train now first, and the latest first."""
-    alarms = []
+    alarms, running = [], _by_name(scan, lambda overview: overview.running)
     for entry in scan.entries.values():
-        state = scan.states[entry.name]
-        for alarm in (verdicts.of(entry) or {}).get("alarms", ()):
-            told = {"run": entry.name, "state": state, "total": entry.indexed.steps_total}
-            alarms.append({**alarm, **told, "changed": entry.indexed.changed})
+        told = {
+            "run": entry.name,
+            "state": scan.states[entry.name],
+            "total": entry.indexed.steps_total,
+            "changed": entry.indexed.changed,
+        }
+        judged, now = verdicts.of(entry) or {}, running.get(entry.name)
+        alarms += [{**alarm, **told} for alarm in (*judged.get("alarms", ()), *told_since(now, judged))]
     alarms.sort(key=lambda alarm: (alarm["state"] != "running", -alarm["changed"], -alarm["confirmed"]))
     return {"alarms": alarms, "waiting": verdicts.waiting}
+
+
+def told_since(running: Running | None, judged: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the alarms that a run of a study has told of since its last records (`report.warning.EarlyWarning`).
+
+    Example:
+        >>> line = "step 1,500 seed 3: dead neurons since step 1,200: 60 of 64 [lead not measured yet]"
+        >>> run = Running("a", "a", 0.5, 1.0, None, (line,), "here", "", None)
+        >>> [(alarm["sign"], alarm["since"], alarm["text"]) for alarm in told_since(run, {"steps": 1000})]
+        [('dead neurons', 1200, '60 of 64')]
+    """
+    found = []
+    for line in (running.alarms or ()) if running is not None else ():
+        told = _TOLD.fullmatch(line)
+        if told is None:
+            continue
+        confirmed, seed, sign, since, text = told.groups()
+        steps = int(confirmed.replace(",", ""))
+        if steps > judged.get("steps", 0):
+            found.append(
+                {
+                    "sign": shown(sign),
+                    "seed": int(seed),
+                    "since": int(since.replace(",", "")),
+                    "confirmed": steps,
+                    "ended": None,
+                    "text": shown(text),
+                    "meaning": "",
+                    "lead": None,
+                }
+            )
+    return found
 
 
 def studies_json(scan: Scan, studies: Iterable[str]) -> dict[str, Any]:
@@ -90,6 +131,7 @@ def _row(
 ) -> dict[str, Any]:
     run = entry.indexed
     told = verdict or {}
+    alarms = [*told.get("alarms", ()), *told_since(running, told)]
     share = run.steps_done / run.steps_total if run.steps_total else 0.0
     speed = run.steps_per_second if running is None else running.steps_per_second
     left = None if running is None else running.seconds_left
@@ -108,9 +150,10 @@ def _row(
         "ends": None if left is None else round(scan.stores[entry.store].now + left),
         "changed": round(run.changed),
         "last": told.get("last"),
+        "last_name": "" if told.get("last_name", RETURN["ppo"]) == RETURN["ppo"] else told["last_name"],
         "verdict": None if not told or "error" in told else _verdict(told),
         "error": told.get("error", ""),
-        "alarms": sum(alarm["ended"] is None for alarm in told.get("alarms", ())),
+        "alarms": sum(alarm["ended"] is None for alarm in alarms),
     }
 
 

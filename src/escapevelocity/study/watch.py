@@ -103,7 +103,7 @@ class Overview:
     @property
     def steps_per_second(self) -> float:
         """Environment steps per second of all running runs and all their members together."""
-        return sum(run.steps_per_second for run in self.running)
+        return sum((run.steps_per_second for run in self.running), 0.0)
 
     @property
     def is_over(self) -> bool:
