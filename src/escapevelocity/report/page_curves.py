@@ -24,6 +24,8 @@ RESAMPLES = 400
 """Of the bootstrap: its 2.5 % are then ten resamples, enough for the edge of a band that is looked at."""
 FEW = 200
 """Up to so many points a seed is drawn as recorded alone: noise hides nothing yet."""
+_SMOOTH = 200
+"""Points of a smoothed seed: it has no peaks of a single point."""
 _TRIMMED = 4  # A quarter from either end: the interquartile mean.
 _HEAT = (
     "Share of the negatives that the controller asks for at each distance from the anchor, over training; the mean over"
@@ -57,9 +59,19 @@ class Traced(NamedTuple):
     """Where the columns with a healthy range began."""
     onsets: tuple[Onset, ...] = ()
     """Onsets of the signs of its diagnosis."""
+    leaves: float | None = None
+    """Of a branch beside its parent: the step at which they part; what lies before is drawn once, as the parent's."""
+    leaves: float | None = None
+    """Of a branch beside its parent: the step at which they part; what lies before is drawn once, as the parent's."""
 
 
-def traced_run(run: Run, label: str, group: int, diagnosis: RunDiagnosis | None = None) -> Traced:
+def traced_run(
+    run: Run,
+    label: str,
+    group: int,
+    diagnosis: RunDiagnosis | None = None,
+    leaves: float | None = None,
+) -> Traced:
     """Make a run ready to be drawn; a branch begins with the past that it shares with its parent.
 
     Args:
@@ -67,6 +79,7 @@ def traced_run(run: Run, label: str, group: int, diagnosis: RunDiagnosis | None 
         label: what it is called.
         group: its place on the page.
         diagnosis: whose onsets are marked.
+        leaves: of a branch that is drawn beside its parent, the step at which they part.
 
     Raises:
         UserError: a run without records, or damaged ones.
@@ -80,7 +93,7 @@ def traced_run(run: Run, label: str, group: int, diagnosis: RunDiagnosis | None 
     total = float(run.status.steps_total or max(records["env_steps"].to_pylist()))
     onsets = () if diagnosis is None else tuple(onset_marks(diagnosis))
     starts = first_values(first_rows(records))
-    return Traced(label, group, read, total, layer_width(run.spec), starts, onsets)
+    return Traced(label, group, read, total, layer_width(run.spec), starts, onsets, leaves)
 
 
 def charts_of(
@@ -108,7 +121,9 @@ def charts_of(
             Mark(mark.step, str(mark.sign), one.group)
             for one, own in zip(traced, marks, strict=True)
             for mark in own[index]
+            if one.leaves is None or mark.step > one.leaves
         )
+        found += tuple(Mark(one.leaves, "branch", one.group) for one in traced if one.leaves is not None)
         charts.append(
             Chart(
                 id=f"{prefix}{panel.columns[0].replace('/', '-')}",
@@ -218,8 +233,16 @@ def _lines(one: Traced, panel: Panel, seeds: bool, named: bool) -> list[Line]:
     if not found.steps.size:
         return []
     smooth = _smoothed(one, found)
+    if one.leaves is not None:
+        found, smooth = _after(found, one.leaves), _after(smooth, one.leaves)
     lines = _seed_lines(one, found, smooth, named) if seeds else []
     return [*lines, _middle(one.label if named else _middle_name(found), one.group, smooth)]
+
+
+def _after(found: SeedCurves, step: float) -> SeedCurves:
+    """What follows a step, with the last point up to it, so that it joins what it branches from."""
+    first = max(int(np.searchsorted(found.steps, step, side="right")) - 1, 0)
+    return SeedCurves(found.steps[first:], found.seeds, found.values[:, first:])
 
 
 def _seed_lines(one: Traced, found: SeedCurves, smooth: SeedCurves, named: bool) -> list[Line]:
@@ -230,7 +253,8 @@ def _seed_lines(one: Traced, found: SeedCurves, smooth: SeedCurves, named: bool)
         noisy = found.steps.size > FEW
         lines.append(Line(name, one.group, found.steps, own, thin=True, raw=True if noisy else None))
         if noisy and len(found.seeds) > 1:  # A single seed's smoothed line is the thick one.
-            lines.append(Line(name, one.group, smooth.steps, smoothed, thin=True, raw=False))
+            kept = thin(smoothed, points=_SMOOTH)
+            lines.append(Line(name, one.group, smooth.steps[kept], smoothed[kept], thin=True, raw=False))
     return lines
 
 

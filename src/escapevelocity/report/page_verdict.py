@@ -122,7 +122,8 @@ def _why(member: Diagnosis) -> tuple[str, ...]:
     lasting.sort(key=lambda onset: not _is_named_by(member.verdict, onset.sign))
     told = [f"{_capital(SIGNS[o.sign].meaning)} ({o.text})." for o in lasting[:_WHY]]
     if len(lasting) > _WHY:
-        told.append(f"And {len(lasting) - _WHY} more signs, in the evidence below.")
+        left = len(lasting) - _WHY
+        told.append(f"And {left} more {'sign' if left == 1 else 'signs'}, in the evidence below.")
     if not told and member.reason:
         told.append(f"{_capital(member.reason)}.")
     return tuple(told)

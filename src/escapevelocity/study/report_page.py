@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,13 +75,15 @@ def runs_page(paths: Sequence[Path], advice: Advice, version: str) -> Page:
             " them, as a study"
         )
     labels = run_labels(runs)
+    shown = {run.path.resolve() for run in runs}
     told = [
-        _told(run, label, group, advice) for group, (run, label) in enumerate(zip(runs, labels, strict=True))
+        _told(run, label, group, advice, shown)
+        for group, (run, label) in enumerate(zip(runs, labels, strict=True))
     ]
     tasks = list(dict.fromkeys(task_name(run.spec, run.job) for run in runs))
     alone = len(told) == 1
     return Page(
-        title=labels[0] if alone else " and ".join(_some(labels)),
+        title=joined(_some(labels)),
         kicker=f"Report of a run · {', '.join(tasks)}"
         if alone
         else f"{len(runs)} runs side by side · {', '.join(tasks)}",
@@ -95,10 +97,13 @@ def runs_page(paths: Sequence[Path], advice: Advice, version: str) -> Page:
     )
 
 
-def _told(run: Run, label: str, group: int, advice: Advice) -> Told:
+def _told(run: Run, label: str, group: int, advice: Advice, shown: Set[Path]) -> Told:
     diagnosis = diagnose_run(run)
+    parent, _ = find_parent(run)
+    beside = run.parent is not None and parent is not None and parent.path.resolve() in shown
+    leaves = float(run.parent.step) if beside and run.parent is not None else None
     card = verdict_card(run, diagnosis, label, group, advice(run, diagnosis))
-    return Told(run, label, diagnosis, traced_run(run, label, group, diagnosis), card)
+    return Told(run, label, diagnosis, traced_run(run, label, group, diagnosis, leaves), card)
 
 
 def _parts(told: Sequence[Told], job: str) -> list[Part]:
@@ -164,7 +169,7 @@ def _lead(told: Sequence[Told]) -> str:
             dict.fromkeys(WORDS[one.diagnosis.verdict].headline for one in told if one.card.tone == tone)
         )
         be = "is" if len(names) == 1 else "are"
-        parts.append(f"{', '.join(names)} {be} {verb}: {'; '.join(why)}.")
+        parts.append(f"{joined(names)} {be} {verb}: {'; '.join(why)}.")
     differing = differences_table([one.run for one in told], [one.label for one in told])
     if differing is not None and len(differing.rows) <= _DIFFERENCES:
         named = [
@@ -188,3 +193,13 @@ def _facts(runs: Sequence[Run]) -> list[str]:
 
 def _some(labels: Sequence[str]) -> list[str]:
     return list(labels) if len(labels) <= 3 else [*labels[:2], f"{len(labels) - 2} more"]
+
+
+def joined(words: Sequence[str]) -> str:
+    """Put words in a row as a sentence has them.
+
+    Example:
+        >>> joined(["a", "b", "c"])
+        'a, b and c'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

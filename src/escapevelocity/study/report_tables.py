@@ -167,13 +167,11 @@ def _paired_row(one: Compared, other: Compared, column: str) -> tuple[Cell, ...]
     if np.isfinite(found.iqm.low):
         interval = f"[{write_signed(found.iqm.low)}, {write_signed(found.iqm.high)}]"
     better = int((found.differences > 0).sum())
-    apart = found.iqm.low > 0 or found.iqm.high < 0
-    tone = ("good" if found.iqm.low > 0 else "bad") if apart else ""
     return (
         Cell(one.traced.label, group=one.traced.group),
         Cell(other.traced.label, group=other.traced.group),
         Cell(str(len(found.seeds)), number=True),
-        Cell(write_signed(found.iqm.estimate), tone, number=True, below=interval),
+        Cell(write_signed(found.iqm.estimate), number=True, below=interval),
         Cell(f"{better} of {len(found.seeds)}", number=True),
         Cell(f"{found.p_value:.3g}", number=True),
     )

@@ -19,6 +19,8 @@ const evCharts = (() => {
   const waiting = new Map();
   const hidden = new Set();
   let rawWanted = false;
+  let printing = false;
+  const PRINTED = 320; // Pixels: half of a sheet of A4 or Letter, two charts side by side.
 
   const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const place = (group) => Math.max(0, Math.round(Number(group) || 0));
@@ -135,8 +137,9 @@ const evCharts = (() => {
       if (at < low && low - at <= span) low = at;
       if (at > high && at - high <= span) high = at;
     }
-    span = high - low || span;
-    return [low - 0.05 * span, high + 0.1 * span];
+    // A constant, such as no dead neuron: not thousandths around it.
+    if (high === low) return [low - 0.05 * span, high + 0.6 * span];
+    return [low - 0.05 * (high - low), high + 0.1 * (high - low)];
   }
 
   function healthyShapes(chart, seen) {
@@ -174,6 +177,12 @@ const evCharts = (() => {
     }));
   }
 
+  // Marks of a logarithmic axis: whole decades, or 2 and 5 within them too where there are few.
+  function decades(seen) {
+    const span = seen ? seen[1] - seen[0] : 0;
+    return span > 2.2 ? Math.ceil(span / 7) : span > 0.7 ? "D2" : undefined;
+  }
+
   function layout(chart, element) {
     const seen = chart.heat ? null : range(chart);
     const axis = {
@@ -184,13 +193,13 @@ const evCharts = (() => {
     const coarse = matchMedia("(pointer: coarse)").matches;
     return {
       font: { family: token("--sans") || "sans-serif", size: 12, color: token("--ink") },
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: !printing, width: printing ? PRINTED : undefined,
       height: element.clientHeight || 270, margin: { l: 8, r: 10, t: 8, b: 8, pad: 2 },
       xaxis: { ...axis, title: { text: escaped(chart.x_title || "environment steps"), font: { size: 11, color: token("--soft") }, standoff: 4 },
         tickformat: "~s", hoverformat: ",", rangemode: "tozero", nticks: 6 },
       yaxis: { ...axis, type: chart.log ? "log" : "linear", ...(seen ? { range: seen } : {}), nticks: 6,
         title: { text: escaped(chart.unit || ""), font: { size: 11, color: token("--soft") }, standoff: 4 },
-        ...(chart.log ? { exponentformat: "power", dtick: seen && seen[1] - seen[0] > 1.2 ? Math.ceil((seen[1] - seen[0]) / 7) : undefined, minor: { ticks: "" } } : {}) },
+        ...(chart.log ? { exponentformat: "power", dtick: decades(seen), minor: { ticks: "" } } : {}) },
       hovermode: chart.heat ? "closest" : "x unified",
       hoverlabel: { bgcolor: token("--card"), bordercolor: token("--line"), font: { color: token("--ink"), size: 12 }, namelength: 28 },
       showlegend: chart.legend !== false && named, uirevision: chart.id,
@@ -296,13 +305,15 @@ const evCharts = (() => {
   addEventListener("beforeprint", () => {
     screenTheme = document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
+    printing = true;
     redraw();
     drawAll();
   });
   addEventListener("afterprint", () => {
     if (screenTheme) document.documentElement.dataset.theme = screenTheme;
     else delete document.documentElement.dataset.theme;
-    redraw();
+    printing = false;
+    redraw().then(() => { for (const element of drawn.keys()) Plotly.Plots.resize(element); });
   });
 
   return { draw, lazy, drawAll, redraw, show, raw, color, dash, drawn };

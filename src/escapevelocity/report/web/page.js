@@ -52,7 +52,7 @@
   const unfolded = [];
   addEventListener("beforeprint", () => {
     for (const part of document.querySelectorAll("details:not([open])")) {
-      if (part.closest(".charted")) continue;
+      if (part.closest(".charted, .verdict")) continue;
       part.open = true;
       unfolded.push(part);
     }
