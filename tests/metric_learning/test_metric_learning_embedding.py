@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from escapevelocity.errors import UserError
-from escapevelocity.metric_learning import embedding
 from escapevelocity.metric_learning.config import LearnerConfig
 from escapevelocity.metric_learning.distances import paired_distances, pairwise_distances, unit_vectors
 from escapevelocity.metric_learning.embedding import (
-    compiler_options,
     layers_that_halve,
     make_network,
     make_small_cnn,
     trainable,
 )
+from escapevelocity.runs.compiler import convolution_options
 
-embed = jax.jit(lambda network, images: network(images), compiler_options=compiler_options())
+embed = jax.jit(lambda network, images: network(images), compiler_options=convolution_options())
 
 
 def loops(network, images):
@@ -102,16 +101,6 @@ def test_eager_and_compiled_agree_and_a_key_decides_the_weights(rng):
     again, other = (make_small_cnn(8, (8, 8, 1), jax.random.key(k)) for k in (5, 6))
     jax.tree.map(np.testing.assert_array_equal, network, again)
     assert not np.array_equal(network.weight, other.weight)
-
-
-def test_options_of_the_compiler_are_for_known_versions_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(embedding, "version", {"jaxlib": "0.10.2"}.__getitem__)
-    assert list(compiler_options()) == ["xla_cpu_experimental_ynn_fusion_type"]
-    monkeypatch.setattr(embedding, "version", {"jaxlib": "99.0"}.__getitem__)
-    assert compiler_options() == {}
-    monkeypatch.setattr(embedding, "version", {"jaxlib": "0.10.2"}.__getitem__)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options() == {}
 
 
 def test_initial_weights_keep_the_scale_of_what_runs_through():

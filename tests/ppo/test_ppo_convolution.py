@@ -13,10 +13,10 @@ from escapevelocity.ppo.convolution import (
     MINATAR,
     NATURE,
     Convolution,
-    compiler_options,
     convolve,
     output_shape,
 )
+from escapevelocity.runs.compiler import convolution_options
 
 # (height, width, channels) of the input and the layer: those of both trunks, and sizes that no window divides.
 LARGE = [
@@ -155,19 +155,9 @@ def test_options_of_the_compiler_are_known_to_this_jaxlib_and_keep_the_values(rn
     x, weight, bias = layer_inputs(rng, (20, 20, 32), NATURE[1])
     plain, with_options = (
         jax.jit(convolve, static_argnums=(3, 4), compiler_options=options)(x, weight, bias, 4, 2)
-        for options in (None, compiler_options())
+        for options in (None, convolution_options())
     )
     np.testing.assert_allclose(plain, with_options, rtol=1e-5, atol=1e-5)
-
-
-def test_options_of_the_compiler_are_for_known_versions_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(convolution, "version", {"jaxlib": "0.10.2"}.__getitem__)
-    assert list(compiler_options()) == ["xla_cpu_experimental_ynn_fusion_type"]
-    monkeypatch.setattr(convolution, "version", {"jaxlib": "99.0"}.__getitem__)
-    assert compiler_options() == {}
-    monkeypatch.setattr(convolution, "version", {"jaxlib": "0.10.2"}.__getitem__)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compiler_options() == {}
 
 
 def test_shapes_after_both_trunks():

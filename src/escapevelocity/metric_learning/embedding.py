@@ -1,7 +1,6 @@
 """Networks that map images to the unit sphere: a small CNN here, ResNet-50 in `resnet.py`."""
 
 import math
-from importlib.metadata import version
 from typing import Any
 
 import equinox as eqx
@@ -23,9 +22,6 @@ SMALLEST_MAP = 7
 """A layer halves its input while at least this many pixels remain on either side."""
 
 _KERNEL = 3
-# The option below is experimental: its name and its kinds are known of these versions alone.
-_KNOWN_JAXLIBS = ("0.10.2",)
-_FUSIONS = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "ELTWISE", "REDUCE"))
 
 
 class SmallCNN(eqx.Module):
@@ -61,21 +57,6 @@ class SmallCNN(eqx.Module):
             x = jax.nn.relu(x + bias[None, None, None, :])
         features = jnp.mean(x, axis=(1, 2))
         return unit_vectors(features @ self.weight + self.bias[None, :])
-
-
-def compiler_options() -> dict[str, Any]:
-    """What `jax.jit` should compile programs with an embedding in them with.
-
-    By default, XLA's compiler for CPUs hands convolutions to a library that computes each in one thread (jaxlib
-    0.10.2). Left out of what goes to the library, they use all cores: a training step on 28 × 28 pixels takes 10 to 11
-    ms instead of 20 on two free cores, with the same 20 ms of processor time.
-
-    Returns:
-        Options; empty on accelerators, and for versions of jaxlib that may not know them.
-    """
-    if jax.default_backend() != "cpu" or version("jaxlib") not in _KNOWN_JAXLIBS:
-        return {}
-    return {"xla_cpu_experimental_ynn_fusion_type": _FUSIONS}
 
 
 EmbeddingNetwork = SmallCNN | ResNet50

@@ -14,12 +14,12 @@ from escapevelocity.metric_learning.config import LearnerConfig, SamplerConfig
 from escapevelocity.metric_learning.distances import paired_distances, pairwise_distances
 from escapevelocity.metric_learning.embedding import (
     EmbeddingNetwork,
-    compiler_options,
     make_network,
     trainable,
 )
 from escapevelocity.metric_learning.losses import Loss, margin_loss, triplet_loss
 from escapevelocity.metric_learning.samplers import Triplets, bins_of, sample_triplets
+from escapevelocity.runs.compiler import convolution_options
 
 
 class Learner(NamedTuple):
@@ -105,7 +105,7 @@ def make_train_step(config: LearnerConfig, sampler: SamplerConfig, num_classes: 
     """
     del num_classes  # β's length says it to the program.
     step = partial(train_step, config, sampler)
-    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    return jax.jit(step, donate_argnums=0, compiler_options=convolution_options())
 
 
 def make_embed(config: LearnerConfig) -> Callable[[Any, Any], Array]:
@@ -115,7 +115,7 @@ def make_embed(config: LearnerConfig) -> Callable[[Any, Any], Array]:
         config: the learner's; one program serves all of its networks.
     """
     del config
-    return jax.jit(lambda network, images: network(images), compiler_options=compiler_options())
+    return jax.jit(lambda network, images: network(images), compiler_options=convolution_options())
 
 
 def train_step(

@@ -19,7 +19,6 @@ from escapevelocity.envs import Task
 from escapevelocity.errors import require
 from escapevelocity.ppo.capacity_data import Observations, ProbeSize, collect_observations, probe_size
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.ppo.convolution import compiler_options
 from escapevelocity.ppo.descent import descend, initial_moments
 from escapevelocity.ppo.job import TrainingState, task_of
 from escapevelocity.ppo.networks import Agent
@@ -27,6 +26,7 @@ from escapevelocity.ppo.passes import in_passes
 from escapevelocity.ppo.programs import action_distribution, build_programs, make_treatment, member_key
 from escapevelocity.ppo.update import sample_order
 from escapevelocity.ppo.vectors import from_vectors, to_vectors
+from escapevelocity.runs.compiler import convolution_options
 
 COLUMNS = ("capacity/actor", "capacity/critic", "capacity/actor_data", "capacity/critic_data")
 """Losses of the last minibatch, as the paper plots them, and of the whole data after the fit."""
@@ -142,7 +142,7 @@ def build_fit(spec: PPOSpec, task: Task, size: ProbeSize) -> Programs:
 
     over_members, jit = jax.vmap, jax.jit
     if _one_by_one(spec):
-        over_members, jit = _over_one, partial(jax.jit, compiler_options=compiler_options())
+        over_members, jit = _over_one, partial(jax.jit, compiler_options=convolution_options())
     return Programs(
         jax.jit(jax.vmap(draw, in_axes=(0, None))), jit(over_members(outputs)), jit(over_members(fit))
     )

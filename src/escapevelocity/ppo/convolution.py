@@ -1,7 +1,6 @@
 """Convolutional layers for images, with kernels kept as matrices like every other weight."""
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import jax
@@ -32,23 +31,6 @@ MINATAR = (Convolution(16, 3, 1),)
 
 # Numbers in all windows of one image up to which they are laid out side by side: MinAtar has 64 · 9 · channels.
 _SMALL = 8192
-# The option below is experimental: its name and its kinds are known of these versions alone.
-_KNOWN_JAXLIBS = ("0.10.2",)
-_FUSIONS = ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "ELTWISE", "REDUCE"))
-
-
-def compiler_options() -> dict[str, Any]:
-    """What `jax.jit` should compile programs with large convolutions with.
-
-    By default, XLA's compiler for CPUs hands single convolutions to a library that takes twice as long as its own
-    routine (jaxlib 0.10.2): this list of what goes to the library leaves them out.
-
-    Returns:
-        Options; empty on accelerators, and for versions of jaxlib that may not know them.
-    """
-    if jax.default_backend() != "cpu" or version("jaxlib") not in _KNOWN_JAXLIBS:
-        return {}
-    return {"xla_cpu_experimental_ynn_fusion_type": _FUSIONS}
 
 
 def output_shape(shape: tuple[int, int, int], layers: Sequence[Convolution]) -> tuple[int, int, int]:

@@ -12,7 +12,6 @@ from escapevelocity.envs import BoxActions, Task
 from escapevelocity.policy import ActionDistribution, Categorical, DiagonalNormal, Escort, Softmax, TanhNormal
 from escapevelocity.ppo.advantages import Rewards, advantages_and_returns
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.ppo.convolution import compiler_options
 from escapevelocity.ppo.descent import initial_moments
 from escapevelocity.ppo.initialization import initial_agent
 from escapevelocity.ppo.measure import View, measure, view_and_references
@@ -20,6 +19,7 @@ from escapevelocity.ppo.networks import Actor, Agent
 from escapevelocity.ppo.objective import Batch
 from escapevelocity.ppo.treatment import Moment, Treatment
 from escapevelocity.ppo.update import Learner, sample_order, update
+from escapevelocity.runs.compiler import convolution_options
 
 
 class Stream:
@@ -99,7 +99,7 @@ def build_programs(spec: PPOSpec, task: Task) -> Programs:
     shape = (spec.environment.rollout_length, spec.environment.num_envs)
     over_members, jit = jax.vmap, jax.jit
     if spec.network.convolutions == "nature":
-        over_members, jit = _one_by_one, partial(jax.jit, compiler_options=compiler_options())
+        over_members, jit = _one_by_one, partial(jax.jit, compiler_options=convolution_options())
 
     def initialize(seed: Array) -> Learner:
         agent = treatment.fresh(member_key(seed, Stream.INITIALIZATION))
