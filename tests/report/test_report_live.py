@@ -5,13 +5,13 @@ import json
 import socket
 
 import pytest
-from asgi_client import request
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from asgi_client import request
 from escapevelocity.errors import UserError
 from escapevelocity.report.live import Guard, Shared, answer, is_answered, told
 from escapevelocity.report.live_files import WEB, link, page, web_file
@@ -144,7 +144,7 @@ def test_the_usual_port_gives_way_to_the_next_and_a_given_one_does_not():
 def test_mistakes_in_the_address_are_one_line():
     with pytest.raises(UserError, match="port = 70000: must be from 0"):
         open_socket("127.0.0.1", 70000, 1)
-    with pytest.raises(UserError, match="host = '203.0.113.1': must be an address of this machine"):
+    with pytest.raises(UserError, match=r"host = '203\.0\.113\.1': must be an address of this machine"):
         open_socket("203.0.113.1", 0, 1)
     with pytest.raises(UserError, match=r"host = 'a\.\.b': must be an address of this machine"):
         open_socket("a..b", 0, 1)

@@ -7,9 +7,9 @@ import time
 from urllib.parse import quote
 
 import pytest
+
 from asgi_client import request
 from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, set_status, write_run
-
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.runs import open_run
 from escapevelocity.runs.status import acquire
@@ -90,7 +90,12 @@ def rows_of(data):
 
 def test_runs_are_listed_before_any_is_judged(store):
     begun = threading.Event()
-    with Viewer(store, ask=lambda path: begun.wait(5) and {"error": ""} or {"error": ""}) as viewer:
+
+    def ask(path):
+        begun.wait(5)
+        return {"error": ""}
+
+    with Viewer(store, ask=ask) as viewer:
         data = viewer.get("/api/runs")
         assert {row["state"] for row in data["runs"]} == {"finished", "interrupted"}
         assert data["waiting"] == 3
@@ -211,7 +216,7 @@ def test_alarms_of_runs_that_train_come_first(store):
 
 def test_what_a_run_of_a_study_tells_between_two_shards_is_an_alarm(store):
     run = write_run(store / "s" / "now", state="running", batches=10, total=30, epochs=5)
-    line = f"step {15 * BATCH:,} seed 2: entropy collapse since step {12 * BATCH:,}: entropy 0.01 [lead not measured yet]"
+    line = f"step {15 * BATCH:,} seed 2: entropy collapse since step {12 * BATCH:,}: entropy 0.01 [lead 9%]"
     told = {
         "name": "now",
         "steps": 15 * BATCH,

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from dashboard_stores import BATCH, HOSTILE, add_shard, compact, hostile_store, rows, set_status, write_run
 
+from dashboard_stores import BATCH, HOSTILE, add_shard, compact, hostile_store, rows, set_status, write_run
 from escapevelocity.errors import UserError
 from escapevelocity.runs.records import write_shard
 from escapevelocity.runs.status import acquire

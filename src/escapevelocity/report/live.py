@@ -168,8 +168,8 @@ class Shared(Generic[T]):
 
     Args:
         make: makes it.
-        every: seconds between two makings; 0 makes it for everybody anew. One that takes long is made more rarely, so that it never takes more than
-            `share` of the time.
+        every: seconds between two makings; 0 makes it for everybody anew. One that takes long is made more rarely, so
+            that it never takes more than `share` of the time.
         share: the greatest share of time that making may take.
         clock: seconds, monotonic.
     """

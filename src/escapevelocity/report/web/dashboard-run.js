@@ -66,7 +66,7 @@
     if (!texts.length) return [];
     const long = title === "Not measured" || title === "Other seeds";
     const part = long ? el("details", {}, el("summary", {}, `${title} (${texts.length})`), list(texts)) : null;
-    return part ? [part] : [el("h3", {}, title), list(texts)];
+    return part ? [part] : [el("h2", {}, title), list(texts)];
   }
 
   function signs(data) {
