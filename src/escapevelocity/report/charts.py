@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from escapevelocity.errors import UserError
+from escapevelocity.errors import UserError, require
 from escapevelocity.health import metric
 from escapevelocity.report._metric_words import METRIC_WORDS
 from escapevelocity.report._shown import write_number
@@ -91,14 +91,14 @@ def thin(*curves: Float[np.ndarray, " points"], points: int = POINTS) -> Int[np.
     are kept, and one undefined point where all are undefined, so that a gap stays a gap. First and last are kept.
 
     Args:
-        curves: values at the same steps, such as a mean and the ends of its band; NaN: undefined.
+        curves: one or more, values at the same steps, such as a mean and the ends of its band; NaN: undefined.
         points: about so many are kept of one curve; of several, more.
 
     Returns:
         Indices of the points, increasing.
 
     Raises:
-        UserError: no curve, curves of different lengths, or fewer than two points wanted.
+        UserError: fewer than two points are wanted.
 
     Example:
         >>> values = np.zeros(1000)
@@ -106,12 +106,8 @@ def thin(*curves: Float[np.ndarray, " points"], points: int = POINTS) -> Int[np.
         >>> 637 in thin(values, points=20)
         True
     """
-    sizes = {curve.size for curve in curves}
-    if len(sizes) != 1 or points < 2:
-        raise UserError(
-            f"curves of {sorted(sizes)} points, points = {points}: must be of one length, and ≥ 2"
-        )
-    (size,) = sizes
+    require(points >= 2, "points", points, "at least 2")
+    size = curves[0].size
     if size <= points:
         return np.arange(size)
     stretches = max(1, points // 2)

@@ -105,7 +105,7 @@ def lineage_part(runs: Sequence[Run], labels: Sequence[str]) -> Part | None:
     for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
         lines = lineage_lines(run)
         if lines:
-            changes = "; ".join(line.strip() for line in lines[1:]) or "no setting: it repeats its parent"
+            changes = "; ".join(" ".join(line.split()) for line in lines[1:]) or "no setting: it repeats its parent"
             rows.append((Cell(label, group=index), Cell(lines[0]), Cell(changes)))
     if not rows:
         return None
@@ -122,7 +122,7 @@ def environment_part(runs: Sequence[Run], labels: Sequence[str]) -> Part:
     for name in names:
         values = [own.get(name, UNDEFINED) for own in found]
         rows.append((Cell(name), *(Cell(value, code=name.endswith("hash")) for value in values)))
-    table = Table("Where the runs were computed", (Heading(""), *map(Heading, labels)), tuple(rows))
+    table = Table("Where the runs were computed", (Heading("what"), *map(Heading, labels)), tuple(rows))
     return Part(
         "environment", "Environment, versions and hashes", tables=(table,), folded=True, short="Environment"
     )

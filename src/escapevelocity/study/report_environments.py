@@ -39,7 +39,7 @@ def environments_part(folders: Mapping[str, Path], runs: Sequence[HistoryRun]) -
         for name, found_values in counts.items()
         if name != "segments_done"
     )
-    head = (Heading(""), Heading("of all runs; where they differ, with the number of runs"))
+    head = (Heading("what"), Heading("of all runs; where they differ, with the number of runs"))
     hashes = tuple(
         (
             Cell(run.name, code=True),

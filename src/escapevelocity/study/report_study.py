@@ -94,7 +94,9 @@ def gathered(target: str, store: str | None = None) -> Gathered:
             f"no run in {opened.path} has records yet; `ev study watch {target}` says how far they are"
         )
     name = study.name if study is not None else opened.path.resolve().name
-    return Gathered(name, target, history, folders, missing, opened.path / "report.html")
+    # As it was given, which is shorter than the store's own path.
+    out = Path(target) if study is None else Path(store) if store is not None else opened.path
+    return Gathered(name, target, history, folders, missing, out / "report.html")
 
 
 def study_page(

@@ -1,0 +1,175 @@
+"""The report page in a real Chromium: it draws, explains, switches themes, prints, and keeps nobody out."""
+
+import os
+
+import pytest
+from viewports import PHONE
+
+from dashboard_stores import HOSTILE, IMAGE, write_run
+from escapevelocity.report.page import render
+from escapevelocity.study.report_page import runs_page
+from escapevelocity.study.report_study import gathered, study_page
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_fsync():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Addresses of pages: of a sick run with a hostile name, of two runs, and of a study."""
+    root = tmp_path_factory.mktemp("pages")
+    store = root / "store"
+    sound = write_run(store / "sound", batches=250, seeds=(1, 2, 3))
+    sick = write_run(store / HOSTILE.replace("/", "\u2215"), dead=60.0, state="failed", why=IMAGE, epochs=20)
+
+    def advice(run, diagnosis):
+        return [f"ev branch {run.path.name}"]
+
+    written = {
+        "one": runs_page([sick], advice, "0"),
+        "two": runs_page([sound, sick], advice, "0"),
+        "study": study_page(gathered(str(store)), advice, "0"),
+    }
+    addresses = {}
+    for name, page in written.items():
+        file = root / f"{name}.html"
+        file.write_text(render(page), encoding="utf-8")
+        addresses[name] = file.as_uri()
+    return addresses
+
+
+def hacked(page):
+    return page.evaluate("() => window.hacked !== undefined")
+
+
+def drawn_ids(page):
+    return page.evaluate("() => [...evCharts.drawn.keys()].map((element) => element.id)")
+
+
+def test_the_verdict_comes_first_and_a_hostile_name_does_no_harm(open_page, pages):
+    page = open_page(pages["one"])
+    assert page.locator("h1").count() == 1
+    assert page.locator("h1").inner_text() == HOSTILE.replace("/", "\u2215")
+    answer = page.locator(".answer")
+    assert answer.inner_text() == "✗ No: the representation has collapsed"
+    assert answer.bounding_box()["y"] < 400  # Seen without scrolling.
+    assert page.get_by_text("60 of 64 neurons dead").first.is_visible()
+    assert IMAGE in page.locator("dd", has_text="The run is failed").inner_text()
+    assert not hacked(page)
+
+
+def test_charts_are_drawn_as_they_come_into_view_and_then_all(open_page, pages, drawn):
+    page = open_page(pages["two"])
+    page.wait_for_function("() => evCharts.drawn.size > 0")
+    total = page.locator(".chart").count()
+    assert len(drawn_ids(page)) < total
+    drawn(page)
+    assert page.locator(".chart:not(.unmeasured) .main-svg").count() > 0
+    # Those that were not measured say so instead.
+    assert len(drawn_ids(page)) + page.locator(".chart.unmeasured").count() == total
+    assert page.locator("#chart-perf-return_mean .scatterlayer .trace").count() > 0
+    assert page.locator("#chart-health-actor-dead_neurons .annotation").inner_text() == "dead neurons"
+
+
+def test_a_metric_is_explained_where_it_is_drawn(open_page, pages):
+    page = open_page(pages["one"])
+    figure = page.locator("figure", has_text="Actor dead neurons")
+    assert "Formula" in figure.locator("abbr").get_attribute("title")
+    figure.locator("summary").click()
+    assert figure.get_by_text("Healthy: ≤ 0.5·D").is_visible()
+
+
+def test_pointing_at_a_curve_tells_its_numbers(open_page, pages, drawn):
+    page = open_page(pages["one"])
+    drawn(page)
+    chart = page.locator("#chart-perf-return_mean")
+    chart.scroll_into_view_if_needed()
+    chart.locator(".nsewdrag").hover()
+    page.wait_for_selector("#chart-perf-return_mean .hoverlayer .legend")
+    assert "interquartile mean" in page.locator("#chart-perf-return_mean .hoverlayer").inner_text()
+
+
+def test_a_run_can_be_hidden_and_seeds_shown_as_recorded(open_page, pages, drawn):
+    page = open_page(pages["two"])
+    drawn(page)
+    traces = "#chart-perf-return_mean .scatterlayer .trace"
+    before = page.locator(traces).count()
+    page.locator("[data-show='1']").first.uncheck()
+    page.wait_for_function(f"() => document.querySelectorAll('{traces}').length < {before}")
+    page.locator("[data-raw]").first.check()
+    raw = "() => document.getElementById('chart-perf-return_mean').data.some((one) => one.x.length > 240)"
+    page.wait_for_function(raw)
+
+
+def test_the_theme_follows_the_button_and_the_curves_with_it(open_page, pages, drawn):
+    page = open_page(pages["one"], color_scheme="dark")
+    drawn(page)
+    ground = "() => getComputedStyle(document.body).backgroundColor"
+    line = "() => document.getElementById('chart-perf-return_mean').data.at(-1).line.color"
+    dark, dark_line = page.evaluate(ground), page.evaluate(line)
+    page.get_by_role("button", name="Theme").click()  # system → light
+    page.wait_for_function(f"() => ({line})() !== '{dark_line}'")
+    assert page.evaluate(ground) != dark
+    assert page.get_by_role("button", name="Theme: light").is_visible()
+
+
+def test_the_keyboard_reaches_commands_and_charts(open_page, pages, drawn):
+    page = open_page(pages["one"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent") == "Skip to the verdict"
+    drawn(page)
+    page.locator("#chart-perf-return_mean").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "() => document.getElementById('ev-live')?.textContent.includes('interquartile mean')"
+    )
+    page.locator("[data-copy]").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => ['Copied', 'Selected'].includes(document.querySelector('[data-copy]').textContent)"
+    )
+
+
+def test_paper_shows_every_chart_in_light_and_every_folded_part(open_page, pages):
+    page = open_page(pages["two"], color_scheme="dark")
+    seen = page.evaluate(
+        """async () => {
+            dispatchEvent(new Event("beforeprint"));
+            const during = { theme: document.documentElement.dataset.theme,
+                             folded: document.querySelectorAll("details.part:not([open])").length };
+            await new Promise((done) => setTimeout(done, 0));
+            during.waiting = [...document.querySelectorAll(".chart")].filter(
+                (one) => !one.querySelector(".main-svg") && !one.classList.contains("unmeasured")).length;
+            dispatchEvent(new Event("afterprint"));
+            return { ...during, after: document.documentElement.dataset.theme ?? "system" };
+        }"""
+    )
+    assert seen == {"theme": "light", "folded": 0, "waiting": 0, "after": "system"}
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("two", "light"), ("study", "dark")])
+def test_pages_keep_nobody_out(open_page, pages, drawn, accessible, name, scheme):
+    page = open_page(pages[name], color_scheme=scheme)
+    drawn(page)
+    page.evaluate("() => { for (const one of document.querySelectorAll('details')) one.open = true; }")
+    accessible(page)
+
+
+@pytest.mark.parametrize("name", ["one", "two", "study"])
+def test_nothing_is_wider_than_a_phone(open_page, pages, drawn, name):
+    page = open_page(pages[name], viewport=PHONE)
+    drawn(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_a_study_leads_from_its_table_to_its_groups(open_page, pages, drawn):
+    page = open_page(pages["study"])
+    assert "representation collapse" in page.locator(".lead").inner_text()
+    page.locator("#cells a").first.click()
+    page.wait_for_function("() => location.hash.startsWith('#group-')")
+    drawn(page)
+    assert page.locator("#group-0 .main-svg").count() > 0
