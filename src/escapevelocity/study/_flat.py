@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from escapevelocity.errors import UserError
@@ -41,8 +42,8 @@ def flat_settings(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_defaults(job: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """Fill in what an older version did not write; a spec of unknown classes stays as it is."""
-    if job != "ppo":
-        return spec
+    if job != "ppo" or (not spec.get("remedies") and _fields_of(spec) == _all_fields()):
+        return spec  # Nothing to fill in, which is known without decoding: that takes a millisecond for each run.
     from escapevelocity.ppo.config import PPOSpec
 
     types = ()
@@ -54,6 +55,21 @@ def _with_defaults(job: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         return json.loads(canonical_json(spec_from_json(PPOSpec, spec, types), job))["spec"]
     except UserError:
         return spec
+
+
+@cache
+def _all_fields() -> frozenset[str]:
+    """Dotted names of the fields of PPO's spec, as this version writes them."""
+    from escapevelocity.ppo.config import PPOSpec
+
+    return _fields_of(json.loads(canonical_json(PPOSpec(seeds=(0,)), "ppo"))["spec"])
+
+
+def _fields_of(part: Mapping[str, Any], prefix: str = "") -> frozenset[str]:
+    names = set()
+    for name, value in part.items():
+        names |= _fields_of(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name}
+    return frozenset(names)
 
 
 def _remedy_settings(remedies: Any) -> dict[str, Any]:

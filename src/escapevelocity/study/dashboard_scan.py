@@ -105,7 +105,8 @@ class Scanner:
 
     def _entry(self, name: str, path: Path) -> Entry:
         seen = self._seen.get(name)
-        key = _key(path, seen is not None and seen.entry.indexed.state == "finished")
+        locked = (seen is None or seen.entry.indexed.state != "finished") and _locked(path)
+        key = (*_stamps(path), locked)  # Nobody resumes a run that has finished.
         if seen is None or seen.key != key:
             self.runs_read += 1
             store, _, short = name.rpartition("/")
@@ -140,11 +141,9 @@ def is_study(root: Path, store: str) -> bool:
     return (root / store / STUDY_FOLDER).is_dir()
 
 
-def _key(path: Path, was_finished: bool) -> tuple[Any, ...]:
-    """All that what we show of a run at a glance depends on; nobody resumes one that has finished."""
-    status, spec = stamp_of(path), _mtime(path / SPEC_FILE)
-    begun = _mtime(path / CHECKPOINTS) > 0
-    return status, spec, begun, not was_finished and _locked(path)
+def _stamps(path: Path) -> tuple[Any, ...]:
+    """What changes with all that is shown of a run at a glance, but for its lock."""
+    return stamp_of(path), _mtime(path / SPEC_FILE), _mtime(path / CHECKPOINTS) > 0
 
 
 def _mtime(path: Path) -> int:
