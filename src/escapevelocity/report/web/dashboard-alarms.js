@@ -12,16 +12,28 @@
       && words.every((word) => `${alarm.run} ${alarm.sign}`.toLowerCase().includes(word)));
   }
 
+  // Seeds of a run that show the same sign are one line, with the first of them.
+  function together(found) {
+    const lines = new Map();
+    for (const alarm of found) {
+      const key = JSON.stringify([alarm.run, alarm.sign, alarm.ended === null]);
+      const line = lines.get(key);
+      if (!line) lines.set(key, { ...alarm, seeds: [alarm.seed] });
+      else lines.set(key, { ...(alarm.since < line.since ? alarm : line), seeds: [...line.seeds, alarm.seed].sort((a, b) => a - b) });
+    }
+    return [...lines.values()];
+  }
+
   function show() {
-    const found = chosen();
+    const found = together(chosen());
     const runs = new Set(found.map((alarm) => alarm.run)).size;
     const coming = waiting ? ` · ${ev.count(waiting, "run")} still to be looked at` : "";
     by("summary").textContent = `${ev.count(found.length, "alarm")} in ${ev.count(runs, "run")}${coming}`;
     by("more").hidden = found.length <= limit;
     by("more").textContent = `Show all ${found.length.toLocaleString("en")}`;
     if (!found.length) { by("alarms").replaceChildren(el("p", { class: "card" }, "No alarm fits.")); return; }
-    const head = ["run", "state", "seed", "sign", "since step", "what was seen", "then"];
-    const classes = { seed: "number", "since step": "number", state: "wide", then: "wide" };
+    const head = ["run", "state", "seeds", "sign", "since step", "what was seen first", "then"];
+    const classes = { "since step": "number", state: "wide", then: "wide" };
     by("alarms").replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Alarms" },
       el("table", {}, el("caption", {}, "Alarms: runs that train now first, then by the time of their last change"),
         el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", class: classes[text] || "" }, text)))),
@@ -35,7 +47,7 @@
     const at = alarm.run.lastIndexOf("/");
     return el("tr", {}, el("td", { class: "run" }, el("a", { href: ev.runLink(alarm.run) }, alarm.run.slice(at + 1)), at > 0 ? el("span", { class: "label" }, alarm.run.slice(0, at)) : null),
       el("td", { class: "wide" }, ev.stateBadge(alarm.state)),
-      el("td", { class: "number" }, String(alarm.seed)), el("td", { title: alarm.meaning }, alarm.sign),
+      el("td", {}, alarm.seeds.join(" ")), el("td", { title: alarm.meaning }, alarm.sign),
       el("td", { class: "number" }, `${alarm.since.toLocaleString("en")}${share}`), el("td", {}, alarm.text), el("td", { class: "soft wide" }, then));
   }
 

@@ -82,6 +82,7 @@ const evCurves = ({ names, element, told = () => {} }) => {
   }
 
   chips();
+  if (names().length) element.append(el("p", { class: "soft" }, "Reading the records …"));
   const poll = ev.poll(address, show, failed);
   return { now: () => { chips(); poll.now(); }, offer };
 };

@@ -68,7 +68,7 @@
       el("td", { class: "number wide" }, run.alarms ? String(run.alarms) : run.verdict ? "0" : "–"),
       el("td", { class: "number wide" }, share, ` ${ev.percent(run.done)}`, left ? el("span", { class: "label" }, left) : null),
       el("td", { class: "number wide" }, speed),
-      el("td", { class: "number wide" }, ev.number(run.last), run.last_name ? el("span", { class: "label" }, run.last_name) : null),
+      el("td", { class: "number wide" }, ev.number(run.last), run.last_name ? el("span", { class: "label", title: run.last_name }, run.last_name.split("/").pop()) : null),
       el("td", { class: "number wide" }, String(run.seeds || "–")),
       el("td", { class: "wide" }, run.task),
       el("td", { class: "number wide" }, ev.ago(run.changed)));
