@@ -98,6 +98,11 @@ def test_a_single_cell_is_a_group_and_nothing_is_none():
     assert varying([]) == {}
 
 
+def test_the_same_experiment_twice_is_two_cells_that_can_be_told_apart():
+    (group,) = groups_of({"epochs": 5}, {"epochs": 5})
+    assert group.labels == ("all runs: run0", "all runs: run1")
+
+
 def traced(label, group, values, seeds, column="perf/return_mean"):
     curves = SeedCurves(STEPS, tuple(seeds), np.asarray(values, float))
     nothing = SeedCurves(np.zeros(0), (), np.zeros((0, 0)))

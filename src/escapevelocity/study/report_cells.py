@@ -48,11 +48,20 @@ class CellGroup(NamedTuple):
 
 
 def cells_of(runs: Sequence[HistoryRun]) -> list[StudyCell]:
-    """Put runs of the same settings together, in the order of their first runs."""
-    found: dict[tuple, list[HistoryRun]] = {}
+    """Put runs of the same settings together, in the order of their first runs.
+
+    Runs that share a seed as well are the same experiment twice: each has a cell of its own, so that neither hides the
+    other.
+    """
+    cells: list[StudyCell] = []
     for run in runs:
-        found.setdefault(tuple(sorted(run.settings.items(), key=lambda item: item[0])), []).append(run)
-    return [StudyCell(own[0].settings, tuple(own)) for own in found.values()]
+        for index, cell in enumerate(cells):
+            if cell.settings == run.settings and not set(cell.seeds) & set(run.seeds):
+                cells[index] = cell._replace(runs=(*cell.runs, run))
+                break
+        else:
+            cells.append(StudyCell(run.settings, (run,)))
+    return cells
 
 
 def varying(cells: Sequence[StudyCell]) -> dict[str, list[Any]]:
@@ -70,8 +79,8 @@ def grouped(cells: Sequence[StudyCell]) -> list[CellGroup]:
     free = varying(cells)
     axes = [name for name in free if "." not in name]
     if not axes:
-        labels = tuple(_field_label(cell, free) or "all runs" for cell in cells)
-        return [CellGroup("", tuple(cells), labels)] if cells else []
+        labels = [_field_label(cell, free) or "all runs" for cell in cells]
+        return [CellGroup("", tuple(cells), _apart(labels, cells))] if cells else []
     line = REMEDY if REMEDY in axes else max(axes, key=lambda name: len(free[name]))
     others = [name for name in axes if name != line and not _follows(cells, name, line)]
     found: dict[tuple, list[StudyCell]] = {}
@@ -85,7 +94,7 @@ def grouped(cells: Sequence[StudyCell]) -> list[CellGroup]:
             own.sort(key=lambda cell: cell.settings.get(REMEDY) != _NO_REMEDY)
         inner = varying(own)
         labels = [" ".join([_line_label(cell, line), _field_label(cell, inner)]).strip() for cell in own]
-        groups.append(CellGroup(title, tuple(own), tuple(labels)))
+        groups.append(CellGroup(title, tuple(own), _apart(labels, own)))
     return groups
 
 
@@ -125,6 +134,14 @@ def told(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(told, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _apart(labels: Sequence[str], cells: Sequence[StudyCell]) -> tuple[str, ...]:
+    """Tell cells of the same settings apart by their first runs."""
+    return tuple(
+        label if list(labels).count(label) == 1 else f"{label}: {cell.runs[0].name}"
+        for label, cell in zip(labels, cells, strict=True)
+    )
 
 
 def _follows(cells: Sequence[StudyCell], name: str, line: str) -> bool:

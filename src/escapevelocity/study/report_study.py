@@ -135,7 +135,10 @@ def study_page(
         title=found.name,
         kicker=f"Report of a study · {', '.join(tasks)}",
         lead=_lead(verdicts),
-        facts=(f"{len(cells)} cells", f"{len(history.runs)} runs", f"{seeds} seeds", *_states(found)),
+        facts=(
+            *map(_counted, (len(cells), len(history.runs), seeds), ("cell", "run", "seed")),
+            *_states(found),
+        ),
         cards=(),
         parts=(*parts, *_rest(found, cells)),
         foot=FOOT.format(version=version),
@@ -148,6 +151,10 @@ def _in_memory(history: History) -> History:
 
     tables = [history.rows.table(run.name, history.rows.schema.names) for run in history.runs]
     return History(history.runs, TableRows.of(tables, history.rows.schema), history.left_out)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _lead(verdicts: Mapping[str, RunDiagnosis]) -> str:

@@ -177,10 +177,17 @@ const evCharts = (() => {
     }));
   }
 
-  // Marks of a logarithmic axis: whole decades, or 2 and 5 within them too where there are few.
+  // Marks of a logarithmic axis: whole decades, or 1, 2 and 5 within them where there are few; plotly's own choice
+  // within one. Plotly would write 0.5 as a small 5.
   function decades(seen) {
     const span = seen ? seen[1] - seen[0] : 0;
-    return span > 2.2 ? Math.ceil(span / 7) : span > 0.7 ? "D2" : undefined;
+    if (span > 2.2) return { dtick: Math.ceil(span / 7) };
+    if (span < 0.7) return {};
+    const values = [];
+    for (let power = Math.floor(seen[0]); power <= seen[1]; power++) {
+      values.push(...[1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    }
+    return { tickmode: "array", tickvals: values, ticktext: values.map(String) };
   }
 
   function layout(chart, element) {
@@ -199,7 +206,7 @@ const evCharts = (() => {
         tickformat: "~s", hoverformat: ",", rangemode: "tozero", nticks: 6 },
       yaxis: { ...axis, type: chart.log ? "log" : "linear", ...(seen ? { range: seen } : {}), nticks: 6,
         title: { text: escaped(chart.unit || ""), font: { size: 11, color: token("--soft") }, standoff: 4 },
-        ...(chart.log ? { exponentformat: "power", dtick: decades(seen), minor: { ticks: "" } } : {}) },
+        ...(chart.log ? { exponentformat: "power", ...decades(seen), minor: { ticks: "" } } : {}) },
       hovermode: chart.heat ? "closest" : "x unified",
       hoverlabel: { bgcolor: token("--card"), bordercolor: token("--line"), font: { color: token("--ink"), size: 12 }, namelength: 28 },
       showlegend: chart.legend !== false && named, uirevision: chart.id,
