@@ -1,5 +1,6 @@
 """Looking at a folder of runs again and again: what is read anew, and that damage never ends the looking."""
 
+import json
 import os
 
 import pytest
@@ -177,3 +178,23 @@ def test_memory_of_records_has_an_end(tmp_path):
 def test_steps_are_those_of_the_rows(tmp_path):
     table = Records(tmp_path).read(write_run(tmp_path / "a", batches=3, seeds=(7,)), []).table
     assert table["env_steps"].to_pylist() == [BATCH, 2 * BATCH, 3 * BATCH]
+
+
+@pytest.mark.parametrize("told", ["[" * 100_000, '{"steps": 1e999}', "null", '{"steps": %s}' % ("9" * 400)])
+def test_a_progress_file_that_holds_anything_keeps_nobody_from_looking(tmp_path, told):
+    run = write_run(tmp_path / "a", state="running", batches=10, total=30)
+    (tmp_path / "_study" / "progress").mkdir(parents=True)
+    (tmp_path / "_study" / "progress" / "a.json").write_text(told)
+    lock = acquire(run)
+    assert Scanner(tmp_path).scan().states == {"a": "running"}
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps_done": 10**400}, {"wall_time": float("inf")}, {"steps_total": -1}]
+)
+def test_numbers_out_of_all_bounds_are_damage(tmp_path, change):
+    run = write_run(tmp_path / "a")
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | change))
+    assert Scanner(tmp_path).scan().states == {"a": "damaged"}

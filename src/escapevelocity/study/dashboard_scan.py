@@ -20,6 +20,7 @@ from escapevelocity.study.store import STUDY_FOLDER
 from escapevelocity.study.watch import Overview, look
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
+_MOST = 2**53  # Steps, and seconds of running; JavaScript counts no further.
 _LONGEST = 2000  # Characters of a text from disk that is shown.
 
 
@@ -127,7 +128,12 @@ class Scanner:
     def _overview(self, store: str, runs: Sequence[Indexed]) -> Overview:
         folder = self.root / store
         title = store or self.root.resolve().name
-        return look(folder, title=shown(title), runs=runs)
+        try:
+            return look(folder, title=shown(title), runs=runs)
+        except (
+            Exception
+        ):  # A stranger's progress files may hold anything: where there are none, nothing can be wrong.
+            return look(folder / STUDY_FOLDER / "nowhere", title=shown(title), runs=runs)
 
 
 def shown(value: Any) -> str:
@@ -169,6 +175,11 @@ def _read(path: Path, name: str, stamp: str, top: str) -> Indexed:
         # What others take for granted is seen to here, once.
         if not all(type(seed) is int for seed in found.seeds):
             raise ValueError("its seeds are not whole numbers")
+        if not all(
+            0 <= n <= _MOST
+            for n in (found.steps_done, found.steps_total, found.wall_time, found.steps_shared)
+        ):
+            raise ValueError("its steps or its time are out of all bounds")
         settings = {shown(key): value for key, value in found.settings.items() if _is_hashable(value)}
     except Exception as error:  # JSON of any shape: nested too deeply, a list in place of a mapping, …
         return Indexed(name, "damaged", f"{SPEC_FILE} or {STATUS_FILE} cannot be read: {_reason(error)}")

@@ -15,6 +15,7 @@ from escapevelocity.study.index import Indexed, varying_settings
 from escapevelocity.study.watch import STATES, Overview, Running
 
 _AXES = 6  # Settings that a grid's cells are told apart by; runs that differ in more are no study.
+_LIFE = 3e9  # seconds
 _WIDE = ("seeds", "branch")
 _TOLD = re.compile(
     r"step ([\d,]{1,20}) seed (\d{1,12}): (.+?) since step ([\d,]{1,20}): (.*?)(?: \[[^\]]*\])?"
@@ -126,6 +127,16 @@ def seconds(value: float | None) -> float | None:
     return round(value, 1) if value is not None and math.isfinite(value) else None
 
 
+def ends(now: float, left: float | None) -> int | None:
+    """Give the moment at which something ends; None where that is not known, or beyond a person's life.
+
+    Example:
+        >>> ends(1000.0, 60.4), ends(1000.0, float("inf"))
+        (1060, None)
+    """
+    return round(now + left) if left is not None and abs(left) < _LIFE else None
+
+
 def _row(
     entry: Entry, running: Running | None, label: str, verdict: Mapping[str, Any] | None, scan: Scan
 ) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def _row(
         "done": round(min(1.0, share if running is None else running.share), 4),
         "steps": run.steps_total,
         "speed": seconds(speed),
-        "ends": None if left is None else round(scan.stores[entry.store].now + left),
+        "ends": ends(scan.stores[entry.store].now, left),
         "changed": round(run.changed),
         "last": told.get("last"),
         "last_name": "" if told.get("last_name", RETURN["ppo"]) == RETURN["ppo"] else told["last_name"],
@@ -185,7 +196,7 @@ def _overview(overview: Overview) -> dict[str, Any]:
         "counts": {state: count for state, count in overview.counts.items() if count},
         "total": overview.total,
         "speed": seconds(overview.steps_per_second),
-        "ends": None if left is None else round(overview.now + left),
+        "ends": ends(overview.now, left),
     }
 
 

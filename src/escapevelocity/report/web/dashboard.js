@@ -87,26 +87,29 @@ const ev = (() => {
       running = true;
       if (address !== asked) etag = "";
       try {
-        const answer = await fetch(address, { cache: "no-store", headers: etag ? { "If-None-Match": etag } : {} });
-        const date = Date.parse(answer.headers.get("date") || "");
-        if (date && Math.abs(date / 1000 - now()) > 2) offset = date / 1000 - Date.now() / 1000;
-        if (answer.status !== 304) {
-          const data = await answer.json();
-          if (answer.ok) { show(data); etag = answer.headers.get("etag") || ""; asked = address; }
-          else failed(data.error || "the dashboard gave no answer");
-        }
-        fresh("live");
-        wait = EVERY;
-      } catch (error) {
-        if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error;
-        if (error instanceof SyntaxError || !navigator.onLine || error.message.includes("fetch")) {
-          fresh("no connection: is `ev dashboard` still running?", true);
-          wait = Math.min(PATIENCE, wait * 1.6);
-        } else throw error;
+        const [answer, data] = await get(address);
+        if (data && answer.ok) { show(data); etag = answer.headers.get("etag") || ""; asked = address; }
+        else if (data) failed(data.error || "the dashboard gave no answer");
       } finally {
         running = false;
         timer = setTimeout(ask, again ? 0 : wait);
         again = false;
+      }
+    }
+
+    async function get(address) {
+      try {
+        const answer = await fetch(address, { cache: "no-store", headers: etag ? { "If-None-Match": etag } : {} });
+        const data = answer.status === 304 ? null : await answer.json();
+        const date = Date.parse(answer.headers.get("date") || "");
+        if (date && Math.abs(date / 1000 - now()) > 2) offset = date / 1000 - Date.now() / 1000;
+        fresh("live");
+        wait = EVERY;
+        return [answer, data];
+      } catch {
+        fresh("no connection: is `ev dashboard` still running?", true);
+        wait = Math.min(PATIENCE, wait * 1.6);
+        return [null, null];
       }
     }
 
