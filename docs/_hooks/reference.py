@@ -32,10 +32,10 @@ class Module(NamedTuple):
     @property
     def uri(self) -> str:
         """Its page among the site's sources."""
-        parts = self.name.split(".")[1:]
-        return "/".join([FOLDER, *parts, "index.md"] if self.is_package else [FOLDER, *parts]) + (
-            "" if self.is_package else ".md"
-        )
+        *folders, last = [FOLDER, *self.name.split(".")[1:]]
+        if self.is_package:
+            return "/".join([*folders, last, "index.md"])
+        return "/".join([*folders, "index-module.md" if last == "index" else f"{last}.md"])
 
     @property
     def tree(self) -> ast.Module:

@@ -62,8 +62,20 @@ def _site(target: str, home: str, here: str, files: Files) -> str:
     if split.scheme or split.netloc or not split.path:
         return target
     there = posixpath.normpath(posixpath.join(posixpath.dirname(home), split.path))
-    uri = "index.md" if there == "README.md" else there.removeprefix("docs/")
+    uri = _uri(there)
     if files.get_file_from_path(uri) is None:
         return target  # A strict build names it.
     relative = posixpath.relpath(uri, posixpath.dirname(here) or ".")
     return relative + (f"#{split.fragment}" if split.fragment else "")
+
+
+def _uri(path: str) -> str:
+    """A file of the repository among the site's sources; a module's is its page of the reference."""
+    if path == "README.md":
+        return "index.md"
+    if path.startswith("src/escapevelocity/") and path.endswith(".py"):
+        module = path.removeprefix("src/escapevelocity/").removesuffix(".py")
+        return (
+            f"reference/{module.removesuffix('__init__')}{'index' if module.endswith('__init__') else ''}.md"
+        )
+    return path.removeprefix("docs/")

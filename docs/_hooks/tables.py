@@ -1,4 +1,4 @@
-"""Lets long names in tables break after a separator, so that a table of metrics fits a page, and names stay readable."""
+"""Lets long names in tables break after a separator: a table of metrics then fits a page, and names stay whole."""
 
 import re
 from typing import Any

@@ -97,7 +97,7 @@ def run_page(
             yield block.text, printed
         elif block.title:
             Path(block.title).write_text(text, encoding="utf-8")
-        else:
+        elif block.language in ("python", "sh"):
             with contextlib.redirect_stdout(io.StringIO()) as heard:
                 if block.language == "python":
                     exec(compile(text, str(page), "exec"), names)

@@ -11,6 +11,7 @@ from end_to_end import process_environment
 from escapevelocity.health.signs import SIGNS, Sign
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "dead-run.md"
+RUNS = {"how-to/dead-run": {"python", "sh"}}
 TEXT = PAGE.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Which signs come with the dead neurons depends on the machine; in eight seeds of ours these did not always.

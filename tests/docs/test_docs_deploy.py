@@ -10,6 +10,7 @@ import pytest
 from end_to_end import process_environment
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy.md"
+RUNS = {"how-to/deploy": {"python", "sh"}}
 TEXT = PAGE.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(python|sh|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\d[\d,.]*(e[+-]?\d+)?(\+cpu)?")

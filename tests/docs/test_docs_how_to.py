@@ -17,6 +17,7 @@ NEEDED = {
     "remedy": (),
     "asr-pytorch": ("torch", "pytorch_metric_learning"),
 }
+RUNS = {f"how-to/{name}": {"python"} for name in NEEDED}
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"\s*(-?\d[\d.,]*(e[+-]?\d+)?|nan)\b")
 

@@ -1,4 +1,4 @@
-"""Every tutorial's code runs from top to bottom and prints what the page says it prints."""
+"""A tutorial of exact computations prints, from top to bottom, to the digit what the page says it prints."""
 
 import re
 import subprocess
@@ -10,13 +10,10 @@ import pytest
 from end_to_end import process_environment
 
 DOCS = Path(__file__).parents[2] / "docs"
-TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+TUTORIALS = [DOCS / "tutorials" / "gravity-well.md"]  # The others are run by test_docs_tutorials_run.py.
+RUNS = {f"tutorials/{page.stem}": {"python"} for page in TUTORIALS}
 BLOCK = re.compile(r"^```(python|text)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 MARK = "-- end of a block --"
-
-
-def test_there_is_a_tutorial():
-    assert TUTORIALS
 
 
 @pytest.mark.slow

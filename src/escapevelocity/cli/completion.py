@@ -61,20 +61,22 @@ def words() -> list[Word]:
     return found
 
 
+def settings_of(module: str) -> type:
+    """The dataclass that a command's module parses its arguments into."""
+    loaded = importlib.import_module(f"escapevelocity.cli.{module}")
+    (settings,) = [
+        value
+        for value in vars(loaded).values()
+        if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == loaded.__name__
+    ]
+    return settings
+
+
 def _options(module: str, settings: type | None = None) -> dict[str, tuple[str, ...]]:
     """Flags of a command, each with the words that it takes; () where those are not known beforehand."""
-    if settings is None:
-        loaded = importlib.import_module(f"escapevelocity.cli.{module}")
-        (settings,) = [
-            value
-            for value in vars(loaded).values()
-            if isinstance(value, type)
-            and dataclasses.is_dataclass(value)
-            and value.__module__ == loaded.__name__
-        ]
     options = {
         flag: _choices(option.accepted)
-        for flag, option in options_of(settings).items()
+        for flag, option in options_of(settings or settings_of(module)).items()
         if not flag.startswith("--no-")
     }
     if "--remedy" in options:
