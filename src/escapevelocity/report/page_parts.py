@@ -105,7 +105,9 @@ def lineage_part(runs: Sequence[Run], labels: Sequence[str]) -> Part | None:
     for index, (run, label) in enumerate(zip(runs, labels, strict=True)):
         lines = lineage_lines(run)
         if lines:
-            changes = "; ".join(" ".join(line.split()) for line in lines[1:]) or "no setting: it repeats its parent"
+            changes = (
+                "; ".join(" ".join(line.split()) for line in lines[1:]) or "no setting: it repeats its parent"
+            )
             rows.append((Cell(label, group=index), Cell(lines[0]), Cell(changes)))
     if not rows:
         return None
