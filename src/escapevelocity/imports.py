@@ -31,6 +31,7 @@ def import_modules(names: Sequence[str]) -> list[ModuleType]:
             if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
                 raise
             raise UserError(
-                f"import = {name!r}: not found in the current folder or among the installed packages"
+                f"import = {name!r}: not found in the current folder or among the installed packages; "
+                "name a module (my_module for my_module.py) and start ev in its folder"
             ) from None
     return modules

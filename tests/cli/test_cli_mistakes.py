@@ -17,7 +17,7 @@ TASK = "CartPole-v1"
         (["trian"], "command = 'trian': not a command of ev; did you mean train?"),
         (
             ["xyzzy"],
-            "command = 'xyzzy': not a command of ev; known: train, branch, resume, list, show, plot, evaluate",
+            "command = 'xyzzy': not a command of ev; known: train, branch, resume, list, show, plot",
         ),
         (["--verbose"], "command = '--verbose': not a command of ev; known: train"),
         (["train"], "task: missing; name an environment before the options, such as ev train Hopper-v4"),

@@ -102,8 +102,8 @@ def find(flag: str, options: Mapping[str, Option]) -> Option:
     if known in options:
         return options[known]
     near = difflib.get_close_matches(known, options, n=3, cutoff=0.7)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UserError(f"unknown option {flag}{hint}")
+    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
+    raise UserError(f"unknown option {flag}; {hint}")
 
 
 def _flags(command: type, prefixed: bool) -> list[tuple[str, Any]]:

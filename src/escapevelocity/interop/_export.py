@@ -119,7 +119,9 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"to = {os.fspath(folder)!r}: cannot be made: {error.strerror}") from error
+        raise UserError(
+            f"to = {os.fspath(folder)!r}: cannot be made: {error.strerror}; choose another --to"
+        ) from error
 
 
 _FILES = {"torch": TORCH_FILE, "onnx": ONNX_FILE}

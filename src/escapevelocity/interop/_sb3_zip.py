@@ -112,10 +112,13 @@ def read_model(path: Path) -> SavedModel:
             stored = archive.read("policy.pth")
         weights = torch.load(io.BytesIO(stored), map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}; give the file that model.save wrote"
+        ) from None
     except (zipfile.BadZipFile, KeyError, ValueError, RecursionError):
         raise UserError(
-            f"{path} is no model that Stable-Baselines3 saved: no zip with data and policy.pth"
+            f"{path} is no model that Stable-Baselines3 saved: no zip with data and policy.pth; give the file that "
+            "model.save wrote"
         ) from None
     except Exception as error:  # torch's and pickle's ways to refuse are many.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -151,7 +151,8 @@ def _drawable(agent: TrainedAgent) -> gymnasium.Env:
             environment = gymnasium.make(agent.task.name, render_mode="rgb_array", **limit)
     except Exception as error:  # Packages of environments have errors of their own.
         raise UserError(
-            f"video: Gymnasium cannot make {agent.task.name} with rgb_array frames: {error}"
+            f"video: Gymnasium cannot make {agent.task.name} with rgb_array frames: {error}; leave --video out "
+            "to evaluate alone"
         ) from error
     return gymnasium.wrappers.FlattenObservation(environment)
 

@@ -26,7 +26,8 @@ def branch_points(run: Run) -> list[Saved]:
     if not points:
         raise UserError(
             f"{run.path} has no checkpoint behind its start to branch from: {run.status.segments_done} of its "
-            f"{run.status.segments_total} segments are done"
+            f"{run.status.segments_total} segments are done; `ev resume {run.path}` goes on with an unfinished run, a "
+            f"longer one has more"
         )
     return points
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,9 +119,19 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        raise UserError(f"{path} is not a folder; give a run's folder, such as runs/NAME")
+        raise UserError(f"{path} is not a folder; give a run's folder, such as runs/NAME{_meant(path)}")
     document = read_spec(path)
     return Run(path, document["job"], document["spec"], read_status(path))
+
+
+def _meant(path: Path) -> str:
+    """The run whose name is nearest to a path that is not there: beside it, or below `runs`."""
+    there: dict[str, Path] = {}
+    for parent in (Path("runs"), path.parent):
+        with contextlib.suppress(OSError):  # A folder that is not there, or may not be read.
+            there |= {spec.parent.name: spec.parent for spec in parent.glob(f"*/{SPEC_FILE}")}
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return f"; did you mean {there[near[0]]}?" if near else ""
 
 
 def list_runs(out_dir: str | os.PathLike[str]) -> list[Listed]:

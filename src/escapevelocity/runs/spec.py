@@ -95,7 +95,8 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON ({error}); it is damaged or not a spec") from error
     if not isinstance(document, dict) or set(document) != _ENVELOPE or not isinstance(document["spec"], dict):
         raise UserError(
-            f"{path} is not a spec: expected a JSON object with the keys {', '.join(sorted(_ENVELOPE))}"
+            f"{path} is not a spec: expected a JSON object with the keys {', '.join(sorted(_ENVELOPE))}; "
+            "give a run's folder or its spec.json"
         )
     version = document["schema_version"]
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:

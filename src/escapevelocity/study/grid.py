@@ -111,13 +111,18 @@ def cells(study: Study) -> list[Cell]:
     grid = [_cell(study, values) for values in combinations]
     for number, labels in enumerate(study.exclude, 1):
         if not any(_matches(cell, labels) for cell in grid):
-            raise UserError(f"exclude {number} = {_write(labels)}: matches no cell of the grid")
+            raise UserError(
+                f"exclude {number} = {_write(labels)}: matches no cell of the grid; leave it out, or name labels of "
+                "its axes"
+            )
     kept = [cell for cell in grid if not any(_matches(cell, labels) for labels in study.exclude)]
     if not kept:
-        raise UserError(f"study {study.name}: its exclusions leave no run of {len(grid)}")
+        raise UserError(f"study {study.name}: its exclusions leave no run of {len(grid)}; take some away")
     for number, rule in enumerate(study.when, 1):
         if not any(_matches(cell, rule.match) for cell in kept):
-            raise UserError(f"when {number}: match = {_write(rule.match)}: matches no cell that is left")
+            raise UserError(
+                f"when {number}: match = {_write(rule.match)}: matches no cell that is left; see exclude"
+            )
         kept = [_ruled(cell, rule) for cell in kept]
     return kept
 

@@ -219,7 +219,10 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"address = {address!r}: cannot be reached: {error}") from error
+        raise UserError(
+            f"address = {address!r}: cannot be reached: {error}; `ray start --head` starts a cluster "
+            "there, and without --address one is started here for the study"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ class RemoteStore(Store):
             raise UserError(f"store = {self._url!r}: cannot be written: {_one_line(error)}") from error
         if not claimed:
             self._mark(name, lease)
-            raise UserError(f"{self._url}/{name} is being trained by another process")
+            raise UserError(f"{self._url}/{name} is being trained by another process; wait for it or stop it")
         mirror = self._mirror(name)
         keeper = Keeper(lease, mirror, self.run_path(name), lambda: self._push_progress(name))
         try:

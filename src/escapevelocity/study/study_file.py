@@ -44,7 +44,7 @@ def _parse(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8; give a study's TOML file") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
+        raise UserError(f"{path} is not valid TOML: {error}; docs/how-to/study.md shows a study") from error
 
 
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
