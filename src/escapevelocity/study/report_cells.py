@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -87,9 +88,9 @@ def grouped(cells: Sequence[StudyCell]) -> list[CellGroup]:
     for cell in cells:
         found.setdefault(tuple(cell.settings.get(name) for name in others), []).append(cell)
     groups = []
-    for values, own in found.items():
+    for values, own in sorted(found.items(), key=lambda item: [_in_order(value) for value in item[0]]):
         title = ", ".join(f"{name} {told(value)}" for name, value in zip(others, values, strict=True))
-        own.sort(key=lambda cell: free[line].index(cell.settings.get(line)))
+        own.sort(key=lambda cell: _in_order(cell.settings.get(line)))
         if line == REMEDY:
             own.sort(key=lambda cell: cell.settings.get(REMEDY) != _NO_REMEDY)
         inner = varying(own)
@@ -134,6 +135,16 @@ def told(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(told, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _in_order(value: Any) -> list[tuple[bool, float, str]]:
+    """Sorts numbers by size, also within text: normal(0.5,0.4) before normal(1.2,0.4)."""
+    pieces = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", told(value))
+    return [
+        (index % 2 == 0, float(piece) if index % 2 else 0.0, piece)
+        for index, piece in enumerate(pieces)
+        if piece
+    ]
 
 
 def _apart(labels: Sequence[str], cells: Sequence[StudyCell]) -> tuple[str, ...]:

@@ -129,7 +129,11 @@ def study_page(
     parts += [
         _group_part(found, group, index, verdicts, colors, jobs[0]) for index, group in enumerate(groups)
     ]
-    tasks = list(dict.fromkeys(told(run.settings.get("task", jobs[0])) for run in history.runs))
+    tasks = list(
+        dict.fromkeys(
+            told(run.settings.get("task") or run.settings.get("data", jobs[0])) for run in history.runs
+        )
+    )
     seeds = sum(len(one.members) for one in verdicts.values())
     return Page(
         title=found.name,
