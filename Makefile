@@ -20,11 +20,12 @@ demo_run = if [ ! -e runs/$(1)/status.json ]; then $(BIN)/ev train Hopper-v4 --n
 	else echo "runs/$(1) is trained already"; fi
 DEMO := --seeds 1 2 3 --steps 100000 --activation relu
 
-demo: $(READY) ## Train three healthy and three sick agents on Hopper, with a live table, and draw both
+demo: $(READY) ## Train three healthy and three sick agents on Hopper, with a live table, and report both
 	@$(call demo_run,demo-healthy,)
 	@$(call demo_run,demo-sick,--epochs 20 --learning-rate 1e-2)
 	$(BIN)/ev plot runs/demo-healthy runs/demo-sick --out runs/demo --name comparison
-	@echo "Look at runs/demo/comparison.png: what learns, what does not, and what its features did."
+	$(BIN)/ev report runs/demo-healthy runs/demo-sick --out runs/demo/report.html
+	@echo "Open runs/demo/report.html in a browser: which of the two is healthy, and why. The curves alone: runs/demo/comparison.png"
 
 test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 2
