@@ -136,7 +136,7 @@ def _holds(arm: Arm, named: set[str], run: HistoryRun) -> bool:
     return all(run.settings.get(name) == value for name, value in wanted.items())
 
 
-_ALWAYS = {"sampler", "init", "head", "controller_learning_rate", "weight_std"}
+_ALWAYS = {"sampler", "init", "self_regularisation", "head", "controller_learning_rate", "weight_std"}
 """A store may hold the runs of other figures: these tell them apart, whether or not an arm sets them."""
 
 
