@@ -1,4 +1,4 @@
-"""Shows docstrings as they are meant: examples as code, and brackets side by side as brackets, not as a link."""
+"""Shows docstrings as they are meant: examples as code, a* as a star and not as emphasis, brackets not as links."""
 
 import re
 from typing import Any
@@ -7,6 +7,7 @@ import griffe
 
 _EXAMPLE = re.compile(r"^(\s*)Example:$", re.MULTILINE)
 _PROMPT = re.compile(r"^\s*(>>>|Examples:)", re.MULTILINE)
+_STAR = re.compile(r"`[^`]*`|(?<![\w*])\*(?=[^\s*])[^*\n]*[^\s*]\*(?![\w*])|(?<=\w)\*(?!\*)")
 _BRACKETS = re.compile(r"\]( ?)\[")
 
 
@@ -24,4 +25,10 @@ def readable(text: str) -> str:
     text = _EXAMPLE.sub(r"\1Examples:", text)
     start = _PROMPT.search(text)
     prose, code = (text[: start.start()], text[start.start() :]) if start else (text, "")
-    return _BRACKETS.sub(r"]\1\\[", prose) + code
+    lines = [starred(line) for line in prose.split("\n")]
+    return _BRACKETS.sub(r"]\1\\[", "\n".join(lines)) + code
+
+
+def starred(line: str) -> str:
+    """A line whose optimal a* stays one; code and emphasis are left alone."""
+    return _STAR.sub(lambda found: "\\*" if found[0] == "*" else found[0], line)

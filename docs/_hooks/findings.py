@@ -99,7 +99,7 @@ def sgw() -> str:
     for name in dict.fromkeys(figure.experiment for figure in FIGURES):
         figures = [figure for figure in FIGURES if figure.experiment == name]
         numbers = ", ".join(figure.id.rpartition("-")[2] for figure in figures)
-        claims = "<br>".join(figure.claim for figure in figures)
+        claims = "<br>".join(figure.claim.replace("*", r"\*") for figure in figures)
         found = _relinked(says[name], "studies/lab/")
         lines.append(f"| [{numbers}](studies/lab/{name}.md) | {claims} | {found} |")
     return "\n".join(lines)

@@ -116,7 +116,8 @@ def _page(module: Module, modules: list[Module]) -> Iterator[str]:
     if whole:
         yield from ("## Definitions", "")
     for name in whole:
-        yield from (f"::: {module.name}.{name}", "    options:", "      heading_level: 3", "")
+        yield from (f"::: {module.name}.{name}", "    options:", "      heading_level: 3")
+        yield from ("      show_root_heading: true", "      show_root_toc_entry: true", "")
 
 
 def _offered(package: Module) -> dict[str, str]:

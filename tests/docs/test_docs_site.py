@@ -111,7 +111,7 @@ def test_links_of_the_repository_become_the_sites():
 
 
 def test_long_names_in_tables_may_break_and_code_elsewhere_is_left_alone():
-    change = hook("tables").on_page_content
+    change = hook("pages").on_page_content
     assert "health/<wbr>actor/<wbr>rank_<wbr>pca" in change("<td><code>health/actor/rank_pca</code></td>")
     assert change("<p><code>health/actor/rank_pca</code></p>") == "<p><code>health/actor/rank_pca</code></p>"
     assert change("<td><code>seed</code></td>") == "<td><code>seed</code></td>"
@@ -123,6 +123,8 @@ def test_docstrings_show_examples_as_code_and_no_accidental_links():
     assert readable("A share, in [0, 1] [M, Fig. 35].") == "A share, in [0, 1] \\[M, Fig. 35]."
     text = "Sum.\n\nExample:\n    >>> print([1] [0])\n    [0.5] [0.5]\n"
     assert readable(text) == text.replace("Example:", "Examples:")
+    assert readable("C = π(a*)/τ, or (p/2)·π(a*)") == "C = π(a\\*)/τ, or (p/2)·π(a\\*)"
+    assert readable("as *said*, `a*b*` and **loud**") == "as *said*, `a*b*` and **loud**"
 
 
 class Loaded(HTMLParser):
