@@ -72,11 +72,11 @@ def report(store: Path, kept: Path, gaps: Path, folder: Path) -> dict[str, str]:
         parts = []
         for task in TASK_NAMES:
             own = _of(history, task)
-            if not own.runs or not figure.measured(own, task):
+            said = [f"- {text}" for text in figure.answers(own, task)] if own.runs else []
+            if not said:
                 continue
             with _figure.paper_style():
                 write_bytes(folder / f"{name}-{task}.png", _figure.encode(figure.draw(own, task), "png"))
-            said = [f"- {text}" for text in figure.measured(own, task)]
             picture = f"![{figure.title}, {TASK_NAMES[task]}](figures/{name}-{task}.png)"
             parts += [f"### {TASK_NAMES[task]}", "", *figure.table(own), "", *said, "", picture, ""]
         sections[name] = "\n".join(parts) or "Not run yet."

@@ -23,7 +23,7 @@ STEPS = np.arange(1.0, 41.0)
 RISING = np.linspace(0.2, 0.6, 40)
 SEEDS = (1, 2, 3)
 DEFAULTS = {
-    "sampler": "adaptive", "init": "broad", "then": "broad", "switch_at": 0.5,
+    "sampler": "adaptive", "self_regularisation": True, "init": "broad", "then": "broad", "switch_at": 0.5,
     "head": "softmax", "escort_p": 2.0, "controller_learning_rate": 0.01, "weight_std": None,
 }  # fmt: skip
 
@@ -96,6 +96,9 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
     assert "ended +0.100 [+0.100, +0.100] above" in said[0]
     assert said[1].startswith("broad: 3 of 3 curves fell, 0.290 at most, from step 10")
     assert any(text.startswith("Not measured, for want of runs: narrow, policy weights") for text in said)
+    assert (
+        GRAVITY_WELL.answers(well, "digits") == said[:3]
+    )  # Without the sentence for each arm, which the table has.
 
 
 @pytest.mark.parametrize(

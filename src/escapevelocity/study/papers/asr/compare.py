@@ -84,12 +84,15 @@ class ArmsFigure:
     def measured(self, history: "History", task: str) -> list[str]:
         """The verdict, then a sentence for each arm with its difference from the reference."""
         found = self.found(history)
+        return [*self.answers(history, task), *(self._sentence(label, found) for label in found)]
+
+    def answers(self, history: "History", task: str) -> list[str]:
+        """The verdict, and which arms are missing: what stands beside `table`."""
+        del task
+        found = self.found(history)
         missing = [arm.label for arm in self.arms if arm.label not in found]
         said = self.verdict(found) if self.reference in found else []
-        said += [self._sentence(label, found) for label in found]
-        if missing:
-            said.append(f"Not measured, for want of runs: {', '.join(missing)}.")
-        return said
+        return [*said, *([f"Not measured, for want of runs: {', '.join(missing)}."] if missing else [])]
 
     def table(self, history: "History") -> list[str]:
         """A row in Markdown for each arm: final and mean Recall@1, well, and paired differences from the reference."""

@@ -12,6 +12,7 @@ HEADS = {
 }
 NARROW, BROAD, DISTANCE = "adaptive from narrow", "adaptive from broad", "distance-weighted"
 CURRICULUM = "narrow, then broad"
+FROM_DISTANCE, UNREGULARISED = "adaptive from distance", "adaptive from broad, negatives only"
 
 
 def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
@@ -82,6 +83,8 @@ def curriculum(found: dict[str, ArmRuns]) -> list[str]:
         (NARROW, DISTANCE),
         (CURRICULUM, DISTANCE),
         (BROAD, "fixed broad"),
+        (FROM_DISTANCE, DISTANCE),
+        (UNREGULARISED, BROAD),
     )
     for first, second in pairs:
         if first not in found or second not in found:
@@ -142,6 +145,8 @@ CURRICULUM_FIGURE = ArmsFigure(
         Arm(CURRICULUM, {"sampler": "curriculum", "init": "narrow", "then": "broad"}),
         Arm("fixed broad", {"sampler": "curriculum", "init": "broad", "then": "broad"}),
         Arm("fixed narrow", {"sampler": "curriculum", "init": "narrow", "then": "narrow"}),
+        Arm(FROM_DISTANCE, {"init": "distance"}),
+        Arm(UNREGULARISED, {"init": "broad", "self_regularisation": False}),
     ),
     DISTANCE,
     curriculum,

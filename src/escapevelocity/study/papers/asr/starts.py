@@ -43,7 +43,11 @@ class StartsFigure:
     def wells(self, history: "History") -> list[StartWells]:
         """Wells of the runs that differ from each other in their start alone."""
         plain = history.where(
-            sampler="adaptive", head="softmax", controller_learning_rate=0.01, weight_std=None
+            sampler="adaptive",
+            self_regularisation=True,
+            head="softmax",
+            controller_learning_rate=0.01,
+            weight_std=None,
         )
         starts = [name for name in {str(run.settings["init"]) for run in plain.runs} if _is_of_grid(name)]
         return wells_by_start(plain.where(init=tuple(starts)))
@@ -79,6 +83,10 @@ class StartsFigure:
                     f"{shown} by {name} of the start, mean over starts and seeds: {'; '.join(values)}."
                 )
         return [text[0].upper() + text[1:] for text in said]
+
+    def answers(self, history: "History", task: str) -> list[str]:
+        """What stands beside `table`: the same as `measured`."""
+        return self.measured(history, task)
 
     def table(self, history: "History") -> list[str]:
         """A row in Markdown for each start."""
