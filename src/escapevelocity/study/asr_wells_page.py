@@ -23,7 +23,7 @@ _TITLES = (
 
 
 def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
-    """A row for each start: interquartile means over seeds with 95 % bootstrap intervals.
+    """A row for each start: means over seeds with 95 % bootstrap intervals.
 
     Args:
         wells: see `wells_by_start`.
@@ -99,7 +99,7 @@ def wells_figure(wells: Sequence[StartWells], data: str, column: str = CURVE) ->
     counts = sorted({len(one.seeds) for one in wells})
     caption = (
         f"{data}, {' or '.join(map(str, counts))} seeds: the well of {column} by the normal start of the sampling "
-        "distribution, interquartile mean over seeds. A drop within the curve's noise is no well (depth 0); a duration "
+        "distribution, mean over seeds. A drop within the curve's noise is no well (depth 0); a duration "
         "lasts to the end of the run where the old maximum is not regained."
     )
     return draw_wells(means, stds, grids, caption)
