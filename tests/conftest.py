@@ -18,25 +18,17 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-_CACHE = {
-    "jax_compilation_cache_max_size": 8_000_000_000,  # With a bound JAX reads and writes its cache under a lock.
-    "jax_persistent_cache_min_compile_time_secs": 0.1,
-}
-
-
 def pytest_configure(config):
-    """Compiled programs go to a folder of these tests, not to the user's: what one test has compiled serves those after
-    it, in both workers of pytest-xdist, and the processes that they start. Other caches are each worker's own.
+    """Compiled programs go to a folder of this process's tests, not to the user's, and what one test has compiled
+    serves those after it and the processes that they start. Not to one for all workers of pytest-xdist: JAX writes its
+    entries in place, so another process could read half of one.
     """
     folder = Path(tempfile.mkdtemp(prefix="escapevelocity-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ["XDG_CACHE_HOME"] = str(folder)
-    if (
-        "PYTEST_XDIST_WORKER" not in os.environ
-    ):  # A worker, and every process, finds these in its environment.
-        for name, value in {"jax_compilation_cache_dir": str(folder / "xla"), **_CACHE}.items():
-            os.environ[name.upper()] = str(value)
-            jax.config.update(name, value)  # Before the first program: JAX looks for its cache once.
+    # Before the first program: JAX looks for its cache once. As runs/process.py has it, which respects what is set.
+    jax.config.update("jax_compilation_cache_dir", str(folder / "escapevelocity" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     config.option.loadscopereorder = False  # pytest-xdist keeps the order of files that follows.
 
 
