@@ -127,6 +127,9 @@ def test_a_narrow_layer_and_a_clip_range_move_their_bounds():
     narrow = Context(width=8)
     assert column([8.0] * 5 + [4.0] * 9, rank, narrow)[1] == {}  # half of 8 is not below half of 8
     assert column([8.0] * 5 + [3.0] * 9, rank, narrow)[1] == {Sign.RANK_DECLINE: 9}
+    # A log need not say how wide the layer is.
+    (onset,) = column([40.0] * 5 + [3.0] * 9, rank, Context())[0].onsets()
+    assert onset.text == "rank 3 of an unknown number, 40 at the start"
     # Half of 1 − ε: 0.45 at ε = 0.1, where 0.42 would have been well at ε = 0.2.
     assert column([0.8] * 5 + [0.42] * 9, "trust/ratio_below_mean", Context(clip_epsilon=0.1))[1] == {
         Sign.LOW_RATIOS: 9

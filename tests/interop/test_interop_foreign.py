@@ -236,6 +236,22 @@ def test_our_own_columns_are_taken_as_they_are_and_beat_an_estimate(tmp_path):
     assert "left out, since other tags tell the same better: train/approx_kl" in found.notes
 
 
+def test_dead_units_are_judged_where_the_log_says_of_how_many(tmp_path):
+    columns = {"time/total_timesteps": [2048 * i for i in range(1, 31)], "rollout/ep_rew_mean": [10.0] * 30}
+    columns["health/actor/dead_neurons"] = [1.0] * 10 + [62.0] * 20
+    signs = {}
+    for units in (None, 64, 6400):
+        logged = columns if units is None else {**columns, "health/actor/units": [float(units)] * 30}
+        found = read(write_csv(tmp_path / f"{units}.csv", logged))
+        assert found.context.width == units
+        signs[units] = {
+            onset.text
+            for onset in diagnose(found.records, found.context).onsets
+            if onset.sign is Sign.DEAD_NEURONS
+        }
+    assert signs == {None: set(), 64: {"62 of 64 neurons dead, 1 at the start"}, 6400: set()}
+
+
 def test_a_number_outside_its_range_that_no_rule_reads_is_told(tmp_path):
     """stable-baselines3 #1593: a KL of 33 and a clip fraction of 0.999 were on the screen, and nobody was told."""
     columns = sb3_rows(4, train_approx_kl=[0, 0.02, 12.0, 33.0], train_clip_fraction=[0, 0.2, 0.95, 0.999])

@@ -128,6 +128,7 @@ def test_the_log_shows_an_update_beside_its_own_train_values_and_the_last_one_to
         for name in ("health/actor/srank_after", "trust/kl", "policy/entropy", "time/health"):
             assert float(line[name]) == pytest.approx(row[name])
         assert line["health/undefined"] == row["health/undefined"]
+        assert float(line["health/actor/units"]) == 64  # What dead units and ranks are counted out of.
     table = (folder / "log.txt").read_text()
     assert "actor/feature_rank_pca_after" in table
     assert "stable_rank" not in table  # The table stays short.

@@ -191,5 +191,5 @@ class _SeedWatch:
             bound=reading.bound,
             start=reading.start,
             best=judged.best,
-            width=self._context.width,
+            width=self._context.width or "an unknown number",
         )

@@ -145,7 +145,11 @@ STEP_TAGS = (
 )
 """Tags that hold environment steps, the most telling first."""
 
-SETTING_TAGS = {"train/clip_range": "clip_epsilon", "train/learning_rate": "learning_rate"}
+SETTING_TAGS = {
+    "train/clip_range": "clip_epsilon",
+    "train/learning_rate": "learning_rate",
+    "health/actor/units": "width",
+}
 """Tags whose first value is a setting."""
 
 UNREAD = ("train/explained_variance", "losses/explained_variance", f"({_OLD}|{_NEW})vf_explained_var")

@@ -180,6 +180,9 @@ class HealthCallback(BaseCallback):
         for name, value in row.items():
             if "/" in name and not name.startswith("perf/") and name != "health/undefined":
                 self.logger.record(name, value, exclude=None if name in ON_SCREEN else ("stdout", "log"))
+        # Without it nobody who reads the log could say whether 62 dead units are most of them.
+        width = self._algorithm.policy.mlp_extractor.latent_dim_pi
+        self.logger.record("health/actor/units", width, exclude=("stdout", "log"))
         self.logger.record(
             "health/undefined", row["health/undefined"], exclude=("stdout", "log", "tensorboard")
         )

@@ -175,7 +175,7 @@ def _context(log: Log, env: str | None) -> Context:
     known: dict[str, Any] = {
         name: value for name, text in told.items() if (value := _positive(text)) is not None
     }
-    for name in ("epochs", "total_steps"):
+    for name in ("epochs", "total_steps", "width"):
         if name in known:
             known[name] = max(1, round(known[name]))
     if not known.get("clip_epsilon", 0.5) < 1:
