@@ -24,7 +24,9 @@ class Shortened(NamedTuple):
 
 PAGES = {
     "tutorials/dead-sb3-run": Shortened(
-        ("stable_baselines3",), {"6_000": "3_000"}, r"saved: HEALTHY|.*(plateau|no sign of illness)|  for it: "
+        ("stable_baselines3",),
+        {"6_000": "3_000"},
+        r"saved: HEALTHY|.*(plateau|no sign of illness)|  for it: ",
     ),
     "tutorials/reproduce-a-figure": Shortened((), {}, r"True \["),
     "tutorials/ray-sweep": Shortened(
