@@ -63,12 +63,13 @@ def diagnose_run(
     Raises:
         UserError: a run without records, or a seed that it does not have.
     """
-    if columns is None:
-        columns = whole_records(run.path, run.parent)[0].to_pydict()
-    if "env_steps" not in columns or len(columns["env_steps"]) == 0:
+    found: Mapping[str, Sequence[Any]] = (
+        whole_records(run.path, run.parent)[0].to_pydict() if columns is None else columns
+    )
+    if "env_steps" not in found or len(found["env_steps"]) == 0:
         raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
     context = run_context(run.spec, run.status.steps_total, _action_size(run))
-    return combine([diagnose(columns, context, seed) for seed in seeds or seeds_of(columns)])
+    return combine([diagnose(found, context, seed) for seed in seeds or seeds_of(found)])
 
 
 def is_ill(verdict: Verdict) -> bool:
