@@ -36,7 +36,9 @@ class Viewer:
     """Asks a dashboard as a browser does."""
 
     def __init__(self, root, **options):
-        self.dashboard = Dashboard(root, options.pop("ask", judging(root)), every=options.pop("every", 0.0))
+        ask = options.pop("ask", judging(root))
+        # What changes is judged at once, unless a test is about waiting.
+        self.dashboard = Dashboard(root, ask, every=options.pop("every", 0.0), again=options.pop("again", 0.0))
         self.app = make_app(self.dashboard)
 
     def __enter__(self):
@@ -158,6 +160,38 @@ def test_a_run_is_judged_again_only_when_its_records_change(store):
         add_shard(store / "s" / "cut", 1)
         viewer.judged()
         assert sorted(asked) == ["cut", "cut", "sick", "sound"]
+
+
+def test_a_look_at_the_disk_during_a_verdict_does_not_ask_for_it_twice(store):
+    asked, looked = [], threading.Event()
+
+    def ask(path):
+        asked.append(path.name)
+        looked.wait(5)
+        return {"error": "x"}
+
+    with Viewer(store, ask=ask) as viewer:
+        while not asked:
+            viewer.get("/api/runs")
+        viewer.get("/api/runs")
+        looked.set()
+        viewer.judged()
+        assert sorted(asked) == ["cut", "sick", "sound"]
+
+
+def test_a_run_that_took_long_to_judge_is_not_judged_again_at_once(store):
+    asked = []
+
+    def ask(path):
+        asked.append(path.name)
+        time.sleep(0.01)
+        return {"error": "x"}
+
+    with Viewer(store, ask=ask, again=1e6) as viewer:
+        viewer.judged()
+        add_shard(store / "s" / "cut", 1)
+        viewer.judged()
+        assert sorted(asked) == ["cut", "sick", "sound"]
 
 
 def test_twenty_viewers_share_one_look(store):

@@ -27,7 +27,7 @@ from escapevelocity.report.live_files import page, web_file
 from escapevelocity.study.dashboard_records import Records
 from escapevelocity.study.dashboard_run import charts_json, require_known, require_whole, run_json
 from escapevelocity.study.dashboard_scan import Scan, Scanner, is_study, shown
-from escapevelocity.study.dashboard_verdicts import Ask, Verdicts, WorkerProcess
+from escapevelocity.study.dashboard_verdicts import AGAIN, Ask, Verdicts, WorkerProcess
 from escapevelocity.study.dashboard_views import alarms_json, grid_json, list_json, studies_json
 
 EVERY = 2.0
@@ -53,16 +53,19 @@ class Dashboard:
         root: the folder.
         ask: judges one run; by default a process of its own does.
         every: least seconds between two looks at the disk.
+        again: a run whose records change is judged again after this many times what its last verdict took.
 
     Raises:
         UserError: `root` is not a folder.
     """
 
-    def __init__(self, root: str | Path, ask: Ask | None = None, every: float = EVERY) -> None:
+    def __init__(
+        self, root: str | Path, ask: Ask | None = None, every: float = EVERY, again: float = AGAIN
+    ) -> None:
         self.scanner = Scanner(root)
         self.records = Records(self.scanner.root)
         self._worker = WorkerProcess(self.scanner.root)
-        self.verdicts = Verdicts(ask or self._worker.ask)
+        self.verdicts = Verdicts(ask or self._worker.ask, again)
         self.looks = Shared(self._look, every)
         self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._lock = threading.Lock()

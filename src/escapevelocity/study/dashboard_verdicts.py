@@ -35,10 +35,12 @@ class Verdicts:
 
     Args:
         ask: judges one run; `WorkerProcess(root).ask` in a process, or a function for a test.
+        again: see `AGAIN`.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, again: float = AGAIN) -> None:
         self._ask = ask
+        self._again = again
         self._known: dict[str, _Known] = {}
         self._waiting: OrderedDict[str, Entry] = OrderedDict()
         self._not_before: dict[str, float] = {}
@@ -112,8 +114,10 @@ class Verdicts:
             with self._change:
                 self.version += 1
                 self._known[name] = _Known(entry.fingerprint, found, self.version)
-                self._not_before[name] = time.monotonic() + AGAIN * took
-                if self._waiting.get(name) is entry:
+                self._not_before[name] = time.monotonic() + self._again * took
+                waiting = self._waiting.get(name)
+                # Every look at the disk makes entries anew; the run waits on only if its records changed meanwhile.
+                if waiting is not None and waiting.fingerprint == entry.fingerprint:
                     del self._waiting[name]
 
 
