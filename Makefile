@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint bench studies-lab docs docs-metrics clean
+.PHONY: help demo test lint bench studies-lab docs docs-metrics pictures clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,10 @@ studies-lab: $(READY) ## Run every experiment of the theory lab at full size int
 docs: $(READY) ## Build the documentation site into site/, strictly
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: demo ## Take the pictures of the README: needs Debian's chromium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python docs/_hooks/pictures.py
 
 docs-metrics: $(READY) ## Write docs/metrics.md anew from the table in the code
 	$(BIN)/python -m escapevelocity.health.reference > docs/metrics.md

@@ -103,3 +103,13 @@ def test_every_command_in_the_readme_parses(command, tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_make_target_in_the_readme_exists(target):
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_every_picture_in_the_readme_exists_says_what_it_shows_and_comes_from_a_stated_command():
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README)
+    assert len(pictures) == 3
+    for alt, path in pictures:
+        assert (ROOT / path).read_bytes().startswith(b"\x89PNG"), path
+        assert len(alt.split()) >= 10, path
+    assert "`make pictures`" in README
+    assert "`ev lab trajectories --out studies/lab`" in README
