@@ -1,4 +1,4 @@
-"""The pictures of the README: pages as a browser shows them, over the runs of `make demo`. `make pictures` takes them."""
+"""The pictures of the README: pages as a browser shows them, over the runs of `make demo`. By `make pictures`."""
 
 import os
 import shutil
