@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs"
 _WIDTH = 1400
 # The report's picture ends under the first row of curves: verdicts and curves are what it is about.
-_BOTTOM = "() => document.querySelector('figure.charted').getBoundingClientRect().bottom + window.scrollY + 12"
+_BOTTOM = (
+    "() => document.querySelector('figure.charted').getBoundingClientRect().bottom + window.scrollY + 12"
+)
 _DRAWN = "() => document.querySelectorAll('.js-plotly-plot .scatterlayer .trace').length > 0"
 
 

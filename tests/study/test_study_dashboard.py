@@ -38,7 +38,9 @@ class Viewer:
     def __init__(self, root, **options):
         ask = options.pop("ask", judging(root))
         # What changes is judged at once, unless a test is about waiting.
-        self.dashboard = Dashboard(root, ask, every=options.pop("every", 0.0), again=options.pop("again", 0.0))
+        self.dashboard = Dashboard(
+            root, ask, every=options.pop("every", 0.0), again=options.pop("again", 0.0)
+        )
         self.app = make_app(self.dashboard)
 
     def __enter__(self):
