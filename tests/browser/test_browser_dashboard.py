@@ -14,6 +14,8 @@ from escapevelocity.report.live_server import address_of, open_socket
 from escapevelocity.study.dashboard import Dashboard, make_app
 from escapevelocity.study.dashboard_records import Records
 from escapevelocity.study.dashboard_worker import answer
+from escapevelocity.study.grid import Study
+from escapevelocity.study.plan import plan
 
 PHONE = {"width": 360, "height": 740}
 LIVE = "() => document.getElementById('fresh').textContent === 'live'"
@@ -52,8 +54,10 @@ def root(tmp_path_factory):
     write_run(
         root / "study" / "cut", batches=10, total=30, state="interrupted", why="stopped by SIGINT", epochs=30
     )
-    (root / "study" / "_study").mkdir()
     write_run(root / "alone", task="CartPole-v1")
+    # A fourth that has not begun; it differs from the others in its epochs alone.
+    base = {"task": "Hopper-v4", "steps": 30 * BATCH}
+    plan(Study("study", base, {"epochs": (40,)}, seeds=(1, 2)), root / "study")
     return root
 
 
@@ -167,14 +171,15 @@ def test_a_shard_that_is_added_moves_the_curves_while_the_page_is_open(open_page
 
 def test_a_study_is_a_grid_whose_cells_lead_to_their_runs(open_page, address):
     page = open_page(f"{address}studies")
-    wait(page, "study of 3 runs")
+    wait(page, "study of 4 runs")
     page.click("#stores a:text-is('study')")
     wait(page, "Cells of the grid")
     heads = page.locator("#grid thead th").all_inner_texts()
-    assert heads[:3] == ["epochs", "seeds", "finished"]
+    assert heads[:5] == ["epochs", "seeds", "finished", "interrupted", "planned"]
     page.wait_for_function(
         "() => document.querySelector('#grid').textContent.includes('representation collapse')"
     )
+    assert page.locator("#grid tbody tr:nth-child(4) a").count() == 0  # Nothing to open there yet.
     page.click("#grid tbody tr:nth-child(2) a")
     page.wait_for_url("**/run?run=study%2Fsick")
 

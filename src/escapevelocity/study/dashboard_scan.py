@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from escapevelocity.study._folders import run_folders
 from escapevelocity.study.dashboard_records import fingerprint
 from escapevelocity.study.index import Indexed, read_indexed, stamp_of
 from escapevelocity.study.store import STUDY_FOLDER
+from escapevelocity.study.wanted import read_wanted, wanted_files
 from escapevelocity.study.watch import Overview, look
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
@@ -51,6 +52,8 @@ class Scan(NamedTuple):
     of itself."""
     number: int = 0
     """Counts the looks."""
+    planned: Mapping[str, Sequence[Indexed]] = {}
+    """By store, the runs that its studies want and that have not begun."""
 
 
 class _Seen(NamedTuple):
@@ -76,6 +79,7 @@ class Scanner:
             )
         self._top = os.path.realpath(self.root)
         self._seen: dict[str, _Seen] = {}
+        self._wanted: dict[str, tuple[Any, list[Indexed]]] = {}
         self._looks = 0
         self.runs_read = 0
         """Runs read from disk so far, for tests and benchmarks."""
@@ -95,14 +99,20 @@ class Scanner:
             entries[entry.name] = entry
             found.add(seen_as)
         self._seen = {name: seen for name, seen in self._seen.items() if name in found}
-        stores = self._stores(entries)
+        runs: dict[str, list[Indexed]] = {}
+        for entry in entries.values():
+            runs.setdefault(entry.store, []).append(entry.indexed)
+        planned = {store: self._planned(store, found) for store, found in runs.items()}
+        stores = {
+            store: self._overview(store, [*found, *planned[store]]) for store, found in sorted(runs.items())
+        }
         running = {(store, run.name) for store, overview in stores.items() for run in overview.running}
         states = {
             name: "running" if (entry.store, entry.indexed.name) in running else entry.indexed.state
             for name, entry in entries.items()
         }
         self._looks += 1
-        return Scan(entries, stores, states, self._looks)
+        return Scan(entries, stores, states, self._looks, planned)
 
     def _entry(self, name: str, path: Path) -> Entry:
         seen = self._seen.get(name)
@@ -119,11 +129,15 @@ class Scanner:
         self._seen[name] = _Seen(key, entry)
         return entry
 
-    def _stores(self, entries: dict[str, Entry]) -> dict[str, Overview]:
-        runs: dict[str, list[Indexed]] = {}
-        for entry in entries.values():
-            runs.setdefault(entry.store, []).append(entry.indexed)
-        return {store: self._overview(store, found) for store, found in sorted(runs.items())}
+    def _planned(self, store: str, runs: Sequence[Indexed]) -> list[Indexed]:
+        """What the studies of a store want and nobody has begun; read again when one was planned anew."""
+        files = wanted_files(self.root / store / STUDY_FOLDER)
+        key = tuple((path.name, _mtime(path)) for path in files)
+        if self._wanted.get(store, ((), None))[0] != key:
+            self._wanted[store] = key, [run for path in files for run in _read_wanted(path, self._top)]
+        begun = {run.name for run in runs}
+        wanted = {run.name: run for run in self._wanted.get(store, ((), []))[1]}
+        return [run for name, run in wanted.items() if name not in begun]
 
     def _overview(self, store: str, runs: Sequence[Indexed]) -> Overview:
         folder = self.root / store
@@ -172,17 +186,34 @@ def _read(path: Path, name: str, stamp: str, top: str) -> Indexed:
         return Indexed(name, "damaged", shown(f"{strange} is no plain file below the dashboard's folder"))
     try:
         found = read_indexed(path, name, stamp)
-        # What others take for granted is seen to here, once.
-        if not all(type(seed) is int for seed in found.seeds):
-            raise ValueError("its seeds are not whole numbers")
-        if not all(
-            0 <= n <= _MOST
-            for n in (found.steps_done, found.steps_total, found.wall_time, found.steps_shared)
-        ):
-            raise ValueError("its steps or its time are out of all bounds")
-        settings = {shown(key): value for key, value in found.settings.items() if _is_hashable(value)}
+        return _seen_to(found)
     except Exception as error:  # JSON of any shape: nested too deeply, a list in place of a mapping, …
         return Indexed(name, "damaged", f"{SPEC_FILE} or {STATUS_FILE} cannot be read: {_reason(error)}")
+
+
+def _read_wanted(path: Path, top: str) -> list[Indexed]:
+    """The runs that a study wants; none where the file is a stranger's."""
+    try:
+        if not os.path.realpath(path).startswith(top + os.sep):
+            return []
+        return [_seen_to(dataclasses.replace(run, name=shown(run.name))) for run in read_wanted(path)]
+    except Exception:  # As above.
+        return []
+
+
+def _seen_to(found: Indexed) -> Indexed:
+    """See to what others take for granted, once.
+
+    Raises:
+        ValueError: it holds no such thing.
+    """
+    if not all(type(seed) is int for seed in found.seeds):
+        raise ValueError("its seeds are not whole numbers")
+    if not all(
+        0 <= n <= _MOST for n in (found.steps_done, found.steps_total, found.wall_time, found.steps_shared)
+    ):
+        raise ValueError("its steps or its time are out of all bounds")
+    settings = {shown(key): value for key, value in found.settings.items() if _is_hashable(value)}
     return dataclasses.replace(found, why=shown(found.why), settings=settings, host=shown(found.host))
 
 

@@ -97,7 +97,7 @@ def studies_json(scan: Scan, studies: Iterable[str]) -> dict[str, Any]:
 
 
 def grid_json(scan: Scan, verdicts: Verdicts, store: str) -> dict[str, Any] | None:
-    """Give a store's runs by the settings in which they differ: a cell for each combination.
+    """Give a store's runs by the settings in which they differ: a cell for each combination, also of planned runs.
 
     Returns:
         None for a folder that holds no run.
@@ -105,18 +105,23 @@ def grid_json(scan: Scan, verdicts: Verdicts, store: str) -> dict[str, Any] | No
     if store not in scan.stores:
         return None
     entries = [entry for entry in scan.entries.values() if entry.store == store]
-    axes, labels = _axes([entry.indexed for entry in entries])
-    cells: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in entries:
-        own = labels.get(entry.indexed.name, {})
+    runs = [*(entry.indexed for entry in entries), *scan.planned.get(store, ())]
+    axes, labels = _axes(runs)
+    cells: dict[tuple[str, ...], list[Indexed]] = {}
+    for run in runs:
+        own = labels.get(run.name, {})
         key = tuple(_write(own[axis]) if axis in own else "" for axis in axes)
-        cells.setdefault(key if axes else (shown(entry.indexed.name),), []).append(entry)
-    rows = [_cell(labels_of, runs, scan, verdicts) for labels_of, runs in sorted(cells.items(), key=_natural)]
+        cells.setdefault(key if axes else (shown(run.name),), []).append(run)
+    by_name = {entry.indexed.name: entry for entry in entries}
+    rows = [
+        _cell(labels_of, runs, by_name, scan, verdicts)
+        for labels_of, runs in sorted(cells.items(), key=_natural)
+    ]
     return {
         "store": store,
         **_overview(scan.stores[store]),
         "axes": [shown(axis) for axis in axes] or ["run"],
-        "states": [state for state in STATES if state != "missing"],
+        "states": list(STATES),
         "cells": rows,
         "waiting": verdicts.waiting,
     }
@@ -190,7 +195,8 @@ def _by_name(scan: Scan, part: Any) -> dict[str, Any]:
 
 
 def _overview(overview: Overview) -> dict[str, Any]:
-    left = overview.seconds_left
+    # What runs that have not begun will take is not known here.
+    left = None if overview.counts["missing"] else overview.seconds_left
     return {
         "title": shown(overview.title),
         "counts": {state: count for state, count in overview.counts.items() if count},
@@ -232,18 +238,26 @@ def _distinct(labels: Mapping[str, Mapping[str, Any]], axes: Sequence[str]) -> i
     return len({tuple(own.get(axis) for axis in axes) for own in labels.values()})
 
 
-def _cell(labels: Sequence[str], entries: Sequence[Entry], scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
+def _cell(
+    labels: Sequence[str],
+    runs: Sequence[Indexed],
+    by_name: Mapping[str, Entry],
+    scan: Scan,
+    verdicts: Verdicts,
+) -> dict[str, Any]:
+    entries = [by_name[run.name] for run in runs if run.name in by_name]
     counts = Counter(scan.states[entry.name] for entry in entries)
+    counts += Counter({"missing": len(runs) - len(entries)})  # Adding counters leaves out what is nought.
     found = [verdicts.of(entry) for entry in entries]
     judged = [one for one in found if one and "verdict" in one]
     words = Counter((one["verdict"], one["tone"]) for one in judged)
-    steps = sum(entry.indexed.steps_total for entry in entries)
+    steps = sum(run.steps_total for run in runs)
     return {
         "labels": list(labels),
         "runs": [entry.name for entry in entries],
-        "seeds": sorted({seed for entry in entries for seed in entry.indexed.seeds}),
+        "seeds": sorted({seed for run in runs for seed in run.seeds}),
         "counts": dict(counts),
-        "done": round(sum(entry.indexed.steps_done for entry in entries) / steps, 4) if steps else 0.0,
+        "done": round(sum(run.steps_done for run in runs) / steps, 4) if steps else 0.0,
         "verdicts": [{"word": word, "tone": tone, "count": n} for (word, tone), n in words.most_common()],
         "last": _median([one["last"] for one in judged if one["last"] is not None]),
         "alarms": sum(alarm["ended"] is None for one in judged for alarm in one["alarms"]),

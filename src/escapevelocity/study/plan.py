@@ -1,5 +1,6 @@
 """The plan of a study: its runs, what is done of each, and what the rest will cost."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ from escapevelocity.study.groups import Group, choose_groups, only_planner, read
 from escapevelocity.study.kinds import Kind, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
 from escapevelocity.study.store import Store, open_store
+from escapevelocity.study.wanted import write_wanted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +75,13 @@ class Planned:
 def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = True) -> list[Planned]:
     """Plan a study: make each run's spec, decide which seeds run together, and look at what is done.
 
-    The groups of seeds are kept in STORE/_study/plan.json, which is written when there are new ones; nothing else is.
+    The groups of seeds are kept in STORE/_study/plan.json, which is written when there are new ones, and what is
+    wanted in STORE/_study/wanted (`wanted`); nothing else is.
 
     Args:
         study: the grid.
         store: where the runs are or will be; a folder that is missing is made.
-        record: keep new groups. To look on, leave it off: the next plan that is kept decides as this one does.
+        record: keep both. To look on, leave it off: the next plan that is kept decides as this one does.
 
     Returns:
         The runs, cell by cell.
@@ -122,7 +125,12 @@ def _orders(
     """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
     recorded = read_groups(store.study_path)
     orders, groups = _divide(the_kind, study, grid, store, recorded)
-    if not record or groups == recorded:
+    if not record:
+        return orders
+    if groups == recorded:
+        with contextlib.suppress(UserError):  # A store that we may only read is planned all the same.
+            if write_wanted(store.study_path, study.name, orders):
+                store.push_study()
         return orders
     with only_planner(store.study_path):
         # Another planner may have been here since: what it has planned counts as what was planned before.
@@ -130,8 +138,10 @@ def _orders(
         found = read_groups(store.study_path)
         if found != recorded:
             orders, groups = _divide(the_kind, study, grid, store, found)
+        is_new = write_wanted(store.study_path, study.name, orders)
         if groups != found:
             write_groups(store.study_path, groups)
+        if is_new or groups != found:
             store.push_study()
     return orders
 

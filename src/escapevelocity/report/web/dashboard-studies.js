@@ -3,11 +3,12 @@
 (() => {
   const { el, by } = ev;
   const store = () => ev.params().get("store");
-  const ORDER = ["finished", "running", "interrupted", "failed", "damaged"];
+  const ORDER = ["finished", "running", "interrupted", "failed", "damaged", "missing"];
+  const called = (state) => (state === "missing" ? "planned" : state);
   const link = (name) => `/studies?store=${encodeURIComponent(name)}`;
 
   function meter(counts, total) {
-    const told = ORDER.filter((state) => counts[state]).map((state) => `${counts[state]} ${state}`).join(", ");
+    const told = ORDER.filter((state) => counts[state]).map((state) => `${counts[state]} ${called(state)}`).join(", ");
     const bar = el("div", { class: "meter", role: "img", "aria-label": told });
     for (const state of ORDER) {
       if (!counts[state]) continue;
@@ -35,8 +36,8 @@
   function grid(data) {
     by("title").textContent = data.title;
     const states = data.states.filter((state) => data.counts[state]);
-    const head = [...data.axes, "seeds", ...states, "done", "verdicts", "alarms", "last", ""];
-    const numbers = new Set(["seeds", ...states, "done", "alarms", "last"]);
+    const head = [...data.axes, "seeds", ...states.map(called), "done", "verdicts", "alarms", "last", ""];
+    const numbers = new Set(["seeds", ...states.map(called), "done", "alarms", "last"]);
     const lines = data.cells.map((cell) => el("tr", {},
       ...cell.labels.map((label, i) => (i ? el("td", {}, label || "–") : el("th", { scope: "row" }, label || "–"))),
       el("td", { class: "number" }, String(cell.seeds.length || "–")),
@@ -45,7 +46,7 @@
       el("td", {}, ...verdicts(cell)),
       el("td", { class: "number" }, cell.verdicts.length ? String(cell.alarms) : "–"),
       el("td", { class: "number" }, ev.number(cell.last)),
-      el("td", {}, el("a", { href: cellLink(cell) }, cell.runs.length > 1 ? "compare" : "open"))));
+      el("td", {}, cell.runs.length ? el("a", { href: cellLink(cell) }, cell.runs.length > 1 ? "compare" : "open") : "")));
     by("grid").hidden = false;
     by("grid").replaceChildren(
       el("p", { class: "small" }, el("a", { href: "/studies" }, "All studies")),
