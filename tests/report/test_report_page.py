@@ -1,6 +1,7 @@
 """The report page: what it says of a run, and that its HTML is whole, alone and harmless."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dashboard_stores import HOSTILE, IMAGE, write_run
+from escapevelocity.health.diagnosis import combine
+from escapevelocity.health.signs import Sign
 from escapevelocity.health.verdict import Verdict
+from escapevelocity.health.watch import Onset
 from escapevelocity.report._panels import PANELS
 from escapevelocity.report.charts import Chart, Line
 from escapevelocity.report.diagnosis import diagnose_run
@@ -27,7 +31,7 @@ from escapevelocity.report.page_parts import (
     settings_parts,
 )
 from escapevelocity.report.page_verdict import verdict_card
-from escapevelocity.report.page_words import WORDS
+from escapevelocity.report.page_words import TRY_WORDS, WORDS
 from escapevelocity.runs import open_run
 from escapevelocity.study.bootstrap import bootstrap_interval
 from escapevelocity.study.statistics import iqm
@@ -98,13 +102,15 @@ def test_every_verdict_has_plain_words_and_a_tone_that_fits():
 
 
 def test_a_sick_run_is_told_so_with_why_since_when_and_what_to_try(sick):
-    card = card_of(sick, ["ev train Hopper-v4 --epochs 10"])
+    card = card_of(sick, [("fewer-epochs", "ev train Hopper-v4 --epochs 10")])
     assert (card.tone, card.answer, card.verdict) == ("bad", "No", "representation collapse")
     assert card.seeds_told == "in 2 of 2 seeds"
     assert card.seeds == ()  # They agree: no list of them is needed.
     assert "60 of 64 neurons dead" in card.why[0]
-    assert card.since == "Step 2,048, 2% of the run, in seed 1: dead neurons"
-    assert card.commands == ("ev train Hopper-v4 --epochs 10",)
+    assert card.why[0].endswith("; at step 2,048).")
+    assert card.why_of == "seed 1"
+    assert card.since == "Step 2,048 (2% of the run, seed 1): dead neurons"
+    assert card.tries == (("Go over each batch fewer times", "ev train Hopper-v4 --epochs 10"),)
     row = card.onsets[0]
     assert (row.sign, row.step, row.seeds, row.lasts_told) == (
         "dead neurons",
@@ -114,10 +120,31 @@ def test_a_sick_run_is_told_so_with_why_since_when_and_what_to_try(sick):
     )
 
 
+def test_when_it_began_names_the_first_sign_and_what_the_verdict_is_named_after(sick):
+    first = Onset(Sign.TRUST_REGION_LEFT, 1, 2048, 6144, "trust/kl 2, above 1")
+    dead = Onset(Sign.DEAD_NEURONS, 2, 8192, 12288, "36 of 64 neurons dead, 0 at the start")
+    later = dataclasses.replace(dead, seed=1, step=10240)
+    found = diagnose_run(sick)
+    members = [
+        dataclasses.replace(member, onsets=onsets)
+        for member, onsets in zip(found.members, ((first, later), (dead,)), strict=True)
+    ]
+    card = verdict_card(sick, combine(members), "run", 0, [])
+    assert card.since == (
+        "Step 2,048 (2% of the run, seed 1): outside the trust region; step 8,192 (7% of the run, seed 2): dead neurons"
+    )
+
+
+def test_every_remedy_that_is_advised_is_told_in_words():
+    from escapevelocity.cli._remedies import _OPTIONS, _SAMPLER_OPTIONS
+
+    assert set(TRY_WORDS) == {*_OPTIONS, *_SAMPLER_OPTIONS}
+
+
 def test_a_sound_run_is_not_frightened_with_signs(sound):
     card = card_of(sound)
     assert (card.tone, card.answer, card.since) == ("good", "Yes, so far", "")
-    assert card.why == ("No sign of illness, and the return still rises.",)
+    assert (card.why, card.why_of) == (("No sign of illness, and the return still rises.",), "")
 
 
 def test_an_unfinished_run_says_so(tmp_path):

@@ -134,6 +134,14 @@ def test_other_tasks_and_other_seeds_are_not_compared():
     assert paired_table([Compared(first, "T"), Compared(first._replace(label="c"), "U")], {}, "ppo") is None
 
 
+@pytest.mark.parametrize(
+    ("seeds", "middle"), [((1, 2, 3), "; mean over seeds"), ((1, 2, 3, 4), "; interquartile mean over seeds")]
+)
+def test_a_middle_from_which_nothing_is_trimmed_is_called_a_mean(seeds, middle):
+    found = Compared(traced("a", 0, [STEPS] * len(seeds), seeds), "T", "learning", "good")
+    assert middle in last_table([found], "ppo").caption
+
+
 def test_a_table_of_last_values_leaves_out_what_nobody_measured():
     table = last_table([Compared(traced("a", 0, [STEPS], (1,)), "T", "learning", "good")], "ppo")
     assert [head.text for head in table.head] == ["run", "verdict", "seeds", "return"]

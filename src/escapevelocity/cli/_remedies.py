@@ -13,7 +13,18 @@ _PAPERS_RATE = 3e-4  # Moalla et al. 2024, Table 3.
 
 
 def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[str]:
-    """Give a command for every remedy that this version has and that changes something; name the others.
+    """Give the commands of `commands_by_remedy`, and name the remedies that this version does not have."""
+    found = commands_by_remedy(run, remedies, onset)
+    if run.job not in ("asr", "ppo"):
+        return list(remedies)
+    later = [
+        remedy for remedy in remedies if remedy not in (_SAMPLER_OPTIONS if run.job == "asr" else _OPTIONS)
+    ]
+    return [line for _, line in found] + ([f"not in this version: {', '.join(later)}"] if later else [])
+
+
+def commands_by_remedy(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[tuple[str, str]]:
+    """Give a command for every remedy that this version has and that changes something.
 
     The last command tries the first of them that is new to the run from its last checkpoint before the onset.
 
@@ -21,40 +32,43 @@ def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> lis
         run: the run that is ill.
         remedies: names, as a diagnosis gives them.
         onset: step of the first sign, if there is one.
+
+    Returns:
+        Remedies with their commands.
     """
     if run.job == "asr":
         return _sampler_commands(run, remedies)
     if run.job != "ppo":
-        return list(remedies)
+        return []
     from escapevelocity.ppo.saved import saved_spec
 
     spec = saved_spec(run.path)
-    later = [remedy for remedy in remedies if remedy not in _OPTIONS]
     changes = {remedy: _OPTIONS[remedy](spec) for remedy in remedies if remedy in _OPTIONS}
     changes = {remedy: change for remedy, change in changes.items() if change}
-    lines = [_command(run.path, ["train", spec.task, "--config"], change, r) for r, change in changes.items()]
+    lines = [
+        (remedy, _command(run.path, ["train", spec.task, "--config"], change, remedy))
+        for remedy, change in changes.items()
+    ]
     if onset is not None and any(0 < saved.step < onset for saved in run.checkpoints()):
         # A remedy proper, where there is one, before a mere setting.
         able = [remedy for remedy in changes if remedy not in _NOT_FOR_BRANCHES]
         for remedy in sorted(able, key=lambda r: "--remedy" not in changes[r])[:1]:
             change = f"--at onset {changes[remedy]}"
-            lines.append(_command(run.path, ["branch"], change, f"branch-{remedy}"))
-    return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
+            lines.append((remedy, _command(run.path, ["branch"], change, f"branch-{remedy}")))
+    return lines
 
 
-def _sampler_commands(run: Run, remedies: Sequence[str]) -> list[str]:
+def _sampler_commands(run: Run, remedies: Sequence[str]) -> list[tuple[str, str]]:
     """The same for a run of adaptive sampling."""
     from escapevelocity.metric_learning.training import saved_spec
 
     spec = saved_spec(run.path)
     changes = {remedy: _SAMPLER_OPTIONS[remedy](spec) for remedy in remedies if remedy in _SAMPLER_OPTIONS}
-    lines = [
-        _command(run.path, ["asr", "train", "--config"], change, remedy)
+    return [
+        (remedy, _command(run.path, ["asr", "train", "--config"], change, remedy))
         for remedy, change in changes.items()
         if change
     ]
-    later = [remedy for remedy in remedies if remedy not in _SAMPLER_OPTIONS]
-    return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
 
 
 def _command(path: Path, command: Sequence[str], change: str, remedy: str) -> str:

@@ -66,17 +66,17 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _advice(run: "Run", diagnosis: "RunDiagnosis") -> list[str]:
+def _advice(run: "Run", diagnosis: "RunDiagnosis") -> list[tuple[str, str]]:
     """What to try, as `ev diagnose` tells it; nothing for settings that cannot be read here."""
-    from escapevelocity.cli._remedies import commands
+    from escapevelocity.cli._remedies import commands_by_remedy
     from escapevelocity.report.diagnosis import first_onset
 
     try:
-        return commands(run, diagnosis.remedies, first_onset(diagnosis))
+        return commands_by_remedy(run, diagnosis.remedies, first_onset(diagnosis))
     except (
         UserError
     ):  # A remedy of a module that nobody has imported: the rest of the page is none the worse.
-        return list(diagnosis.remedies)
+        return []
 
 
 def _tell(line: str) -> None:

@@ -14,7 +14,7 @@ class Sign(StrEnum):
     """What can be seen in a run's records, in the order in which simultaneous ones are told."""
 
     NON_FINITE = "non-finite numbers"
-    TRUST_REGION_LEFT = "trust region left"
+    TRUST_REGION_LEFT = "outside the trust region"
     LOW_RATIOS = "low ratios"
     KL_UP_CLIP_DOWN = "KL up, clip fraction down"
     PREACTIVATION_GROWTH = "pre-activation growth"
@@ -64,7 +64,7 @@ class SignInfo:
         alternatives: whether any one of the columns is enough; else all are needed.
         meaning: what it says about the run.
         source: where the sign is described.
-        text: how it is told, with the fields value, bound, start and width.
+        text: how it is told, with the fields name, value, bound, side (of the bound), start, best and width.
         label: a few letters for plots.
         immediate: whether a single row is enough.
     """
@@ -114,7 +114,7 @@ SIGNS: dict[Sign, SignInfo] = {
         ("trust/ratio_below_mean", "trust/excess_ratio"),
         "ratios pass far beyond 1 ± ε: clipping no longer holds them",
         _MOALLA + ", Figs. 3, 4 and 6",
-        "{name} {value:.3g}, beyond {bound:.3g}",
+        "{name} {value:.3g}, {side} {bound:.3g}",
         "ratios",
         alternatives=True,
     ),
@@ -129,7 +129,7 @@ SIGNS: dict[Sign, SignInfo] = {
     Sign.PREACTIVATION_GROWTH: SignInfo(
         Instrument.NORM,
         ("health/actor/preactivation_norm",),
-        "the weights before the last layer grow without limit",
+        "what the last hidden layer receives, its pre-activations, grows and grows",
         _MOALLA + ", Fig. 1",
         "pre-activation norm {value:.3g}, {start:.3g} at the start",
         "norm",

@@ -189,6 +189,7 @@ class _SeedWatch:
             name=reading.column,
             value=reading.value,
             bound=reading.bound,
+            side="below" if reading.value < reading.bound else "above",
             start=reading.start,
             best=judged.best,
             width=self._context.width or "an unknown number",

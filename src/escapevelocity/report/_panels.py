@@ -78,6 +78,19 @@ ASR_PANELS = (
 _OF_JOB = {"asr": ASR_PANELS}
 
 
+_ON_PAGES = {"ppo": Panel("KL of an update", "nats", ("trust/kl",), scale="log")}
+"""A page has room for one more: what the trust region is judged by."""
+
+
+def page_panels(job: str) -> tuple[Panel, ...]:
+    """The panels of a job on a web page: those of its figure, and before its ratios what they come to."""
+    panels = panels_of(job)
+    if job not in _ON_PAGES:
+        return panels
+    after = next((i for i, panel in enumerate(panels) if panel.ratios), len(panels))
+    return (*panels[:after], _ON_PAGES[job], *panels[after:])
+
+
 def panels_of(job: str) -> tuple[Panel, ...]:
     """The panels of a job's usual figure."""
     return _OF_JOB.get(job, PANELS)

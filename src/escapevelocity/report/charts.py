@@ -238,7 +238,7 @@ def metric_help(column: str) -> str:
         f"Healthy: {healthy}; {found.why}.",
         f"Source: {found.source}; column {column}.",
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("`", "")
 
 
 def healthy_range(

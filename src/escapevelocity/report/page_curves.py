@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,8 +59,6 @@ class Traced(NamedTuple):
     """Where the columns with a healthy range began."""
     onsets: tuple[Onset, ...] = ()
     """Onsets of the signs of its diagnosis."""
-    leaves: float | None = None
-    """Of a branch beside its parent: the step at which they part; what lies before is drawn once, as the parent's."""
     leaves: float | None = None
     """Of a branch beside its parent: the step at which they part; what lies before is drawn once, as the parent's."""
 
@@ -259,7 +257,17 @@ def _seed_lines(one: Traced, found: SeedCurves, smooth: SeedCurves, named: bool)
 
 
 def _middle_name(found: SeedCurves) -> str:
-    return "smoothed" if len(found.seeds) == 1 else "interquartile mean"
+    return "smoothed" if len(found.seeds) == 1 else middle_name([len(found.seeds)])
+
+
+def middle_name(counts: Iterable[int]) -> str:
+    """Say what the middle of so many seeds is: of fewer than four nothing is trimmed.
+
+    Example:
+        >>> middle_name([3, 2]), middle_name([3, 5])
+        ('mean', 'interquartile mean')
+    """
+    return "interquartile mean" if max(counts, default=0) >= _TRIMMED else "mean"
 
 
 def _smoothed(one: Traced, found: SeedCurves) -> SeedCurves:

@@ -137,7 +137,7 @@ def reproduce_part(runs: Sequence[Run]) -> Part:
         "With the versions below, on the same machine type with as many threads, these give the same records bit for"
         " bit; elsewhere the numbers differ, and what they say should not."
     )
-    return Part("reproduce", "Make it again", intro, commands=tuple(lines), short="Reproduce")
+    return Part("reproduce", "Reproduce", intro, commands=tuple(lines))
 
 
 def _identity(run: Run) -> dict[str, str]:

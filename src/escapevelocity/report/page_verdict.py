@@ -10,7 +10,7 @@ from escapevelocity.health.signs import SIGNS, Sign
 from escapevelocity.health.verdict import CAUSES, SAMPLER_CAUSES, Verdict
 from escapevelocity.health.watch import Onset
 from escapevelocity.report.diagnosis import first_onset, is_ill
-from escapevelocity.report.page_words import WORDS
+from escapevelocity.report.page_words import TRY_WORDS, WORDS
 from escapevelocity.runs import Run
 
 _WHY = 4
@@ -44,6 +44,14 @@ class SeedVerdict(NamedTuple):
     tone: str
 
 
+class Try(NamedTuple):
+    """Something to try."""
+
+    what: str
+    """In words; empty where the command says it all."""
+    command: str
+
+
 class VerdictCard(NamedTuple):
     """All that is said of one run's health."""
 
@@ -63,8 +71,10 @@ class VerdictCard(NamedTuple):
     """In a word and a number; empty where nothing was inferred."""
     why: tuple[str, ...]
     """What was seen, the first signs first."""
+    why_of: str
+    """Of which seed that is; empty where there is one."""
     since: str
-    commands: tuple[str, ...]
+    tries: tuple[Try, ...]
     """What to try, the most promising first."""
     notes: tuple[str, ...]
     """Of an unfinished run, and what else to know before reading on."""
@@ -77,7 +87,7 @@ class VerdictCard(NamedTuple):
 
 
 def verdict_card(
-    run: Run, diagnosis: RunDiagnosis, label: str, group: int, commands: Sequence[str]
+    run: Run, diagnosis: RunDiagnosis, label: str, group: int, advice: Sequence[tuple[str, str]]
 ) -> VerdictCard:
     """Tell a run's diagnosis.
 
@@ -86,7 +96,7 @@ def verdict_card(
         diagnosis: its diagnosis.
         label: what the page calls it.
         group: its place on the page, which gives its colour.
-        commands: what to try, as lines.
+        advice: what to try: the name of a remedy, and the command that tries it.
     """
     words, members = WORDS[diagnosis.verdict], diagnosis.members
     told = next(member for member in members if member.verdict is diagnosis.verdict)
@@ -105,8 +115,9 @@ def verdict_card(
         seeds_told=counted,
         confidence=sure,
         why=_why(told),
+        why_of=f"seed {told.seed}" if len(members) > 1 and is_ill(told.verdict) else "",
         since=_since(run, diagnosis),
-        commands=tuple(commands),
+        tries=tuple(Try(TRY_WORDS.get(remedy, ""), command) for remedy, command in advice),
         notes=_notes(run),
         seeds=_seed_verdicts(members),
         onsets=_onset_rows(run, members),
@@ -120,10 +131,12 @@ def _why(member: Diagnosis) -> tuple[str, ...]:
     """The signs that last, what the verdict is named after first; the reason where there are none."""
     lasting = [onset for onset in member.onsets if onset.ended is None] if is_ill(member.verdict) else []
     lasting.sort(key=lambda onset: not _is_named_by(member.verdict, onset.sign))
-    told = [f"{_capital(SIGNS[o.sign].meaning)} ({o.text})." for o in lasting[:_WHY]]
+    told = [f"{_capital(SIGNS[o.sign].meaning)} ({o.text}; at step {o.step:,})." for o in lasting[:_WHY]]
     if len(lasting) > _WHY:
         left = len(lasting) - _WHY
-        told.append(f"And {left} more {'sign' if left == 1 else 'signs'}, in the evidence below.")
+        told.append(
+            f"And {left} more {'sign' if left == 1 else 'signs'}: the evidence below has all, of all seeds."
+        )
     if not told and member.reason:
         told.append(f"{_capital(member.reason)}.")
     return tuple(told)
@@ -136,15 +149,26 @@ def _is_named_by(verdict: Verdict, sign: Sign) -> bool:
 
 
 def _since(run: Run, diagnosis: RunDiagnosis) -> str:
-    """When the first sign that lasts began, in the seed where that was first; empty for a run that is well."""
+    """When the first sign that lasts began, and the first of those that the verdict is named after, in the seed where
+    that was first; empty for a run that is well.
+    """
     first = first_onset(diagnosis)
     if first is None:
         return ""
     own = [member for member in diagnosis.members if member.verdict is diagnosis.verdict]
     found = [(m.seed, o) for m in own for o in m.onsets if o.ended is None and o.step == first]
-    seed, onset = found[0]
-    whose = f", in seed {seed}" if len(diagnosis.members) > 1 else ""
-    return f"Step {first:,}, {_share(run, first)} of the run{whose}: {onset.sign}"
+    said = [_at(run, diagnosis, *found[0])]
+    named = [
+        (m.seed, o) for m in own for o in m.onsets if o.ended is None and _is_named_by(m.verdict, o.sign)
+    ]
+    if named and (later := min(named, key=lambda one: one[1].step))[1].step > first:
+        said.append(_at(run, diagnosis, *later))
+    return "; ".join([_capital(said[0]), *said[1:]])
+
+
+def _at(run: Run, diagnosis: RunDiagnosis, seed: int, onset: Onset) -> str:
+    whose = f", seed {seed}" if len(diagnosis.members) > 1 else ""
+    return f"step {onset.step:,} ({_share(run, onset.step)} of the run{whose}): {onset.sign}"
 
 
 def _notes(run: Run) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ WORDS: dict[Verdict, Words] = {
         "bad",
         "No",
         "the representation has collapsed",
-        "What the network makes of its observations has shrunk to few directions, or its units have died. Different"
-        " situations look alike to the policy, and training on does not bring that back by itself.",
+        "What the network makes of its observations has shrunk to few directions, or its units have died. The"
+        " policy can tell fewer situations apart, and training on seldom brings that back by itself.",
     ),
     Verdict.GRAVITY_WELL: Words(
         "bad",
@@ -84,7 +84,7 @@ WORDS: dict[Verdict, Words] = {
         "good",
         "Yes, so far",
         "it is learning",
-        "What it is judged by still rises, and nothing that was measured points to an illness.",
+        "It still improves, and nothing that was measured points to an illness.",
     ),
     Verdict.HEALTHY: Words(
         "good",
@@ -94,3 +94,27 @@ WORDS: dict[Verdict, Words] = {
     ),
 }
 """By verdict."""
+
+TRY_WORDS = {
+    "lower-learning-rate": "Take smaller steps: a lower learning rate",
+    "higher-learning-rate": "Let the critic keep up: a higher learning rate",
+    "fewer-epochs": "Go over each batch fewer times",
+    "more-epochs": "Go over each batch more often",
+    "anneal": "Take ever smaller steps: the learning rate falls to zero",
+    "entropy-bonus": "Pay the policy for staying undecided: an entropy bonus",
+    "larger-batch": "Learn from more steps at a time: larger batches",
+    "clip-gradients": "Limit the norm of the gradient",
+    "clip-apart": "Limit the gradients of actor and critic each for itself",
+    "measure-health": "Measure health in every batch, so that more can be told",
+    "pfo": "Keep the features near those that the data was gathered with: proximal feature optimisation (PFO)",
+    "kl-early-stop": "Stop an update as soon as the policy has moved too far (KL)",
+    "escort": "Replace the softmax by the escort transform, which does not stall near corners",
+    "skip-nonfinite": "Leave out minibatches with numbers that are not finite",
+    "narrower-start": "Start from fewer, harder distances",
+    "broader-start": "Start from all distances",
+    "curriculum": "Widen the distances on a schedule instead of by the agent",
+    "escort-head": "Replace the controller's softmax by the escort transform",
+    "reward-shaping": "Pay the controller otherwise",
+    "larger-step-up": "Let the controller raise bins in larger steps",
+}
+"""What a remedy does, by its name in a diagnosis."""

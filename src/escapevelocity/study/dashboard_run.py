@@ -12,7 +12,7 @@ from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
 from escapevelocity.report._curves import by_seed
 from escapevelocity.report._marks import Mark as Onset
-from escapevelocity.report._panels import column_panel, panels_of
+from escapevelocity.report._panels import column_panel, page_panels
 from escapevelocity.report._shown import first_rows, first_values, layer_width
 from escapevelocity.report.charts import chart_json
 from escapevelocity.report.page_curves import SeedCurves, Traced, charts_of
@@ -49,7 +49,7 @@ def charts_json(
     require(len(columns) <= MOST_COLUMNS, "column", len(columns), f"given at most {MOST_COLUMNS} times")
     runs = [open_run(entry.path) for entry in entries]
     jobs = list(dict.fromkeys(run.job for run in runs))
-    usual = panels_of(jobs[0]) if len(jobs) == 1 else ()
+    usual = page_panels(jobs[0]) if len(jobs) == 1 else ()
     panels = [*usual, *(column_panel(name) for name in dict.fromkeys(columns))]
     wanted = [name for panel in panels for name in panel.columns]
     found = [records.read(run.path, ("fault", *wanted)) for run in runs]

@@ -10,11 +10,11 @@ from escapevelocity.errors import UserError
 from escapevelocity.health.diagnosis import RunDiagnosis
 from escapevelocity.health.metrics import METRICS
 from escapevelocity.report._futures import find_parent
-from escapevelocity.report._panels import panels_of
+from escapevelocity.report._panels import page_panels
 from escapevelocity.report._shown import find_setting, task_name
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page import Page, Part
-from escapevelocity.report.page_curves import Traced, charts_of, heat_charts, traced_run
+from escapevelocity.report.page_curves import Traced, charts_of, heat_charts, middle_name, traced_run
 from escapevelocity.report.page_parts import (
     differences_table,
     environment_part,
@@ -34,13 +34,12 @@ MOST_RUNS = 12
 FOOT = "Made by escapevelocity {version} (ev report). Everything is in this file; it asks nothing of any network."
 _DIFFERENCES = 3
 """More would be no sentence."""
-READING = (
-    "Thick: the interquartile mean over seeds, smoothed, with its 95 % bootstrap interval. Thin: each seed."
-    " Green: the healthy range. Dash-dotted: where a sign of the diagnosis begins. Point at a curve for numbers, drag"
-    " to enlarge, double-click to go back."
+_READING = (
+    "Thick: the {middle} over seeds, smoothed, with its 95 % bootstrap interval. Thin: each seed. Green: the healthy"
+    " range. Dash-dotted: where a sign of the diagnosis begins, in the median seed."
 )
-Advice = Callable[[Run, RunDiagnosis], Sequence[str]]
-"""What to try, as commands."""
+Advice = Callable[[Run, RunDiagnosis], Sequence[tuple[str, str]]]
+"""What to try: names of remedies with commands."""
 
 
 class Told(NamedTuple):
@@ -110,9 +109,10 @@ def _parts(told: Sequence[Told], job: str) -> list[Part]:
     runs, labels = [one.run for one in told], [one.label for one in told]
     traced = [one.traced for one in told]
     legend = tuple((one.group, one.label) for one in traced)
-    charts = charts_of(traced, panels_of(job), job)
+    charts = charts_of(traced, page_panels(job), job)
     charts += heat_charts(list(zip(runs, labels, strict=True)))
-    parts = [Part("curves", "Curves", READING, legend, tuple(charts))]
+    counts = [len(find_setting(run.spec, "seeds") or (0,)) for run in runs]
+    parts = [Part("curves", "Curves", reading(counts), legend, tuple(charts))]
     if len(told) > 1:
         parts.append(_comparison(told, job))
     parts.append(evidence_part([one.card for one in told]))
@@ -193,6 +193,15 @@ def _facts(runs: Sequence[Run]) -> list[str]:
 
 def _some(labels: Sequence[str]) -> list[str]:
     return list(labels) if len(labels) <= 3 else [*labels[:2], f"{len(labels) - 2} more"]
+
+
+def reading(counts: Sequence[int]) -> str:
+    """Say how the curves are read.
+
+    Args:
+        counts: seeds of each run or cell.
+    """
+    return _READING.format(middle=middle_name(counts))
 
 
 def joined(words: Sequence[str]) -> str:

@@ -35,7 +35,7 @@ from escapevelocity.study.report_cells import (
     varying,
 )
 from escapevelocity.study.report_environments import environments_part
-from escapevelocity.study.report_page import FOOT, READING, Advice
+from escapevelocity.study.report_page import FOOT, Advice, reading
 from escapevelocity.study.report_tables import Compared, last_table, paired_table
 from escapevelocity.study.target import open_target
 
@@ -254,7 +254,7 @@ def _group_part(
     return Part(
         id=f"group-{index}",
         title=group.title or "Curves by cell",
-        intro=READING if index == 0 else "",
+        intro=reading([len(cell.seeds) for cell in group.cells]) if index == 0 else "",
         legend=tuple((one.group, one.label) for one in traced),
         charts=tuple(charts),
         tables=tuple(tables),
@@ -277,7 +277,7 @@ def _rest(found: Gathered, cells: Sequence[StudyCell]) -> list[Part]:
             [f"ev study run {found.target}"],
             "Trains what is missing; what is there stays as it is.",
         )
-    reproduce = Part("reproduce", "Make it again", intro, commands=tuple(lines), short="Reproduce")
+    reproduce = Part("reproduce", "Reproduce", intro, commands=tuple(lines))
     return [*common, reproduce, environments_part(found.folders, found.history.runs)]
 
 

@@ -12,7 +12,7 @@ from escapevelocity.health import metric
 from escapevelocity.report._shown import UNDEFINED, is_marked, write_number
 from escapevelocity.report.charts import metric_help
 from escapevelocity.report.page import Cell, Heading, Table
-from escapevelocity.report.page_curves import Traced
+from escapevelocity.report.page_curves import Traced, middle_name
 from escapevelocity.study.bootstrap import bootstrap_interval
 from escapevelocity.study.paired import paired_comparison
 from escapevelocity.study.statistics import iqm
@@ -93,15 +93,16 @@ def last_table(compared: Sequence[Compared], job: str, first: str = "run") -> Ta
         Heading("seeds", number=True),
         *(Heading(name, metric_help(column), number=True) for column, name in shown),
     )
-    rows = []
+    rows, counts = [], []
     for one in compared:
         seeds = len(last_values(one.traced, shown[0][0])) if shown else 0
+        counts.append(seeds)
         cells = [_last_cell(one.traced, column) for column, _ in shown]
         name = Cell(one.traced.label, group=one.traced.group)
         rows.append((name, Cell(one.told, one.tone), Cell(str(seeds), number=True), *cells))
     caption = (
-        "Last values: mean over the last tenth of each seed; interquartile mean over seeds [95 % bootstrap interval]."
-        " ! marks what is outside its healthy range."
+        f"Last values: mean over the last tenth of each seed; {middle_name(counts)} over seeds [95 % bootstrap"
+        " interval]. ! marks what is outside its healthy range."
     )
     return Table(caption, head, tuple(rows))
 
@@ -149,8 +150,8 @@ def paired_table(compared: Sequence[Compared], parents: Mapping[str, str], job: 
         ),
     )
     caption = (
-        f"Paired differences in {name}, seed by seed: a shared seed has the same start. Interquartile mean [95 %"
-        " bootstrap interval], which is too narrow for few seeds."
+        f"Paired differences in {name}, seed by seed: a shared seed has the same start. Over seeds: the"
+        f" {middle_name(int(row[2].text) for row in rows)} [95 % bootstrap interval], too narrow for few seeds."
     )
     return Table(caption, head, tuple(rows))
 

@@ -61,7 +61,7 @@ const evCharts = (() => {
       meta: { group: series.group }, visible: !hidden.has(series.group),
       line: { color: color(series.group), width: series.thin ? 1 : 2.25, dash: dashed || dash(series.group) },
       opacity: series.thin ? 0.5 : 1, showlegend: !series.thin,
-      hovertemplate: banded ? "%{y:.4~g} %{customdata}" : "%{y:.4~g}",
+      hovertemplate: banded ? "%{y:.3~g} %{customdata}" : "%{y:.3~g}",
     };
     if (banded) {
       const form = (v) => (v == null ? "–" : Number(v.toPrecision(3)).toString());

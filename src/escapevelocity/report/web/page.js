@@ -48,11 +48,18 @@
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 
-  // Paper cannot be unfolded.
+  // Who goes to a folded section wants to see it.
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
+  // Paper cannot be unfolded: what to try is printed whole. Long tables are printed if they are open.
   const unfolded = [];
   addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details:not([open])")) {
-      if (part.closest(".charted, .verdict")) continue;
+    for (const part of document.querySelectorAll(".verdict details:not([open])")) {
       part.open = true;
       unfolded.push(part);
     }
