@@ -9,8 +9,8 @@ from pathlib import Path
 # that replays games against the emulator took 27 s of CPU so, and 1.3 s with one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # For libraries that are loaded from now on, and for processes.
 
-# LLVM's passes take longer here than what they speed up: a sixth of all processor time. XLA's own stay. To test the code
-# as users run it: XLA_FLAGS= make test
+# LLVM's passes take longer here than what they speed up: a sixth of all processor time. XLA's own stay.
+# To test the code as users run it: XLA_FLAGS= make test
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
