@@ -11,13 +11,16 @@ from escapevelocity.study.gather import collect
 from escapevelocity.study.history import History, HistoryRun, read_history, write_history
 
 
-def run_studies(names: Sequence[str], store: Path, workers: int | None = None) -> int:
+def run_studies(
+    names: Sequence[str], store: Path, workers: int | None = None, kept: Path | None = None
+) -> int:
     """Train what is missing of several studies, in turn, as `ev study run NAME --store STORE` does.
 
     Args:
         names: each a file, or `module:attribute`.
         store: where their runs are.
         workers: processes at a time; by default one per core.
+        kept: the study's kept history, which may not be there yet: runs that it holds are not trained again.
 
     Returns:
         The exit code: 0; 1 when a run failed; 130 when it was stopped, and the studies behind were not begun.
@@ -26,8 +29,9 @@ def run_studies(names: Sequence[str], store: Path, workers: int | None = None) -
 
     worst = 0
     for name in names:
-        count = [] if workers is None else ["--workers", str(workers)]
-        code = main([name, "--store", str(store), *count])
+        options = [] if workers is None else ["--workers", str(workers)]
+        options += ["--history", str(kept)] if kept is not None and kept.exists() else []
+        code = main([name, "--store", str(store), *options])
         if code == 130:
             return code
         worst = max(worst, code)

@@ -12,9 +12,11 @@ from escapevelocity.metric_learning.training import saved_spec
 from escapevelocity.report import _figure
 from escapevelocity.runs import Run, open_run
 from escapevelocity.runs.atomic import make_folder, write_bytes
+from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History
 from escapevelocity.study.papers.asr import FIGURES
 from escapevelocity.study.papers.asr.figures import HEADS_FIGURE, RATES
+from escapevelocity.study.papers.asr.size import asr_study
 from escapevelocity.study.plan import plan
 from escapevelocity.study.store import open_store
 from studies.asr.clock import gap_at_decisions, simulated_escapes
@@ -37,6 +39,8 @@ def measure_all(store: Path, kept: Path, tasks: list[str]) -> None:
     """
     _calibrate(kept)
     for task in tasks:
+        if is_measured(kept, task):
+            continue
         runs = _softmax_runs(store, task)
         if len(runs) < len(RATES):
             print(
@@ -102,16 +106,25 @@ def _of(history: History, task: str) -> History:
     return history.where(data=task, steps=steps) if history.runs else history
 
 
+def gap_study(task: str) -> Study:
+    """The runs that the gaps are measured on: from the broad start with softmax, at every rate of the controller."""
+    arms = tuple(arm.axis_value for arm in HEADS_FIGURE.arms if arm.settings["head"] == "softmax")
+    return asr_study("gaps", task, "paper", {"arm": arms})
+
+
+def is_measured(kept: Path, task: str) -> bool:
+    """Whether `measure_all` has nothing left to do for these images."""
+    return kept.exists() and "simulated" in json.loads(kept.read_text()).get(task, {})
+
+
 def _softmax_runs(store: Path, task: str) -> dict[float, Run]:
-    """The finished runs from the broad start with softmax, by the controller's rate."""
+    """Those of them that are finished, by the controller's rate."""
     opened = open_store(store)
     found = {}
-    for planned in plan(HEADS_FIGURE.study(task, "paper"), opened):
+    for planned in plan(gap_study(task), opened, record=False):
         if planned.state == "finished":
             run = open_run(opened.run_path(planned.order.name))
-            controller = saved_spec(run.path).controller
-            if controller.head == "softmax":
-                found[controller.controller_learning_rate] = run
+            found[saved_spec(run.path).controller.controller_learning_rate] = run
     return found
 
 

@@ -26,7 +26,8 @@ def main() -> int:
     from studies.running import gathered, run_studies
 
     if not options.report:
-        code = max(code, run_studies([str(target / "report.toml")], out / "report", options.workers))
+        kept = target / "history.parquet"
+        code = max(code, run_studies([str(target / "report.toml")], out / "report", options.workers, kept))
         if code == 130:
             return code
     study, document = read_study(target / "report.toml"), read_choice(target / "chosen.json")
@@ -51,7 +52,7 @@ def _choose(options: argparse.Namespace, out: Path, target: Path) -> int:
     code = 0
     if not (target / "chosen.json").exists():
         if not options.report:
-            code = run_studies([name], out / "choose", options.workers)
+            code = run_studies([name], out / "choose", options.workers, target / "choose.parquet")
             if code == 130:
                 return code
         write_choice(

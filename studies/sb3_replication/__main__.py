@@ -22,12 +22,13 @@ def main() -> int:
     from studies.sb3_replication.page import page
 
     code = 0
+    target = out if options.quick else HERE
+    kept = target / "history.parquet"
     if not options.report:
-        code = run_studies(names(options.stages, options.trainers, options.quick), out, options.workers)
+        code = run_studies(names(options.stages, options.trainers, options.quick), out, options.workers, kept)
         if code == 130:  # Stopped; a run that failed is no reason not to report the others.
             return code
-    target = out if options.quick else HERE
-    history = gathered(out, target / "history.parquet")
+    history = gathered(out, kept)
     text = page(history)
     draw(history, target)
     if options.quick:

@@ -21,13 +21,14 @@ def main() -> int:
     from studies.segment_rule.page import page
 
     code = 0
+    target = out if options.quick else HERE
+    kept = target / "history.parquet"
     if not options.report:
         prefix = "studies.segment_rule.plan:" + ("QUICK_" if options.quick else "")
-        code = run_studies([prefix + name for name in NAMES], out, options.workers)
+        code = run_studies([prefix + name for name in NAMES], out, options.workers, kept)
         if code == 130:  # Stopped; a run that failed is no reason not to report the others.
             return code
-    target = out if options.quick else HERE
-    history = gathered(out, target / "history.parquet")
+    history = gathered(out, kept)
     text = page(history)
     draw(history, target / "segments.png")
     if options.quick:

@@ -42,6 +42,21 @@ def test_missing_runs_are_trained_and_the_figure_is_drawn_and_told(ev, tmp_path)
     assert "figures/fake/figure-1-down.png" in again.out
 
 
+def test_a_figure_is_drawn_from_a_kept_history_and_from_what_is_trained_beside_it(ev, tmp_path):
+    # Both figures have the run 2; the first one's runs are kept, then their store is left behind.
+    assert ev("reproduce", "fake/figure-1", "--out", "figures").code == 0
+    history = "figures/fake/figure-1-up.parquet"
+    fake_paper.KIND.computed.clear()
+    given = ("--store", "runs/elsewhere", "--history", history, "--out", "again")
+    answer = ev("reproduce", "fake/figure-1", "fake/figure-2", *given)
+    assert answer.code == 0
+    assert fake_paper.KIND.computed == ["up 3"]
+    first, again = (tmp_path / out / "fake" / "figure-1-up.md" for out in ("figures", "again"))
+    measured = [page.read_text().split("What we measured")[1].split("\n\n")[1] for page in (first, again)]
+    assert measured[0] == measured[1]
+    assert (tmp_path / "again" / "fake" / "figure-2-up.png").exists()
+
+
 def test_a_dry_run_prints_the_runs_and_trains_none(ev, tmp_path):
     answer = ev("reproduce", "fake/figure-1", "fake/figure-2", "sgw/figure-1", "--dry-run")
     assert (answer.code, fake_paper.KIND.computed) == (0, [])

@@ -53,7 +53,12 @@ def test_a_plan_is_a_table_of_the_runs_and_totals(ev, study, tmp_path):
         "time left: unknown, nothing like these runs was recorded yet; it is once one has reached a checkpoint",
     ]
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["runs/carts/_study/.plan.lock", "runs/carts/_study/plan.json", "study.toml"]
+    kept = [
+        "runs/carts/_study/.plan.lock",
+        "runs/carts/_study/plan.json",
+        "runs/carts/_study/wanted/carts.json",
+    ]
+    assert files == [*kept, "study.toml"]
     assert ev("study", "plan", "study.toml") == answer
 
 

@@ -56,6 +56,21 @@ def test_what_is_missing_is_trained_and_a_second_call_has_nothing_to_do(study, t
     assert (tmp_path / "4.txt").exists()
 
 
+def test_what_a_kept_history_holds_is_not_trained_again(here, study, tmp_path, capsys):
+    assert main(["study", "run", study(axis="start = [1, 2]")]) == 0
+    assert main(["study", "history", "runs/count", "--out", "kept.parquet"]) == 0
+    file = study()
+    capsys.readouterr()
+    elsewhere = ["--store", "runs/elsewhere", "--history", "kept.parquet"]
+    assert main(["study", "plan", file, *elsewhere]) == 0
+    assert "3 runs of 3 seeds: 2 kept, 1 missing" in capsys.readouterr().out
+    assert main(["study", "run", file, *elsewhere]) == 0
+    out = capsys.readouterr().out
+    assert (out.count("started"), out.count("(start 3)")) == (1, 2)
+    assert len([path for path in Path("runs/elsewhere").iterdir() if path.name != "_study"]) == 1
+    assert main(["study", "plan", file, "--history", "missing.parquet"]) == 2
+
+
 def test_a_failed_run_gives_exit_code_1_and_its_reason(here, study, capsys):
     assert main(["study", "run", study(base='fault = "1:fail"', axis="start = [1, 2]")]) == 1
     out = capsys.readouterr().out.splitlines()

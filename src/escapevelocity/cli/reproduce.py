@@ -42,6 +42,8 @@ class Reproduce:
     """Of the Ray cluster; by default the one that Ray finds, or a new one on this machine."""
     workers: int | None = None
     """Worker processes of the local executor; by default one per core."""
+    history: Path | None = None
+    """A kept history (`ev study history`): runs that it holds as finished are not trained, but drawn from it."""
     draw_only: tyro.conf.FlagCreatePairsOff[bool] = False
     """Train and compute nothing; draw from what the store holds."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -73,7 +75,7 @@ def _reproduce(command: Reproduce) -> int:
     executor = None if command.draw_only or command.dry_run else _executor(command)
     store = open_store(command.store or f"runs/reproduce-{command.scale}", create=not command.draw_only)
     out = command.out or Path(f"runs/figures-{command.scale}")
-    plans = reproduce.plan_figures(wanted, store)
+    plans = reproduce.plan_figures(wanted, store, command.history)
     if command.dry_run:
         _print_plans(plans)
         return 0
@@ -83,11 +85,12 @@ def _reproduce(command: Reproduce) -> int:
         if "interrupted" in states:
             return 130
         failed = "failed" in states
-        plans = reproduce.plan_figures(wanted, store)
+        plans = reproduce.plan_figures(wanted, store, command.history)
         for line in reproduce.measure(wanted, plans, store, track):
             print(f"ev: {line}", file=sys.stderr)
     for one in wanted:
-        drawn = reproduce.draw_figure(one, plans, store, out, None if command.draw_only else track)
+        shown = None if command.draw_only else track
+        drawn = reproduce.draw_figure(one, plans, store, out, shown, command.history)
         failed |= bool(drawn.problem)
         _print_drawn(drawn)
     return 1 if failed else 0

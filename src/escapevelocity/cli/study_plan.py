@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -22,6 +23,8 @@ class StudyPlan:
     """The study: a TOML file, or module:attribute naming a Study in Python."""
     store: str | None = None
     """Where its runs are: a folder or an fsspec URL; by default runs/NAME, by the study's name."""
+    history: Path | None = None
+    """A kept history (`ev study history`): runs that it holds as finished are done."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules to import first, beside those that the study names: those that register environments, remedies or kinds
     of runs."""
@@ -34,13 +37,14 @@ def main(argv: Sequence[str]) -> int:
     command = parse(StudyPlan, argv, "ev study plan")
     from escapevelocity.cli._console import console
     from escapevelocity.study.grid import read_study
+    from escapevelocity.study.history import finished_names
     from escapevelocity.study.plan import default_store, plan
     from escapevelocity.study.plan_view import plan_json, plan_page
 
     study = read_study(command.file)
     study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
     store = command.store or default_store(study)
-    planned = plan(study, store)
+    planned = plan(study, store, kept=finished_names(command.history))
     if command.json:
         print(json.dumps(plan_json(planned, study.name, store), indent=2))
     else:

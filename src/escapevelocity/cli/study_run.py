@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -33,6 +34,8 @@ class StudyRun:
     """The study: a TOML file, or module:attribute naming a Study in Python."""
     store: str | None = None
     """Where its runs are: a folder or an fsspec URL; by default runs/NAME, by the study's name."""
+    history: Path | None = None
+    """A kept history (`ev study history`): runs that it holds as finished are not trained again."""
     executor: Literal["local", "ray"] = "local"
     """Worker processes on this machine, or tasks on a Ray cluster."""
     workers: int | None = None
@@ -58,22 +61,29 @@ def main(argv: Sequence[str]) -> int:
     command = parse(StudyRun, argv, "ev study run")
     executor = _executor(command)
     from escapevelocity.study.grid import read_study
+    from escapevelocity.study.history import finished_names
     from escapevelocity.study.plan import default_store
     from escapevelocity.study.store import open_store
 
     study = read_study(command.file)
     study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
-    return train_missing(study, open_store(command.store or default_store(study), create=True), executor)
+    kept = finished_names(command.history)
+    store = open_store(command.store or default_store(study), create=True)
+    return train_missing(study, store, executor, kept)
 
 
-def train_missing(study: "Study", store: "Store", executor: "Executor") -> int:
-    """Train what is missing of a study and say what became of it; returns the exit code."""
+def train_missing(study: "Study", store: "Store", executor: "Executor", kept: Collection[str] = ()) -> int:
+    """Train what is missing of a study, but for the runs that are kept elsewhere, and say what became of it.
+
+    Returns:
+        The exit code.
+    """
     from escapevelocity.study.executors import sigterm_as_ctrl_c
     from escapevelocity.study.plan import plan
     from escapevelocity.study.screen import study_screen, summary_lines
 
-    planned = plan(study, store)
-    left = [one.order for one in planned if one.state != "finished"]
+    planned = plan(study, store, kept=kept)
+    left = [one.order for one in planned if not one.is_done]
     outcomes = []
     if left:
         with sigterm_as_ctrl_c(), study_screen(planned, store) as screen:

@@ -72,6 +72,17 @@ class HistoryRun:
     """Environment steps of the whole run, per seed."""
 
 
+def finished_names(path: Path | None) -> frozenset[str]:
+    """The names of the runs that a kept history holds as finished; none without a file.
+
+    Raises:
+        UserError: the file is missing or no history.
+    """
+    if path is None:
+        return frozenset()
+    return frozenset(run.name for run in read_history(path).runs if run.state == "finished")
+
+
 @dataclass(frozen=True, eq=False)
 class History:
     """Runs with their thinned records. Columns are read when they are asked for, and kept."""

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from escapevelocity.errors import UserError
 from escapevelocity.imports import import_modules
@@ -60,8 +60,8 @@ class Planned:
 
     order: Order
     """What is to be run."""
-    state: State
-    """How it stands in the store."""
+    state: State | Literal["kept"]
+    """How it stands in the store; "kept": it is not finished there, but a kept history has it."""
     steps_done: int
     """Environment steps of its committed segments, per seed."""
     wall_time: float
@@ -71,8 +71,18 @@ class Planned:
     why: str
     """One line: why it was interrupted, failed, or cannot be read."""
 
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be trained."""
+        return self.state in ("finished", "kept")
 
-def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = True) -> list[Planned]:
+
+def plan(
+    study: Study,
+    store: Store | str | os.PathLike[str],
+    record: bool = True,
+    kept: Collection[str] = (),
+) -> list[Planned]:
     """Plan a study: make each run's spec, decide which seeds run together, and look at what is done.
 
     The groups of seeds are kept in STORE/_study/plan.json, which is written when there are new ones, and what is
@@ -82,6 +92,7 @@ def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = Tru
         study: the grid.
         store: where the runs are or will be; a folder that is missing is made.
         record: keep both. To look on, leave it off: the next plan that is kept decides as this one does.
+        kept: names of runs that need not be trained (`history.finished_names`), though the store may lack them.
 
     Returns:
         The runs, cell by cell.
@@ -98,7 +109,13 @@ def plan(study: Study, store: Store | str | os.PathLike[str], record: bool = Tru
     orders = _orders(the_kind, study, grid, store, record)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
-    return [_planned(order, standings[order.name], prices) for order in orders]
+    planned = [_planned(order, standings[order.name], prices) for order in orders]
+    return [
+        dataclasses.replace(one, state="kept", steps_done=one.order.steps, seconds_left=0.0, why="")
+        if one.order.name in kept and one.state != "finished"
+        else one
+        for one in planned
+    ]
 
 
 def default_store(study: Study) -> str:

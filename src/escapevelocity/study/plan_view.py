@@ -13,6 +13,7 @@ from escapevelocity.study.plan import Planned
 
 STATE_STYLES = {
     "finished": "green",
+    "kept": "green",
     "running": "cyan",
     "interrupted": "yellow",
     "failed": "bold red",

@@ -97,14 +97,25 @@ def every_paper() -> list[str]:
     return list(PAPERS)
 
 
-def plan_figures(wanted: Iterable[Wanted], store: Store) -> dict[str, list[Planned]]:
-    """The runs that each figure needs, by the figure's stem, in the state they are in; the lab's need none."""
+def plan_figures(
+    wanted: Iterable[Wanted], store: Store, history: Path | None = None
+) -> dict[str, list[Planned]]:
+    """The runs that each figure needs, by the figure's stem, in the state they are in; the lab's need none.
+
+    Args:
+        wanted: the figures.
+        store: where the runs are.
+        history: a kept file; what it holds as finished is not trained.
+    """
+    from escapevelocity.study.history import finished_names
     from escapevelocity.study.plan import plan
+
+    kept = finished_names(history)
 
     plans = {}
     for one in wanted:
         study = one.figure.study(one.task, one.scale)
-        plans[one.stem] = [] if study is None else plan(study, store)
+        plans[one.stem] = [] if study is None else plan(study, store, kept=kept)
     return plans
 
 
@@ -115,7 +126,7 @@ def distinct(plans: Mapping[str, Sequence[Planned]]) -> list[Planned]:
 
 def unfinished(plans: Mapping[str, Sequence[Planned]]) -> list[Order]:
     """What is to be trained: all that is not finished; what failed before is tried again from its last checkpoint."""
-    return [one.order for one in distinct(plans) if one.state != "finished"]
+    return [one.order for one in distinct(plans) if not one.is_done]
 
 
 def measure(
@@ -129,9 +140,14 @@ def measure(
 
 
 def draw_figure(
-    wanted: Wanted, plans: Mapping[str, Sequence[Planned]], store: Store, out: Path, track: Track | None
+    wanted: Wanted,
+    plans: Mapping[str, Sequence[Planned]],
+    store: Store,
+    out: Path,
+    track: Track | None,
+    history: Path | None = None,
 ) -> Drawn:
-    """Draw one figure from what is in the store, and write its files.
+    """Draw one figure from what is in the store and in a kept history, and write its files.
 
     Args:
         wanted: the figure.
@@ -139,6 +155,7 @@ def draw_figure(
         store: where they are.
         out: the folder of the figures; a folder per paper is made in it.
         track: shows how far the lab's experiment is; None: nothing is computed, only drawn.
+        history: the file of the kept history, where there is one.
 
     Returns:
         The files and sentences, or why there are none.
@@ -150,7 +167,7 @@ def draw_figure(
         if isinstance(figure, LabFigure):
             written = write_lab(wanted, figure, store, out, track)
         else:
-            written = write_study(wanted, figure, plans[wanted.stem], store, out)
+            written = write_study(wanted, figure, plans[wanted.stem], store, out, history)
         return Drawn(wanted, *written, "")
     except UserError as error:
         return Drawn(wanted, (), (), " ".join(str(error).split()))

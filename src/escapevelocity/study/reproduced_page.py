@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from escapevelocity.lab.experiments.experiment import Findings, Track
     from escapevelocity.study.grid import Study
+    from escapevelocity.study.history import History
     from escapevelocity.study.plan import Planned
     from escapevelocity.study.reproduce import Wanted
     from escapevelocity.study.store import Store
@@ -71,25 +72,25 @@ def write_lab(wanted: Wanted, figure: LabFigure, store: Store, out: Path, track:
 
 
 def write_study(
-    wanted: Wanted, figure: PaperFigure, planned: Sequence[Planned], store: Store, out: Path
+    wanted: Wanted,
+    figure: PaperFigure,
+    planned: Sequence[Planned],
+    store: Store,
+    out: Path,
+    kept: Path | None = None,
 ) -> Written:
-    """Gather a figure's runs, draw it and write it.
+    """Gather a figure's runs, from the store and the kept history, draw it and write it.
 
     Raises:
         UserError: none of its runs is there, or what is there does not suffice.
     """
-    from escapevelocity.study.history import collect, read_history
-
-    names = [one.order.name for one in planned if one.state not in ("missing", "damaged")]
-    if not names:
+    path = out / f"{wanted.stem}.parquet"
+    make_folder(path.parent)
+    history = _gathered(planned, store, path, kept)
+    if history is None:
         raise UserError(
             f"{figure.id}: none of its {len(planned)} runs is in {store.url}; run without --draw-only"
         )
-    for name in names:
-        store.pull(name)
-    path = out / f"{wanted.stem}.parquet"
-    make_folder(path.parent)
-    history = read_history(collect(store, path, names))
     if not history.runs:
         why = next(iter(history.left_out.values()), "they have no records yet")
         raise UserError(f"{figure.id}: none of its runs can be drawn ({why})")
@@ -102,6 +103,23 @@ def write_study(
     paths = [*pictures, path, out / f"{wanted.stem}.md"]
     write_bytes(paths[-1], page.encode())
     return Written(paths, said)
+
+
+def _gathered(planned: Sequence[Planned], store: Store, path: Path, kept: Path | None) -> History | None:
+    """The records of the runs, also written to `path`; None where there is none."""
+    from escapevelocity.study.history import History, collect, read_history, write_history
+
+    there = [one.order.name for one in planned if one.state not in ("missing", "damaged", "kept")]
+    for name in there:
+        store.pull(name)
+    history = read_history(collect(store, path, there)) if there else None
+    wanted = {one.order.name for one in planned if one.state == "kept"}
+    if kept is None or not wanted:
+        return history
+    old = read_history(kept)
+    old = History(tuple(run for run in old.runs if run.name in wanted), old.rows)
+    write_history(old if history is None else old.updated(history), path)
+    return read_history(path)
 
 
 def _pictures(out: Path, stem: str, figures: dict[str, Figure]) -> list[Path]:

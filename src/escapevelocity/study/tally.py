@@ -70,9 +70,7 @@ class Tally:
     ) -> None:
         self._store, self._clock = store, clock
         self._planned = {one.order.name: one for one in planned}
-        self._states = {
-            name: "finished" if one.state == "finished" else "waiting" for name, one in self._planned.items()
-        }
+        self._states = {name: "finished" if one.is_done else "waiting" for name, one in self._planned.items()}
         self._began: dict[str, float] = {}
         self._reached = {name: one.steps_done for name, one in self._planned.items()}
         self._fetched = -math.inf
