@@ -36,21 +36,21 @@ def report(
     ours = {name: training for name, training in trainings.items() if name.startswith("ours-")}
     parts = [
         f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}, lowest–highest in brackets.",
-        "#### Speed\n\n" + _speed(trainings),
-        "#### The simulator alone\n\n" + _simulators(simulators),
-        "#### Compile time and memory\n\n" + _resources(trainings, warm_compile),
-        "#### Where the wall time goes, % after the first batch\n\n" + _shares(trainings),
+        "### Speed\n\n" + _speed(trainings),
+        "### The simulator alone\n\n" + _simulators(simulators),
+        "### Compile time and memory\n\n" + _resources(trainings, warm_compile),
+        "### Where the wall time goes, % after the first batch\n\n" + _shares(trainings),
     ]
     if ours and simulators:
         parts.append(
-            "#### Where the rest goes: microseconds of wall time per environment step\n\n"
+            "### Where the rest goes: microseconds of wall time per environment step\n\n"
             + _budget(ours, simulators, envs_per_seed)
         )
     if targets:
         rows = [
             [goal.what, goal.target, goal.measured, "yes" if goal.reached else "**no**"] for goal in targets
         ]
-        parts.append("#### Targets\n\n" + table(["what", "target", "measured", "reached"], rows))
+        parts.append("### Targets\n\n" + table(["what", "target", "measured", "reached"], rows))
     return "\n\n".join(parts)
 
 

@@ -108,9 +108,9 @@ def report(found: Measured, num_starts: int, steps: int) -> str:
         [
             f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}, lowest–highest in brackets; load average "
             f"before and after: {load}.",
-            f"#### Softmax policy gradient, {size}\n\n{common.table(header, rows)}",
-            "#### Cost as starts grow\n\n" + common.table(["starts", "CPU, ns per start and step"], scaling),
-            "#### Goals of the lab\n\n"
+            f"### Softmax policy gradient, {size}\n\n{common.table(header, rows)}",
+            "### Cost as starts grow\n\n" + common.table(["starts", "CPU, ns per start and step"], scaling),
+            "### Goals of the lab\n\n"
             + common.table(["what", "target", "measured", "reached"], goals(found)),
         ]
     )

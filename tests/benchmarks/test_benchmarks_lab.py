@@ -65,7 +65,7 @@ def test_the_report_takes_ratios_within_rounds_and_judges_by_the_usual_numpy():
     assert lines[0] == (
         "Medians of 3 interleaved rounds, lowest–highest in brackets; load average before and after: 0.5 and 1.3."
     )
-    assert "#### Softmax policy gradient, 4,096 starts × 100,000 steps, K = 10, float64" in lines
+    assert "### Softmax policy gradient, 4,096 starts × 100,000 steps, K = 10, float64" in lines
     usual = next(line for line in lines if line.startswith("| NumPy, usual |"))
     cells = ["400.0 (300.0–1,000.0)", "80.0 (70.0–180.0)", "5.00 (4.00–6.00) ×", "8.00 (7.00–9.00) ×"]
     assert usual == f"| NumPy, usual | {' | '.join(cells)} |"

@@ -3,12 +3,13 @@
 import os
 
 import pytest
-from viewports import PHONE
 
 from dashboard_stores import HOSTILE, IMAGE, write_run
 from escapevelocity.report.page import render
 from escapevelocity.study.report_page import runs_page
 from escapevelocity.study.report_study import gathered, study_page
+
+PHONE = {"width": 360, "height": 740}
 
 
 @pytest.fixture(scope="module", autouse=True)

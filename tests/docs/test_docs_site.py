@@ -1,8 +1,11 @@
 """The documentation site: complete, strict, without a request to anywhere else, and no number that no study has."""
 
+import functools
+import http.server
 import importlib.util
 import pkgutil
 import re
+import threading
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -176,3 +179,33 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(site):
         assert all(picture.get("alt") for picture in loaded.pictures), page
     assert (site / "studies" / "lab" / "trajectories.png").exists()
     assert not list(site.rglob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    """The site's address: opened as files its search could not load its index."""
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Prints no line for every request."""
+
+    def log_message(self, format, *args):
+        del format, args
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["", "tutorials/dead-sb3-run/", "metrics/", "findings/", "benchmarks/"])
+def test_a_page_of_the_site_complains_of_nothing_and_keeps_nobody_out(
+    served, open_page, accessible, page, scheme
+):
+    opened = open_page(f"{served}/{page}", color_scheme=scheme)
+    opened.wait_for_load_state("networkidle")
+    accessible(opened)
