@@ -71,7 +71,7 @@ ASR_PANELS = (
     Panel("NMI, unseen classes", "normalised", ("test/nmi",)),
     Panel("F1, unseen classes", "of pairs", ("test/f1",)),
     Panel("Recall@1, validation", "share of queries", ("validation/recall_at_1",)),
-    Panel("Mean distance drawn by", "distance", ("asr/distance_mean",)),
+    Panel("Mean distance drawn", "distance", ("asr/distance_mean",)),
 )
 """The six curves of the gravity well (Dou et al. 2022), and what the agent sees and does."""
 
