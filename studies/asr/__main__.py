@@ -55,7 +55,10 @@ def _train(options: argparse.Namespace) -> int:
             from escapevelocity.study.store import open_store
 
             store = open_store(options.store, create=True)
-            worst = max(worst, train_missing(gap_study(task), store, LocalExecutor(options.workers)))
+            code = train_missing(gap_study(task), store, LocalExecutor(options.workers))
+            if code == 130:
+                return code
+            worst = max(worst, code)
     return worst
 
 

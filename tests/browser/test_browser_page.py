@@ -110,7 +110,7 @@ def test_mouse_and_keyboard_are_told_a_curve_s_numbers(open_page, pages, drawn):
     assert "mean : 239 [" in page.locator("#chart-perf-return_mean .hoverlayer").text_content()
     page.locator("#chart-perf-return_mean").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("() => document.getElementById('ev-live')?.textContent.includes('mean')")
+    page.wait_for_function("() => document.getElementById('ev-live')?.textContent.match(/: mean [\\d.]+$/)")
     page.locator("[data-copy]").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function(

@@ -57,6 +57,15 @@ def test_a_figure_is_drawn_from_a_kept_history_and_from_what_is_trained_beside_i
     assert (tmp_path / "again" / "fake" / "figure-2-up.png").exists()
 
 
+def test_a_kept_history_is_drawn_from_without_any_run(ev, tmp_path):
+    assert ev("reproduce", "fake/figure-1", "--out", "figures").code == 0
+    fake_paper.KIND.computed.clear()
+    given = ("--store", "runs/nowhere", "--history", "figures/fake/figure-1-up.parquet", "--out", "again")
+    assert ev("reproduce", "fake/figure-1", "--draw-only", *given).code == 0
+    assert (fake_paper.KIND.computed, list((tmp_path / "runs" / "nowhere").glob("up-*"))) == ([], [])
+    assert (tmp_path / "again" / "fake" / "figure-1-up.png").exists()
+
+
 def test_a_dry_run_prints_the_runs_and_trains_none(ev, tmp_path):
     answer = ev("reproduce", "fake/figure-1", "fake/figure-2", "sgw/figure-1", "--dry-run")
     assert (answer.code, fake_paper.KIND.computed) == (0, [])

@@ -136,6 +136,23 @@ def test_a_narrow_layer_and_a_clip_range_move_their_bounds():
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "value", "told"),
+    [
+        (
+            "trust/ratio_below_mean",
+            0.7,
+            0.3,
+            "trust/ratio_below_mean 0.3, below 0.4",
+        ),  # docs/metrics.md, ε = 0.2
+        ("trust/excess_ratio", 1.5, 6.0, "trust/excess_ratio 6, above 3"),  # twice (1 + ε)/(1 − ε)
+    ],
+)
+def test_a_ratio_is_told_with_the_side_of_its_bound(name, start, value, told):
+    (onset,) = column([start] * 5 + [value] * 9, name)[0].onsets()
+    assert onset.text == told
+
+
 def test_no_ratio_below_the_range_is_a_measurement_and_not_a_gap():
     watch = Watch(context=DISCRETE)
     for batch in range(10):

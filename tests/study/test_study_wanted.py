@@ -48,6 +48,13 @@ def test_the_last_plan_of_a_study_replaces_its_earlier_ones_and_leaves_other_stu
     assert sorted(run.settings["epochs"] for run in wanted(tmp_path)) == [10, 40]
 
 
+def test_what_a_kept_history_holds_is_not_wanted(tmp_path):
+    first = plan(STUDY, tmp_path, record=False)[0].order.name
+    planned = plan(STUDY, tmp_path, kept=[first])
+    assert [one.state for one in planned] == ["kept", "missing", "missing"]
+    assert [run.settings["epochs"] for run in wanted(tmp_path)] == [20, 30]
+
+
 def test_a_plan_that_is_not_kept_writes_nothing(tmp_path):
     plan(STUDY, tmp_path, record=False)
     assert wanted(tmp_path) == []
@@ -110,6 +117,7 @@ HOSTILE = (
     json.dumps({"schema_version": 1, "runs": [{"name": "a", "seeds": ["<u>"], "steps": 1, "settings": {}}]}),
     json.dumps({"schema_version": 1, "runs": [{"name": "a", "seeds": [1], "steps": 1e300, "settings": {}}]}),
     json.dumps({"schema_version": 1, "runs": [{"name": "a", "seeds": [1], "steps": 1, "settings": []}]}),
+    json.dumps({"schema_version": 1, "runs": [{"name": "../a", "seeds": [1], "steps": 1, "settings": {}}]}),
 )
 
 

@@ -14,13 +14,10 @@ _PAPERS_RATE = 3e-4  # Moalla et al. 2024, Table 3.
 
 def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[str]:
     """Give the commands of `commands_by_remedy`, and name the remedies that this version does not have."""
-    found = commands_by_remedy(run, remedies, onset)
-    if run.job not in ("asr", "ppo"):
-        return list(remedies)
-    later = [
-        remedy for remedy in remedies if remedy not in (_SAMPLER_OPTIONS if run.job == "asr" else _OPTIONS)
-    ]
-    return [line for _, line in found] + ([f"not in this version: {', '.join(later)}"] if later else [])
+    known = {"ppo": _OPTIONS, "asr": _SAMPLER_OPTIONS}.get(run.job, remedies)
+    later = [remedy for remedy in remedies if remedy not in known]
+    lines = [line for _, line in commands_by_remedy(run, remedies, onset)]
+    return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
 
 
 def commands_by_remedy(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[tuple[str, str]]:
@@ -34,12 +31,12 @@ def commands_by_remedy(run: Run, remedies: Sequence[str], onset: int | None = No
         onset: step of the first sign, if there is one.
 
     Returns:
-        Remedies with their commands.
+        Remedies with their commands; with their names alone for a job whose settings are not known here.
     """
     if run.job == "asr":
         return _sampler_commands(run, remedies)
     if run.job != "ppo":
-        return []
+        return [(remedy, remedy) for remedy in remedies]
     from escapevelocity.ppo.saved import saved_spec
 
     spec = saved_spec(run.path)

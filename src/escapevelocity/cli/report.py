@@ -76,7 +76,7 @@ def _advice(run: "Run", diagnosis: "RunDiagnosis") -> list[tuple[str, str]]:
     except (
         UserError
     ):  # A remedy of a module that nobody has imported: the rest of the page is none the worse.
-        return []
+        return [(remedy, remedy) for remedy in diagnosis.remedies]
 
 
 def _tell(line: str) -> None:

@@ -73,7 +73,9 @@ def _reproduce(command: Reproduce) -> int:
     papers = reproduce.every_paper() if command.all else [command.paper] if command.paper else []
     wanted = reproduce.select(command.figures, papers, command.task, command.scale)
     executor = None if command.draw_only or command.dry_run else _executor(command)
-    store = open_store(command.store or f"runs/reproduce-{command.scale}", create=not command.draw_only)
+    # A kept history can be drawn from without any run.
+    create = not command.draw_only or command.history is not None
+    store = open_store(command.store or f"runs/reproduce-{command.scale}", create=create)
     out = command.out or Path(f"runs/figures-{command.scale}")
     plans = reproduce.plan_figures(wanted, store, command.history)
     if command.dry_run:

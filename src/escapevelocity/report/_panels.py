@@ -83,12 +83,12 @@ _ON_PAGES = {"ppo": Panel("KL of an update", "nats", ("trust/kl",), scale="log")
 
 
 def page_panels(job: str) -> tuple[Panel, ...]:
-    """The panels of a job on a web page: those of its figure, and before its ratios what they come to."""
+    """The panels of a job on a web page: its figure's, and before the ratios what they come to."""
     panels = panels_of(job)
     if job not in _ON_PAGES:
         return panels
-    after = next((i for i, panel in enumerate(panels) if panel.ratios), len(panels))
-    return (*panels[:after], _ON_PAGES[job], *panels[after:])
+    place = next((i for i, panel in enumerate(panels) if panel.ratios), len(panels))
+    return (*panels[:place], _ON_PAGES[job], *panels[place:])
 
 
 def panels_of(job: str) -> tuple[Panel, ...]:

@@ -16,7 +16,7 @@ from escapevelocity.runs.status import LOCK_FILE, STATUS_FILE, is_locked
 from escapevelocity.study._folders import run_folders
 from escapevelocity.study.dashboard_records import fingerprint
 from escapevelocity.study.index import Indexed, read_indexed, stamp_of
-from escapevelocity.study.store import STUDY_FOLDER
+from escapevelocity.study.store import STUDY_FOLDER, Store
 from escapevelocity.study.wanted import read_wanted, wanted_files
 from escapevelocity.study.watch import Overview, look
 
@@ -196,7 +196,12 @@ def _read_wanted(path: Path, top: str) -> list[Indexed]:
     try:
         if not os.path.realpath(path).startswith(top + os.sep):
             return []
-        return [_seen_to(dataclasses.replace(run, name=shown(run.name))) for run in read_wanted(path)]
+        runs = [_seen_to(run) for run in read_wanted(path)]
+        for run in runs:
+            Store(path.parent).run_path(
+                run.name
+            )  # Others read files by this name: it must lead nowhere else.
+        return [dataclasses.replace(run, name=shown(run.name)) for run in runs]
     except Exception:  # As above.
         return []
 

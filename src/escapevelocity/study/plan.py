@@ -106,7 +106,7 @@ def plan(
     if not isinstance(store, Store):
         store = open_store(store, create=not os.path.exists(store))
     store.refresh()
-    orders = _orders(the_kind, study, grid, store, record)
+    orders = _orders(the_kind, study, grid, store, record, kept)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
     planned = [_planned(order, standings[order.name], prices) for order in orders]
@@ -137,7 +137,12 @@ def _by_key(the_kind: Kind, grid: list[Cell]) -> dict[str, Cell]:
 
 
 def _orders(
-    the_kind: Kind, study: Study, grid: Mapping[str, Cell], store: Store, record: bool
+    the_kind: Kind,
+    study: Study,
+    grid: Mapping[str, Cell],
+    store: Store,
+    record: bool,
+    kept: Collection[str],
 ) -> list[Order]:
     """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
     recorded = read_groups(store.study_path)
@@ -146,7 +151,7 @@ def _orders(
         return orders
     if groups == recorded:
         with contextlib.suppress(UserError):  # A store that we may only read is planned all the same.
-            if write_wanted(store.study_path, study.name, orders):
+            if write_wanted(store.study_path, study.name, orders, kept):
                 store.push_study()
         return orders
     with only_planner(store.study_path):
@@ -155,7 +160,7 @@ def _orders(
         found = read_groups(store.study_path)
         if found != recorded:
             orders, groups = _divide(the_kind, study, grid, store, found)
-        is_new = write_wanted(store.study_path, study.name, orders)
+        is_new = write_wanted(store.study_path, study.name, orders, kept)
         if groups != found:
             write_groups(store.study_path, groups)
         if is_new or groups != found:

@@ -6,7 +6,7 @@ Who looks at a store without the study's file, such as the dashboard, learns fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,14 @@ WANTED = "wanted"
 _VERSION = 1
 
 
-def write_wanted(study_path: Path, study: str, orders: Sequence[Order]) -> bool:
+def write_wanted(study_path: Path, study: str, orders: Sequence[Order], kept: Collection[str] = ()) -> bool:
     """Keep what a study wants, in place of what it wanted before.
 
     Args:
         study_path: the store's folder of what studies add.
         study: its name.
         orders: all its runs.
+        kept: names of those that need not be trained.
 
     Returns:
         Whether that is anything new.
@@ -41,6 +42,7 @@ def write_wanted(study_path: Path, study: str, orders: Sequence[Order]) -> bool:
             "settings": flat_settings(json.loads(order.spec)),
         }
         for order in orders
+        if order.name not in kept
     ]
     document = {"schema_version": _VERSION, "runs": runs}
     try:
