@@ -280,8 +280,12 @@ def test_a_run_claimed_by_others_is_looked_at_once_more_at_the_end():
 
 
 def test_told_to_stop_it_takes_in_how_the_runs_end():
-    acts = {"a": [[{"started": "h"}, TaskCancelledError()]], "b": [[{"started": "h"}, DEAD]]}
+    acts = {
+        "a": [[{"started": "h"}, TaskCancelledError()]],
+        "b": [[{"started": "h"}, DEAD]],
+        "c": [[TaskCancelledError()]],
+    }
     ray, said = play(acts, lines=["stop"])
-    assert sorted(ray.submitted) == ["a", "b"]
+    assert sorted(ray.submitted) == ["a", "b", "c"]
     states = {m["outcome"]["name"]: m["outcome"]["state"] for m in said if "outcome" in m}
-    assert states == {"a": "interrupted", "b": "interrupted"}
+    assert states == {"a": "interrupted", "b": "interrupted", "c": "waiting"}

@@ -126,10 +126,11 @@ def test_the_summary_names_what_failed_and_what_to_do(store):
         Outcome("b", "failed", "loss is nan"),
         Outcome("c", "interrupted", "stopped by SIGINT"),
         Outcome("d", "claimed", "another process is training it"),
+        Outcome("e", "waiting", "not begun"),
     ]
     assert summary_lines(outcomes, 3, store) == [
         "failed b: loss is nan",
-        f"4 of 7 runs finished, 1 failed, 1 interrupted, 1 claimed in {store.url}",
+        f"4 of 8 runs finished, 1 failed, 1 interrupted, 1 claimed, 1 not begun in {store.url}",
         "claimed: another process was training them when this one had nothing else left to do",
         "the same command goes on from here: each run from its last checkpoint",
     ]

@@ -84,7 +84,7 @@ def _reproduce(command: Reproduce) -> int:
     failed = False
     if executor is not None:
         states = _train(plans, store, executor)
-        if "interrupted" in states:
+        if states & {"interrupted", "waiting"}:
             return 130
         failed = "failed" in states
         plans = reproduce.plan_figures(wanted, store, command.history)

@@ -90,7 +90,7 @@ def train_missing(study: "Study", store: "Store", executor: "Executor", kept: Co
             outcomes = executor.run(left, store, screen.tell)
     print("\n".join(summary_lines(outcomes, len(planned) - len(left), store)))
     states = {outcome.state for outcome in outcomes}
-    return 130 if "interrupted" in states else int("failed" in states)
+    return 130 if states & {"interrupted", "waiting"} else int("failed" in states)
 
 
 def _executor(command: StudyRun) -> "Executor":

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Event(NamedTuple):
     """Something that happened while a study runs."""
 
-    kind: Literal["started", "finished", "failed", "interrupted", "retried", "claimed", "message"]
-    """started; finished, failed, interrupted and claimed end a run for this executor; retried: it was lost and goes
-    on; message: a line about no single run."""
+    kind: Literal["started", "finished", "failed", "interrupted", "claimed", "waiting", "retried", "message"]
+    """started; finished, failed, interrupted, claimed and waiting (not begun) end a run for this executor; retried: it
+    was lost and goes on; message: a line about no single run."""
     name: str
     """The run's folder in the store; empty for a message."""
     text: str = ""
@@ -29,7 +29,7 @@ class Event(NamedTuple):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Trains orders. It returns when each has an outcome; Ctrl-C makes the outcome of what is left "interrupted"."""
+    """Trains orders. It returns when each has an outcome; Ctrl-C makes it "interrupted" or "waiting" (not begun)."""
 
     def run(self, orders: Sequence[Order], store: Store, tell: Callable[[Event], None]) -> list[Outcome]:
         """Train `orders` into `store`.

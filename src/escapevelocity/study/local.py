@@ -89,6 +89,7 @@ class _Shift:
         self._claimed: list[Order] = []
         self._deaths: Counter[str] = Counter()
         self._told: set[str] = set()
+        self._begun: set[str] = set()
 
     def work(self) -> None:
         """Train what is waiting, then look once more at what others were training."""
@@ -116,7 +117,9 @@ class _Shift:
                 seat.worker.kill() if seat.order else seat.worker.close()
 
     def outcome(self, order: Order) -> Outcome:
-        """How an order ended; what was not begun, or not ended, is interrupted."""
+        """How an order ended; without an outcome it was stopped, or not begun."""
+        if order.name not in self._begun:
+            return Outcome(order.name, "waiting", "not begun")
         return self._outcomes.get(order.name) or Outcome(order.name, "interrupted", "stopped before its end")
 
     def _drain(self) -> None:
@@ -144,6 +147,7 @@ class _Shift:
                 seat.worker = self._hire(seat)
             seat.order = order
             seat.worker.submit(order, self._store)
+            self._begun.add(order.name)
             self._tell(Event("started", order.name))
 
     def _hire(self, seat: _Seat) -> Worker:

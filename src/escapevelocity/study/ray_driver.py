@@ -87,6 +87,7 @@ class Shift:
         self._claimed: list[dict[str, Any]] = []
         self._losses: Counter[str] = Counter()
         self._lost_at: dict[str, float] = {}
+        self._begun: set[str] = set()
         self._stopping = False
 
     def work(self) -> None:
@@ -133,7 +134,9 @@ class Shift:
         except StopIteration:
             return self._lose(stream, order, "its task ended without a word")
         except errors.TaskCancelledError:
-            return self._settle(stream, _outcome(order, "interrupted", "stopped before its end"))
+            begun = order["name"] in self._begun
+            state, why = ("interrupted", "stopped before its end") if begun else ("waiting", "not begun")
+            return self._settle(stream, _outcome(order, state, why))
         except (
             errors.RayTaskError
         ) as error:  # An error in Python, such as a package that a node does not have.
@@ -145,6 +148,7 @@ class Shift:
             first = str(error).strip().partition("\n")[0].partition(". ")[0]
             return self._lose(stream, order, f"{type(error).__name__}: {first}")
         if "started" in message:
+            self._begun.add(order["name"])
             return self._say(kind="started", name=order["name"], text=f"on {message['started']}")
         if "lost" in message:
             return self._lose(stream, order, message["lost"])

@@ -133,10 +133,11 @@ def summary_lines(outcomes: Sequence[Outcome], finished_before: int, store: Stor
     lines = [f"{one.state} {one.name}: {one.why}" for one in by_state["failed"]]
     counts = [f"{done} of {len(outcomes) + finished_before} runs finished"]
     counts += [f"{len(by_state[s])} {s}" for s in ("failed", "interrupted", "claimed") if by_state[s]]
+    counts += [f"{len(by_state['waiting'])} not begun"] if by_state["waiting"] else []
     lines.append(", ".join(counts) + f" in {store.url}")
     if by_state["claimed"]:
         lines.append("claimed: another process was training them when this one had nothing else left to do")
-    if by_state["interrupted"] or by_state["failed"]:
+    if by_state["interrupted"] or by_state["failed"] or by_state["waiting"]:
         lines.append("the same command goes on from here: each run from its last checkpoint")
     return lines
 

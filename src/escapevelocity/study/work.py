@@ -29,8 +29,8 @@ class Outcome:
 
     name: str
     """The run's folder in the store."""
-    state: Literal["finished", "failed", "interrupted", "claimed"]
-    """claimed: another process is training it."""
+    state: Literal["finished", "failed", "interrupted", "claimed", "waiting"]
+    """claimed: another process is training it; waiting: it was not begun before the executor was stopped."""
     why: str = ""
     """One line: the reason, for all but finished."""
     seconds: float = 0.0
