@@ -9,15 +9,15 @@ from escapevelocity.study.history import History, RunArrays
 from escapevelocity.study.papers.nrnt.toy import verdict
 from escapevelocity.study.papers.registry import find_figure
 
-PANELS = {1: 6, 2: 3, 3: 4, 4: 3, 6: 4, 19: 12, 29: 12, 32: 4, 34: 4, 35: 4, 36: 8}
-"""Panels by hand, of a figure of each kind: those of 7–20, of 21–31 and of 36–41 differ in nothing but the setting."""
+PANELS = {1: 6, 2: 3, 3: 4, 4: 3, 6: 4, 19: 12, 29: 4, 32: 4, 34: 4, 35: 4, 36: 8}
+"""Panels at small scale by hand, of a figure of each kind: those of 7–20, of 21–31 and of 36–41 differ in nothing but the setting."""
 RENDERED = (2, 4, 6, 29, 36)
 """Rendered too, one of each kind of picture; that is what takes time."""
 
 
-def _drawn(figure):
+def _drawn(figure, scale="small"):
     task = figure.tasks[-1]
-    return figure.draw(history_of(figure.study(task, "small"), True), task)
+    return figure.draw(history_of(figure.study(task, scale), True), task)
 
 
 def _texts(drawn) -> str:
@@ -36,6 +36,11 @@ def test_a_figure_of_each_kind_is_drawn_with_labelled_axes_and_a_caption(number,
     if number in RENDERED:
         drawn.set_dpi(20)
         drawn.canvas.draw()
+
+
+def test_the_remedies_have_a_row_for_each_number_of_epochs_at_the_papers_scale():
+    drawn = _drawn(find_figure("nrnt/figure-29"), "paper")
+    assert len([axes for axes in drawn.axes if axes.axison]) == 12
 
 
 @pytest.mark.parametrize("number", [1, 4, 6, 36])

@@ -38,7 +38,8 @@ def test_the_paper_has_its_forty_one_figures_in_order():
         ("figure-6", "Hopper-v4", "paper", 18, 5),  # 3 epochs × 6 arms: 15 runs per remedy
         ("figure-6", "ALE/Phoenix-v5", "small", 3, 3),  # most epochs alone, 3 arms
         ("figure-14", "Ant-v4-relu", "paper", 3, 5),
-        ("figure-31", "Hopper-v4-relu", "small", 18, 5),
+        ("figure-31", "Hopper-v4-relu", "paper", 18, 5),
+        ("figure-31", "Hopper-v4-relu", "small", 6, 5),  # the most epochs alone
         ("figure-32", "ALE/Phoenix-v5", "paper", 2, 5),  # 4 epochs, with and without PFO
         ("figure-34", "Hopper-v4", "paper", 4, 5),  # four ε
         ("figure-35", "Hopper-v4", "paper", 4, 5),  # shared or not × masked or not
@@ -114,7 +115,9 @@ def test_figures_share_their_runs():
 
     for scale in ("small", "paper"):
         assert texts("figure-1", scale) == texts("figure-4", scale) == texts("figure-20", scale)
-        assert texts("figure-1", scale) < texts("figure-6", scale) == texts("figure-31", scale)
+        assert texts("figure-6", scale) == texts("figure-31", scale)
+    assert texts("figure-1", "paper") < texts("figure-6", "paper")
+    assert len(texts("figure-1", "small") & texts("figure-6", "small")) == 1  # no remedy at 20 epochs
 
 
 def test_the_runs_of_the_hopper_study_are_those_of_the_paper_scale():

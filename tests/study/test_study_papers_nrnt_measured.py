@@ -192,7 +192,7 @@ def test_a_check_is_written_with_its_claim_interval_and_outcome():
 
 
 def test_figure_6_reports_what_went_into_the_history():
-    said = _said(find_figure("nrnt/figure-6"), True, task="Hopper-v4")
+    said = _said(find_figure("nrnt/figure-6"), True, "paper", task="Hopper-v4")
     # PFO is healthy throughout: norm 20 times the seeds' levels 1 … 1.08, whose interquartile mean is 1.04.
     (line,) = (one for one in said if one.startswith("PFO (last layer), 15 runs"))
     assert "Actor pre-activation norm 20.8 [" in line

@@ -24,10 +24,10 @@ CLAIMED: dict[str, Literal["above", "below"]] = {"norm": "below", "actor rank": 
 
 
 def remedy_axes(setting: Setting, scale: Scale) -> dict[str, Iterable[Any]]:
-    """Epochs and remedies; on Atari at small scale the most epochs alone, with three of the remedies."""
-    if (setting.family, scale) == ("atari", "small"):
-        return {"epochs": setting.epochs[-1:], "arm": arm_axis(FEW_ARMS, setting)}
-    return {"epochs": setting.epochs, "arm": arm_axis(ARMS, setting)}
+    """Epochs and remedies; at small scale the most epochs alone, and on Atari three of the remedies."""
+    small = scale == "small"
+    arms = FEW_ARMS if small and setting.family == "atari" else ARMS
+    return {"epochs": setting.epochs[-1:] if small else setting.epochs, "arm": arm_axis(arms, setting)}
 
 
 def arm_groups(found: Found, **settings: Any) -> dict[Arm, Group]:
