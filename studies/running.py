@@ -65,6 +65,12 @@ def finished(history: History) -> History:
     return History(runs, history.rows, history.left_out)
 
 
+def kept_columns(history: History) -> list[str]:
+    """What others need to analyse the runs without training them again; times are not."""
+    left_out = ("time/", "norm/", "change/", "segment", "wall_time")
+    return [name for name in history.columns if not name.startswith(left_out)]
+
+
 def deaths(history: History, run: HistoryRun) -> np.ndarray:
     """Where each seed has died: the steps of its last row, if that tells of a fault (numbers that are not finite).
 

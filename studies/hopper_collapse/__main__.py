@@ -13,7 +13,7 @@ from escapevelocity.study.store import open_store
 from studies.hopper_collapse.figures import draw_all
 from studies.hopper_collapse.measures import measured
 from studies.hopper_collapse.page import page
-from studies.running import finished
+from studies.running import finished, kept_columns
 
 HERE = Path(__file__).parent
 STUDIES = ("study.toml", "remedies.toml")
@@ -32,12 +32,6 @@ def main() -> None:
     write_history(ended, kept, columns=kept_columns(ended))
     replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned, ended)))
     replace_section(HERE / "README.md", "figures", draw_all(ended, open_store(options.store), HERE))
-
-
-def kept_columns(history: History) -> list[str]:
-    """What others need to analyse the runs without training them again; times are not."""
-    left_out = ("time/", "norm/", "change/", "segment", "wall_time")
-    return [name for name in history.columns if not name.startswith(left_out)]
 
 
 def _missing(planned: Sequence[Planned], ended: History) -> list[str]:
