@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from escapevelocity.errors import UserError
+from escapevelocity.study.ended import deaths, has_ended
 from escapevelocity.study.gather import collect
-from escapevelocity.study.history import History, HistoryRun, read_history, write_history
+from escapevelocity.study.history import History, read_history, write_history
 
 
 def run_studies(
@@ -57,11 +58,7 @@ def gathered(store: Path, kept: Path) -> History:
 
 def finished(history: History) -> History:
     """Keep the runs that have come to their end: finished, or failed because every seed has died (`deaths`)."""
-    runs = tuple(
-        run
-        for run in history.runs
-        if run.state == "finished" or (run.state == "failed" and np.isfinite(deaths(history, run)).all())
-    )
+    runs = tuple(run for run in history.runs if has_ended(history, run))
     return History(runs, history.rows, history.left_out)
 
 
@@ -69,23 +66,6 @@ def kept_columns(history: History) -> list[str]:
     """What others need to analyse the runs without training them again; times are not."""
     left_out = ("time/", "norm/", "change/", "segment", "wall_time")
     return [name for name in history.columns if not name.startswith(left_out)]
-
-
-def deaths(history: History, run: HistoryRun) -> np.ndarray:
-    """Where each seed has died: the steps of its last row, if that tells of a fault (numbers that are not finite).
-
-    Returns:
-        (seeds,), NaN for a seed that has not died.
-    """
-    texts, _ = history.rows.column(run.name, "fault")  # None or NaN in a row, or a run, without the column.
-    steps, seeds = (history.rows.column(run.name, key)[0] for key in ("env_steps", "seed"))
-    died = np.full(len(run.seeds), np.nan)
-    for index, seed in enumerate(run.seeds):
-        own = np.flatnonzero(seeds == seed)
-        last = own[np.argmax(steps[own])] if own.size else None
-        if last is not None and isinstance(texts[last], str) and texts[last]:
-            died[index] = steps[last]
-    return died
 
 
 def dead_seeds(history: History) -> int:

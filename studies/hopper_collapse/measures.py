@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from escapevelocity.study.ended import deaths, has_ended
 from escapevelocity.study.history import Curves, History, HistoryRun
 
 WINDOW = 0.05
@@ -27,27 +28,34 @@ class Measure(NamedTuple):
     """Gives (seeds,)."""
 
 
-def window(curves: Curves, total: float, low: float, high: float) -> np.ndarray:
+def window(curves: Curves, total: float | np.ndarray, low: float, high: float) -> np.ndarray:
     """Mean of each seed over a share of training.
 
     Args:
         curves: of one column.
-        total: steps of the whole run.
+        total: steps of the whole run, or (seeds,) of each seed's life.
         low: where the window begins, a share of training.
         high: where it ends.
 
     Returns:
         (seeds,), NaN where a seed has no value there.
     """
-    inside = (curves.steps > low * total) & (curves.steps <= high * total)
-    values = curves.values[:, inside]
-    count = np.sum(np.isfinite(values), axis=1)
-    return np.where(count > 0, np.nansum(values, axis=1) / np.maximum(count, 1), np.nan)
+    total = np.broadcast_to(total, len(curves.values))[:, None]
+    inside = (curves.steps > low * total) & (curves.steps <= high * total) & np.isfinite(curves.values)
+    count = np.sum(inside, axis=1)
+    sums = np.sum(np.where(inside, curves.values, 0.0), axis=1)
+    return np.where(count > 0, sums / np.maximum(count, 1), np.nan)
+
+
+def lives(history: History, run: HistoryRun) -> np.ndarray:
+    """(seeds,) steps that each seed was trained for: the whole run, or to its death of numbers that are not finite."""
+    died = deaths(history, run)
+    return np.where(np.isnan(died), run.steps_total, died)
 
 
 def at_end(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
-    """The mean of a column over the last 5 % of training."""
-    return lambda history, run: window(history.values(run, column), run.steps_total, 1 - WINDOW, 1.0)
+    """The mean of a column over the last 5 % of training, for a seed that has died of its own life."""
+    return lambda history, run: window(history.values(run, column), lives(history, run), 1 - WINDOW, 1.0)
 
 
 def at_start(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
@@ -56,12 +64,12 @@ def at_start(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
 
 
 def kept(column: str) -> Callable[[History, HistoryRun], np.ndarray]:
-    """The mean of a column over the last 5 % as a share of its best among the twenty windows of 5 %."""
+    """The mean of a column over the last 5 % as a share of its best among the twenty windows of 5 %; see `at_end`."""
 
     def share(history: History, run: HistoryRun) -> np.ndarray:
         curves = history.values(run, column)
         starts = np.arange(0.0, 1.0, WINDOW)
-        windows = [window(curves, run.steps_total, low, low + WINDOW) for low in starts]
+        windows = [window(curves, lives(history, run), low, low + WINDOW) for low in starts]
         return windows[-1] / np.fmax.reduce(windows)
 
     return share
@@ -95,7 +103,7 @@ MEASURES: Mapping[str, Measure] = {
     "whole": Measure("return, whole run", 0, whole_return),
     "rank": Measure("actor rank, last 5 %", 1, at_end(RANK + "_after")),
     "rank_kept": Measure("share of its best", 2, kept(RANK + "_after")),
-    "rank_low": Measure("lowest actor rank", 1, trough(RANK + "_after")),
+    "rank_low": Measure("lowest actor rank, mean of 1 %", 1, trough(RANK + "_after")),
     "critic_rank": Measure("critic rank", 1, at_end("health/critic/feature_rank_pca_after")),
     "dead": Measure("dead units of 64", 1, at_end("health/actor/dead_neurons")),
     "norm_start": Measure("norm, first 1 %", 1, at_start(NORM)),
@@ -104,15 +112,16 @@ MEASURES: Mapping[str, Measure] = {
     "entropy": Measure("entropy, nats", 1, at_end("policy/entropy")),
     "kl": Measure("KL of a batch", 2, at_end("trust/kl")),
     "low": Measure("mean ratio below 1 − ε", 3, at_end("trust/ratio_below_mean")),
+    "died": Measure("died", 0, lambda history, run: np.isfinite(deaths(history, run)).astype(float)),
     "lowest_low": Measure("its lowest 1 %", 3, trough("trust/ratio_below_mean")),
 }
 
 
 def measured(history: History) -> dict[Cell, dict[str, dict[int, float]]]:
-    """Every measure of every seed of every finished run: setting → measure → seed → number."""
+    """Every measure of every seed of every run that has ended: setting → measure → seed → number."""
     found = {}
     for run in history.runs:
-        if run.state != "finished":
+        if not has_ended(history, run):
             continue
         cell = (str(run.settings["activation"]), int(run.settings["epochs"]), remedy_of(run))
         found[cell] = {

@@ -7,6 +7,7 @@ from escapevelocity.study.history import History
 from studies.measures import REPETITIONS, written
 from studies.running import core_hours, dead_seeds, finished
 from studies.segment_rule.compare import (
+    QUANTITIES,
     Comparison,
     comparisons,
     episodes_cut,
@@ -14,7 +15,10 @@ from studies.segment_rule.compare import (
     first_difference,
     holm,
 )
-from studies.segment_rule.plan import JOBS
+from studies.segment_rule.plan import EPOCHS, JOBS
+
+ALL = len(QUANTITIES) * len(EPOCHS)
+"""Comparisons that were planned, and are corrected for."""
 
 
 def page(history: History, repetitions: int = REPETITIONS) -> str:
@@ -52,7 +56,7 @@ def _runs(history: History) -> str:
 
 
 def _verdict(found: list[Comparison]) -> str:
-    adjusted = holm([one.paired.p_value for one in found])
+    adjusted = _adjusted(found)
     low = int(np.argmin(adjusted))
     widths = [
         max(abs(one.paired.mean.low), abs(one.paired.mean.high)) / one.seed_std
@@ -62,7 +66,7 @@ def _verdict(found: list[Comparison]) -> str:
     said = sum(p < 0.05 for p in adjusted)
     head = (
         f"Of {len(found)} comparisons {said} differ at 5 % once their number is allowed for (sign-flip test on paired "
-        f"differences, Holm). The smallest adjusted p-value is {adjusted[low]:.2g}: {found[low].quantity.title}, "
+        f"differences, Holm for all {ALL}). The smallest adjusted p-value is {adjusted[low]:.2g}: {found[low].quantity.title}, "
         f"{found[low].epochs} epochs."
     )
     if not widths:
@@ -74,9 +78,15 @@ def _verdict(found: list[Comparison]) -> str:
     )
 
 
+def _adjusted(found: list[Comparison]) -> list[float]:
+    """Holm's p-values for all comparisons that were planned; those that are missing count as if they showed nothing."""
+    p_values = [one.paired.p_value for one in found]
+    return list(holm([*p_values, *[1.0] * (ALL - len(found))])[: len(found)])
+
+
 def _table(found: list[Comparison]) -> str:
     rows = []
-    for one, adjusted in zip(found, holm([one.paired.p_value for one in found]), strict=True):
+    for one, adjusted in zip(found, _adjusted(found), strict=True):
         digits = one.quantity.digits
         rows.append(
             [

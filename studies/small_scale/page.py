@@ -10,7 +10,7 @@ from escapevelocity.study.plan import plan
 from escapevelocity.study.store import Store
 
 _JUDGED = re.compile(r"^Judgement[^:]*: (?P<outcome>.+?)\. |Judgement: (?P<toy>.+)\.$")
-_ADVERB = re.compile(r"^(?P<outcome>Confirmed|Not confirmed|Partly confirmed)\b")
+_ADVERB = re.compile(r"^(?P<outcome>Confirmed|Not confirmed|Partly confirmed|Cannot be told)\b")
 
 
 class Told(NamedTuple):

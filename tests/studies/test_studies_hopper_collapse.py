@@ -58,11 +58,27 @@ def test_a_seed_that_falls_is_counted_and_the_other_is_not(found):
     assert counts == {
         "norm tripled": (0, 2),
         "rank below 0.9 of its best": (1, 2),
-        "rank in single digits": (1, 2),
+        "rank of a window of 1 % in single digits": (1, 2),
         "half the units dead": (0, 2),
         "KL of a batch above 1 nat": (0, 2),
         "return below half of its best": (1, 2),
+        "numbers not finite": (0, 2),
     }
+
+
+def test_a_seed_that_died_is_read_where_it_ended_and_counted(kill):
+    falls = np.ones((2, STEPS.size))
+    falls[1, 30:] = 0.2
+    plain = run("plain", {"epochs": 20, "remedy": "none"}, **{"perf/return_mean": 1000 * falls})
+    found = measured(kill(History.from_arrays([plain]), {"plain": {25: 400}}))["relu", 20, "none"]
+    assert found["return"] == pytest.approx({7: 1000.0, 25: 200.0})  # 380 < steps ≤ 400
+    assert found["kept"] == pytest.approx({7: 1.0, 25: 0.2})
+    assert found["died"] == {7: 0.0, 25: 1.0}
+    every = kill(History.from_arrays([plain]), {"plain": {7: 300, 25: 400}})
+    assert every.runs[0].state == "failed"
+    assert measured(every)["relu", 20, "none"]["died"] == {7: 1.0, 25: 1.0}
+    claim = next(claim for claim in CLAIMS if claim.measures == ("died",))
+    assert count(claim, measured(every)["relu", 20, "none"])[:2] == (2, 2)
 
 
 def test_a_seed_without_a_number_has_no_say():

@@ -59,6 +59,19 @@ def test_a_run_that_fell_over_goes_on_and_a_finished_one_is_left_alone(spec, tmp
     assert open_run(path).records()["env_steps"].to_pylist() == [10, 20, 30, 40]
 
 
+def test_a_run_that_was_killed_before_its_first_status_goes_on(spec, tmp_path):
+    job = Counting()
+    counting = JobKind(job)
+    path, text = tmp_path / counting.folder(spec), counting.spec_text(spec)
+    job.fails_at = 0
+    with pytest.raises(OSError, match="went away"):
+        counting.run(text, path, [])
+    (path / "status.json").unlink()
+    job.fails_at = -1
+    assert counting.run(text, path, []).state == "finished"
+    assert job.computed == [0, 1, 2, 3]
+
+
 def test_the_same_settings_are_another_run_under_another_job(spec):
     ours, counting = kind("ppo"), JobKind(Counting())
     assert counting.folder(spec).startswith("Hopper-v4-counting-")

@@ -61,6 +61,13 @@ def test_a_planted_difference_is_found_and_nothing_else(history):
     assert "12 seeds under 1 segment at 20 epochs (5,000 steps)" in text
 
 
+def test_what_is_still_to_come_is_corrected_for_too(history):
+    early = history.where(epochs=20)
+    smallest = min(one.paired.p_value for one in comparisons(early, repetitions=200))
+    # Seven of fourteen: the smallest p-value is multiplied by fourteen all the same.
+    assert f"The smallest adjusted p-value is {14 * smallest:.2g}: " in page(early, repetitions=200)
+
+
 def test_a_seed_that_died_counts_in_its_pair(history, kill):
     died = kill(history, {f"{ONE}-10": {3: 1000}})
     found = {(one.epochs, one.quantity.title): one for one in comparisons(died, repetitions=200)}

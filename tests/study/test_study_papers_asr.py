@@ -1,5 +1,7 @@
 """Figures of adaptive sampling: their grids, and what they say of curves whose wells and differences are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -95,7 +97,7 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
     assert said[0].startswith("Confirmed: the broad start fell +0.290 [+0.290, +0.290] deeper")
     assert "ended +0.100 [+0.100, +0.100] above" in said[0]
     assert said[1].startswith("broad: 3 of 3 curves fell, 0.290 at most, from step 10")
-    assert any(text.startswith("Not measured, for want of runs: narrow, policy weights") for text in said)
+    assert any(text.startswith("Not measured, for want of finished runs: narrow, policy weights") for text in said)
     assert (
         GRAVITY_WELL.answers(well, "digits") == said[:3]
     )  # Without the sentence for each arm, which the table has.
@@ -103,7 +105,12 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
 
 @pytest.mark.parametrize(
     ("offset", "dip", "verdict"),
-    [(0.1, 0.0, "Partly confirmed"), (-0.1, 0.3, "Partly confirmed"), (-0.1, 0.0, "Not confirmed")],
+    [
+        (0.1, 0.0, "Partly confirmed"),
+        (-0.1, 0.3, "Partly confirmed"),
+        (-0.1, 0.0, "Not confirmed"),
+        (0.0, 0.0, "Cannot be told"),
+    ],
 )
 def test_the_well_is_not_confirmed_without_a_fall_or_a_gain(offset, dip, verdict):
     runs = history(run("n", init="narrow"), run("b", offset=offset, dip=dip))
@@ -152,13 +159,31 @@ def test_starts_are_pooled_by_spread_and_by_mean():
     figure = find_figure("asr/starts")
     said = figure.measured(runs, "digits")
     assert said[0].startswith("6 of 9 curves fell below their best")
-    assert "0.05: 0.000 [0.000, 0.000]; 0.4: 0.290 [0.290, 0.290]" in said[1]
-    assert said[2].startswith("Final gain over narrow by standard deviation of the start")
-    assert "0.05: 0.000 [0.000, 0.000]; 0.4: 0.050 [0.050, 0.050]" in said[2]
-    assert "0.5: 0.145 [0.145, 0.145]; 1: 0.290 [0.290, 0.290]" in said[3]
+    # Levels are compared at the same values of the other number: both spreads are there at mean 0.5 alone.
+    assert "at mean 0.5, mean over starts and seeds: 0.05: 0.000 [0.000, 0.000]; 0.4: 0.290" in said[1]
+    assert said[2].startswith("Final gain over narrow by standard deviation of the start at mean 0.5, ")
+    assert "0.05: 0.000 [0.000, 0.000]; 0.4: 0.000 [0.000, 0.000]" in said[2]
+    assert "at standard deviation 0.4, mean over starts and seeds: 0.5: 0.290" in said[3]
+    assert "0.5: 0.000 [0.000, 0.000]; 1: 0.100 [0.100, 0.100]" in said[4]
+    assert said[5].startswith("Not measured, for want of finished runs: normal(0.3,0.4), normal(0.75,0.05)")
     assert [line.split(" | ")[0] for line in figure.table(runs)[2:]] == [
         "| narrow", "| normal(0.5,0.05)", "| normal(0.5,0.4)", "| normal(1,0.4)"
     ]  # fmt: skip
+
+
+def test_a_run_that_has_not_ended_is_drawn_and_not_judged():
+    whole = history(run("n", init="narrow"), run("b", offset=0.1, dip=0.3), run("g", init="normal(0.5,0.4)"))
+    half = dataclasses.replace(whole.runs[0], state="failed")
+    assert half.settings["init"] == "broad"
+    cut = History((half, *whole.runs[1:]), whole.rows)
+    said = GRAVITY_WELL.measured(cut, "digits")
+    assert said[0].startswith("Not measured, for want of finished runs: broad, narrow, policy weights")
+    assert not any(text.startswith(("broad", "Confirmed")) for text in said)
+    assert len(GRAVITY_WELL.table(cut)) == 2 + 1
+    labels = [text.get_text() for text in GRAVITY_WELL.draw(cut, "digits").legends[0].get_texts()]
+    assert labels == ["narrow", "broad"]
+    late = History(tuple(dataclasses.replace(one, state="running") for one in whole.runs), whole.rows)
+    assert find_figure("asr/starts").measured(late, "digits") == []
 
 
 def test_pictures_are_drawn_and_without_runs_the_figure_says_so():

@@ -11,7 +11,7 @@ from escapevelocity.study._flat import flat_settings
 from escapevelocity.study.grid import cells
 from escapevelocity.study.kinds import kind
 from escapevelocity.study.papers.nrnt import arms, masked
-from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, SEEDS, setting_of
+from escapevelocity.study.papers.nrnt.settings import GAMES, MUJOCO, SEEDS, SETTINGS, setting_of
 from escapevelocity.study.papers.registry import figures_of, find_figure
 
 
@@ -125,6 +125,14 @@ def test_the_runs_of_the_hopper_study_are_those_of_the_paper_scale():
     kinds = kind("ppo")
     assert kinds.folder(_specs("figure-1", "Hopper-v4-relu")[-1]) == "Hopper-v4-99860c2d19"
     assert kinds.folder(_specs("figure-1", "Hopper-v4")[-1]) == "Hopper-v4-dc23d72608"
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_windows_of_5_percent_hold_what_the_figures_read_at_small_scale(setting):
+    spec = _specs("figure-1", setting.name, "small")[0]
+    batch = spec.environment.num_envs * spec.environment.rollout_length * spec.environment.frame_skip
+    window = 0.05 * (spec.steps // batch * batch)
+    assert batch <= window  # The first 5 % hold the first batch, and the last 5 % two.
 
 
 def test_every_figure_has_a_grid_at_both_scales_for_every_task_it_accepts():

@@ -198,6 +198,16 @@ def test_each_state_is_told_with_its_reason(store):
     assert planned[5].seconds_left is None
 
 
+def test_seeds_that_a_kept_history_holds_in_other_groups_are_not_planned_again(store, tmp_path):
+    few, grown = toy(seeds=(1, 2, 3)), toy(seeds=(1, 2, 3, 4, 5))
+    old = [one.order for study in (few, grown) for one in plan(study, tmp_path / "old")]
+    names = {order.name: order.seeds for order in old}
+    assert list(names.values()) == [(1, 2, 3), (4, 5)]  # As the study grew.
+    assert [one.state for one in plan(grown, tmp_path / "new", kept=names)] == ["kept", "kept"]
+    planned = plan(grown, store, kept=dict(list(names.items())[:1]))
+    assert [(one.order.seeds, one.state) for one in planned] == [((1, 2, 3), "kept"), ((4, 5), "missing")]
+
+
 def test_an_unfinished_run_goes_on_at_its_own_pace(store):
     record(store, ToySpec(seeds=(1,)), state="interrupted", why="x", steps_done=400, wall_time=80.0)
     (one,) = plan(toy(seeds=(1,)), store)

@@ -94,6 +94,9 @@ def test_a_paper_is_all_its_figures_that_have_the_task_and_each_comes_once():
     wanted = reproduce.select(["fake/figure-2"], ["fake"], "down", "small")
     assert [one.stem for one in wanted] == ["fake/figure-2-down", "fake/figure-1-down"]
     assert [one.task for one in reproduce.select([], ["fake"], "", "small")] == ["up"] * 4
+    # Of several papers, one that does not have it is passed over.
+    some = reproduce.select([], ["fake", "sgw"], "down", "small")
+    assert {one.stem for one in some} == {"fake/figure-1-down", "fake/figure-2-down"}
 
 
 def test_the_slash_of_a_task_is_no_folder():
@@ -108,6 +111,7 @@ def test_the_slash_of_a_task_is_no_folder():
         (["sgw/figure-1"], [], r"task = 'sideways': must be, for sgw/figure-1, left out: it has none"),
         ([], ["fake"], r"task = 'sideways': no figure of fake has it; known are down, up"),
         ([], ["sgw"], r"task = 'sideways': no figure of sgw has it; known are none"),
+        ([], ["fake", "sgw"], r"task = 'sideways': no figure of fake, sgw has it; known are down, up"),
     ],
 )
 def test_a_task_that_a_figure_does_not_have_is_refused(ids, papers, message):

@@ -50,7 +50,7 @@ def test_the_last_plan_of_a_study_replaces_its_earlier_ones_and_leaves_other_stu
 
 def test_what_a_kept_history_holds_is_not_wanted(tmp_path):
     first = plan(STUDY, tmp_path, record=False)[0].order.name
-    planned = plan(STUDY, tmp_path, kept=[first])
+    planned = plan(STUDY, tmp_path, kept={first: (1, 2)})
     assert [one.state for one in planned] == ["kept", "missing", "missing"]
     assert [run.settings["epochs"] for run in wanted(tmp_path)] == [20, 30]
 

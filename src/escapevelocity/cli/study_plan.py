@@ -36,15 +36,15 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev study plan`; returns the exit code."""
     command = parse(StudyPlan, argv, "ev study plan")
     from escapevelocity.cli._console import console
+    from escapevelocity.study.ended import ended_runs
     from escapevelocity.study.grid import read_study
-    from escapevelocity.study.history import finished_names
     from escapevelocity.study.plan import default_store, plan
     from escapevelocity.study.plan_view import plan_json, plan_page
 
     study = read_study(command.file)
     study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
     store = command.store or default_store(study)
-    planned = plan(study, store, kept=finished_names(command.history))
+    planned = plan(study, store, kept=ended_runs(command.history))
     if command.json:
         print(json.dumps(plan_json(planned, study.name, store), indent=2))
     else:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from escapevelocity.errors import UserError, require
 if TYPE_CHECKING:
     from escapevelocity.study.executors import Executor
     from escapevelocity.study.grid import Study
+    from escapevelocity.study.groups import Group
     from escapevelocity.study.store import Store
 
 _GIB = 2**30
@@ -60,19 +61,21 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev study run`; returns the exit code."""
     command = parse(StudyRun, argv, "ev study run")
     executor = _executor(command)
+    from escapevelocity.study.ended import ended_runs
     from escapevelocity.study.grid import read_study
-    from escapevelocity.study.history import finished_names
     from escapevelocity.study.plan import default_store
     from escapevelocity.study.store import open_store
 
     study = read_study(command.file)
     study = dataclasses.replace(study, imports=(*study.imports, *command.import_modules))
-    kept = finished_names(command.history)
+    kept = ended_runs(command.history)
     store = open_store(command.store or default_store(study), create=True)
     return train_missing(study, store, executor, kept)
 
 
-def train_missing(study: "Study", store: "Store", executor: "Executor", kept: Collection[str] = ()) -> int:
+def train_missing(
+    study: "Study", store: "Store", executor: "Executor", kept: "Mapping[str, Group] | None" = None
+) -> int:
     """Train what is missing of a study, but for the runs that are kept elsewhere, and say what became of it.
 
     Returns:

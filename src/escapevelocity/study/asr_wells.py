@@ -29,13 +29,11 @@ class StartWells:
         seeds: in the order of the values.
         values: by measure of `health.measure_well`, a value per seed; NaN where it is undefined, as the onset of a
             curve that never fell.
-        runs_ended: whether all its runs have finished.
     """
 
     init: str
     seeds: tuple[int, ...]
     values: dict[str, np.ndarray]
-    runs_ended: bool
 
     def interval(self, measure: str, repetitions: int = 10_000) -> Interval | None:
         """Mean over seeds with its 95 % bootstrap interval; None where no seed has a value.
@@ -94,7 +92,7 @@ def wells_by_start(history: History, column: str = CURVE, window: int = 1) -> li
     curves = {init: _curves(history, init, column) for init in inits}
     reference = curves.get(NARROW, {})
     return [
-        _measured(init, curves[init], reference, window, _ended(history, init))
+        _measured(init, curves[init], reference, window)
         for init in sorted(inits, key=lambda init: (init != NARROW, init))
     ]
 
@@ -124,7 +122,6 @@ def _measured(
     curves: dict[int, tuple[np.ndarray, np.ndarray]],
     reference: dict[int, tuple[np.ndarray, np.ndarray]],
     window: int,
-    ended: bool,
 ) -> StartWells:
     values = {name: np.full(len(curves), np.nan) for name in MEASURES}
     for index, (seed, (steps, own)) in enumerate(curves.items()):
@@ -133,8 +130,4 @@ def _measured(
         found = measure_well(steps, own, window=window, reference=reference.get(seed))
         for name in MEASURES:
             values[name][index] = float(np.asarray(found.values[name]))
-    return StartWells(init, tuple(curves), values, ended)
-
-
-def _ended(history: History, init: str) -> bool:
-    return all(run.state == "finished" for run in history.where(init=init).runs)
+    return StartWells(init, tuple(curves), values)

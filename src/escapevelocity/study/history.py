@@ -25,6 +25,7 @@ from escapevelocity.study._flat import flat_settings, frozen
 from escapevelocity.study._history_file import Entry, union, write_history_file
 from escapevelocity.study._rows import FileRows, Rows, TableRows
 from escapevelocity.study._thin import KEYS, thin
+from escapevelocity.study.ended import has_ended
 from escapevelocity.study.gather import collect, history_path
 
 __all__ = ["Curves", "History", "HistoryRun", "RunArrays", "collect", "read_history", "write_history"]
@@ -70,17 +71,6 @@ class HistoryRun:
     """running, finished, interrupted or failed, when the history was gathered."""
     steps_total: int = 0
     """Environment steps of the whole run, per seed."""
-
-
-def finished_names(path: Path | None) -> frozenset[str]:
-    """The names of the runs that a kept history holds as finished; none without a file.
-
-    Raises:
-        UserError: the file is missing or no history.
-    """
-    if path is None:
-        return frozenset()
-    return frozenset(run.name for run in read_history(path).runs if run.state == "finished")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +132,7 @@ class History:
         return Curves(points.astype(np.float64), curves)
 
     def updated(self, newer: History) -> History:
-        """The runs of both histories; of a run that both have, what the newer one says, unless it alone is unfinished.
+        """The runs of both histories; of a run that both have, what the newer one says, unless it alone has not ended.
 
         So a history that is kept with a study grows from sitting to sitting, though the runs themselves are gone with
         the machine that trained them.
@@ -156,10 +146,8 @@ class History:
             ['a', 'b']
         """
         old, new = ({run.name: run for run in history.runs} for history in (self, newer))
-        done = {name for name, run in old.items() if run.state == "finished"}
-        kept = {name for name in done if name in new and new[name].state != "finished"} | (
-            old.keys() - new.keys()
-        )
+        done = {name for name in old.keys() & new.keys() if has_ended(self, old[name])}
+        kept = {name for name in done if not has_ended(newer, new[name])} | (old.keys() - new.keys())
         chosen = [(run, self.rows) for run in self.runs if run.name in kept]
         chosen += [(run, newer.rows) for run in newer.runs if run.name not in kept]
         schema = union([self.rows.schema, newer.rows.schema])

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from escapevelocity.errors import UserError
@@ -81,7 +81,7 @@ def plan(
     study: Study,
     store: Store | str | os.PathLike[str],
     record: bool = True,
-    kept: Collection[str] = (),
+    kept: Mapping[str, Group] | None = None,
 ) -> list[Planned]:
     """Plan a study: make each run's spec, decide which seeds run together, and look at what is done.
 
@@ -92,7 +92,8 @@ def plan(
         study: the grid.
         store: where the runs are or will be; a folder that is missing is made.
         record: keep both. To look on, leave it off: the next plan that is kept decides as this one does.
-        kept: names of runs that need not be trained (`history.finished_names`), though the store may lack them.
+        kept: runs that need not be trained, by name, with their seeds, though the store may lack them
+            (`ended.ended_runs`).
 
     Returns:
         The runs, cell by cell.
@@ -106,6 +107,7 @@ def plan(
     if not isinstance(store, Store):
         store = open_store(store, create=not os.path.exists(store))
     store.refresh()
+    kept = kept or {}
     orders = _orders(the_kind, study, grid, store, record, kept)
     standings = {order.name: standing(store.run_path(order.name)) for order in orders}
     prices = Prices(recorded_runs(store.path))
@@ -142,11 +144,11 @@ def _orders(
     grid: Mapping[str, Cell],
     store: Store,
     record: bool,
-    kept: Collection[str],
+    kept: Mapping[str, Group],
 ) -> list[Order]:
     """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
     recorded = read_groups(store.study_path)
-    orders, groups = _divide(the_kind, study, grid, store, recorded)
+    orders, groups = _divide(the_kind, study, grid, store, recorded, kept)
     if not record:
         return orders
     if groups == recorded:
@@ -159,7 +161,7 @@ def _orders(
         store.refresh()
         found = read_groups(store.study_path)
         if found != recorded:
-            orders, groups = _divide(the_kind, study, grid, store, found)
+            orders, groups = _divide(the_kind, study, grid, store, found, kept)
         is_new = write_wanted(store.study_path, study.name, orders, kept)
         if groups != found:
             write_groups(store.study_path, groups)
@@ -174,18 +176,25 @@ def _divide(
     grid: Mapping[str, Cell],
     store: Store,
     recorded: Mapping[str, list[Group]],
+    kept: Mapping[str, Group],
 ) -> tuple[list[Order], dict[str, list[Group]]]:
     """Each cell's runs, and the recorded groups with those of the new ones among them."""
     groups = dict(recorded)
     orders: list[Order] = []
+    elsewhere = sorted(set(kept.values()))
     for key, cell in grid.items():
         made: dict[Group, Order] = {}
 
         def started(seeds: Group, cell: Cell = cell, made: dict[Group, Order] = made) -> bool:
-            made[seeds] = _order(the_kind, study, cell, seeds)
-            return standing(store.run_path(made[seeds].name)).state != "missing"
+            order = made[seeds] = _order(the_kind, study, cell, seeds)
+            return order.name in kept or standing(store.run_path(order.name)).state != "missing"
 
-        before = recorded.get(key, [])
+        before = list(recorded.get(key, []))
+        before += [
+            seeds
+            for seeds in elsewhere
+            if seeds not in before and _order(the_kind, study, cell, seeds).name in kept
+        ]
         chosen = choose_groups(before, study.seeds, study.population, started)
         groups[key] = [*before, *(group for group in chosen if group not in before)]
         orders += [made.get(group) or _order(the_kind, study, cell, group) for group in chosen]

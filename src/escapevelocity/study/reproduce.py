@@ -81,14 +81,14 @@ def select(ids: Sequence[str], papers: Sequence[str], task: str, scale: Scale) -
             accepted = f"one of {', '.join(figure.tasks)}" if figure.tasks else "left out: it has none"
             raise UserError(f"task = {task!r}: must be, for {figure.id}, {accepted}")
         found.append(Wanted(figure, task or _default(figure), scale))
-    for paper in papers:
-        some = [one for one in figures_of(paper) if not task or task in one.tasks]
-        if not some:
-            known = sorted({name for one in figures_of(paper) for name in one.tasks})
-            raise UserError(
-                f"task = {task!r}: no figure of {paper} has it; known are {', '.join(known) or 'none'}"
-            )
-        found += [Wanted(one, task or _default(one), scale) for one in some]
+    whole = [figure for paper in papers for figure in figures_of(paper)]
+    some = [one for one in whole if not task or task in one.tasks]
+    if whole and not some:
+        known = sorted({name for one in whole for name in one.tasks})
+        raise UserError(
+            f"task = {task!r}: no figure of {', '.join(papers)} has it; known are {', '.join(known) or 'none'}"
+        )
+    found += [Wanted(one, task or _default(one), scale) for one in some]
     return list({one.stem: one for one in found}.values())
 
 
@@ -107,10 +107,10 @@ def plan_figures(
         store: where the runs are.
         history: a kept file; what it holds as finished is not trained.
     """
-    from escapevelocity.study.history import finished_names
+    from escapevelocity.study.ended import ended_runs
     from escapevelocity.study.plan import plan
 
-    kept = finished_names(history)
+    kept = ended_runs(history)
 
     plans = {}
     for one in wanted:

@@ -121,6 +121,13 @@ def runs_of(arm: Arm, arms: "tuple[Arm, ...]", history: History) -> ArmRuns:
     return ArmRuns(arm, History(runs, history.rows, history.left_out))
 
 
+def finished(history: History) -> History:
+    """The runs that came to their end: the last tenth of another is not the end of training."""
+    return History(
+        tuple(run for run in history.runs if run.state == "finished"), history.rows, history.left_out
+    )
+
+
 def written(found: Interval | None, digits: int = 3, sign: bool = False) -> str:
     """An interval in a sentence or table: 0.512 [0.501, 0.520]; a dash where there is none."""
     if found is None:

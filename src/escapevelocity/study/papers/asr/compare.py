@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from escapevelocity.errors import UserError
 from escapevelocity.report._panels import ASR_PANELS, Panel
-from escapevelocity.study.papers.asr.arms import RECALL, Arm, ArmRuns, runs_of, written
+from escapevelocity.study.papers.asr.arms import RECALL, Arm, ArmRuns, finished, runs_of, written
 from escapevelocity.study.papers.asr.size import TASKS, asr_study
 from escapevelocity.study.papers.figure import Scale
 
@@ -82,21 +82,21 @@ class ArmsFigure:
             return _figure.draw(self.panels, series, caption, steps="training steps")
 
     def measured(self, history: "History", task: str) -> list[str]:
-        """The verdict, then a sentence for each arm with its difference from the reference."""
-        found = self.found(history)
+        """The verdict, then a sentence for each arm with its difference from the reference; of finished runs."""
+        found = self.found(finished(history))
         return [*self.answers(history, task), *(self._sentence(label, found) for label in found)]
 
     def answers(self, history: "History", task: str) -> list[str]:
-        """The verdict, and which arms are missing: what stands beside `table`."""
+        """The verdict, and which arms have no finished run: what stands beside `table`."""
         del task
-        found = self.found(history)
+        found = self.found(finished(history))
         missing = [arm.label for arm in self.arms if arm.label not in found]
         said = self.verdict(found) if self.reference in found else []
-        return [*said, *([f"Not measured, for want of runs: {', '.join(missing)}."] if missing else [])]
+        return [*said, *([f"Not measured, for want of finished runs: {', '.join(missing)}."] if missing else [])]
 
     def table(self, history: "History") -> list[str]:
         """A row in Markdown for each arm: final and mean Recall@1, well, and paired differences from the reference."""
-        found = self.found(history)
+        found = self.found(finished(history))
         header = ("arm", "seeds", "Recall@1, final", "Recall@1, mean over training", "with a well", "depth")
         lines = [
             f"| {' | '.join((*header, f'final − {self.reference}', f'mean − {self.reference}'))} |",

@@ -23,10 +23,10 @@ def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
     deeper, gain = (broad.against(narrow, measure) for measure in ("depth", "final"))
     if deeper is None or gain is None:
         return []
-    fell, ends_above = deeper.mean.low > 0, gain.mean.low > 0
-    verdict = (
-        "Confirmed" if fell and ends_above else "Partly confirmed" if fell or ends_above else "Not confirmed"
-    )
+    holds = [one.mean.low > 0 for one in (deeper, gain)]
+    fails = [one.mean.high < 0 for one in (deeper, gain)]
+    verdict = "Partly confirmed" if any(holds) else "Not confirmed" if any(fails) else "Cannot be told"
+    verdict = "Confirmed" if all(holds) else verdict
     return [
         f"{verdict}: the broad start fell {written(deeper.mean, sign=True)} deeper than the narrow one and ended "
         f"{written(gain.mean, sign=True)} above it (Recall@1, paired over {len(gain.seeds)} seeds, 95 % bootstrap).",

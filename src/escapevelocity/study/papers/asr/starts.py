@@ -10,7 +10,7 @@ from escapevelocity.metric_learning.starts import parse_start
 from escapevelocity.study.asr_wells import NARROW, StartWells, wells_by_start
 from escapevelocity.study.asr_wells_page import answer, wells_figure, wells_table
 from escapevelocity.study.bootstrap import Interval, bootstrap_interval
-from escapevelocity.study.papers.asr.arms import SEED, written
+from escapevelocity.study.papers.asr.arms import SEED, finished, written
 from escapevelocity.study.papers.asr.size import TASKS, asr_study
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.statistics import mean
@@ -36,13 +36,13 @@ class StartsFigure:
 
     def study(self, task: str, scale: Scale) -> "Study":
         """The grid; at scale small its middle row and column."""
-        pairs = [(m, s) for m in MEANS for s in STDS if scale == "paper" or m == MEANS[2] or s == STDS[2]]
+        pairs = [(m, s) for m in MEANS for s in STDS if scale == "paper" or _is_small(m, s)]
         grid = tuple(f"normal({m:g},{s:g})" for m, s in pairs)
         return asr_study("starts", task, scale, {"init": (NARROW, *grid)})
 
     def wells(self, history: "History") -> list[StartWells]:
-        """Wells of the runs that differ from each other in their start alone."""
-        plain = history.where(
+        """Wells of the finished runs that differ from each other in their start alone."""
+        plain = finished(history).where(
             sampler="adaptive",
             self_regularisation=True,
             head="softmax",
@@ -72,16 +72,18 @@ class StartsFigure:
         if not wells:
             return []
         said = [answer(wells)]
-        for name, part in (("standard deviation", 1), ("mean", 0)):
+        for part in (1, 0):
+            own, other = (_PARTS[part], _PARTS[1 - part])
+            among, shared = _comparable(wells, part)
+            where = f" at {other} {', '.join(f'{value:g}' for value in shared)}" if shared else ""
             for measure, shown in (("depth", "depth"), ("final_gain", "final gain over narrow")):
-                levels = sorted({_place(one)[part] for one in wells})
-                values = [
-                    f"{level:g}: {written(_pooled([one for one in wells if _place(one)[part] == level], measure))}"
-                    for level in levels
-                ]
+                values = [f"{level:g}: {written(_pooled(ones, measure))}" for level, ones in among.items()]
                 said.append(
-                    f"{shown} by {name} of the start, mean over starts and seeds: {'; '.join(values)}."
+                    f"{shown} by {own} of the start{where}, mean over starts and seeds: {'; '.join(values)}."
                 )
+        wanted = {f"normal({m:g},{s:g})" for m in MEANS for s in STDS if _is_small(m, s)}
+        missing = sorted(wanted - {one.init for one in wells})
+        said += [f"not measured, for want of finished runs: {', '.join(missing)}."] if missing else []
         return [text[0].upper() + text[1:] for text in said]
 
     def answers(self, history: "History", task: str) -> list[str]:
@@ -91,6 +93,27 @@ class StartsFigure:
     def table(self, history: "History") -> list[str]:
         """A row in Markdown for each start."""
         return wells_table(self.wells(history)).splitlines()
+
+
+_PARTS = ("mean", "standard deviation")
+
+
+def _comparable(wells: list[StartWells], part: int) -> tuple[dict[float, list[StartWells]], list[float]]:
+    """The starts by mean (part 0) or standard deviation (part 1), alike in the other: only with values of it that
+    every level has, which are returned too if they are not all."""
+    levels = sorted({_place(one)[part] for one in wells})
+    others = [{_place(one)[1 - part] for one in wells if _place(one)[part] == level} for level in levels]
+    shared, every = set.intersection(*others), set.union(*others)
+    among = {
+        level: [one for one in wells if _place(one)[part] == level and _place(one)[1 - part] in shared]
+        for level in levels
+    }
+    return among, [] if shared == every else sorted(shared)
+
+
+def _is_small(mean_of_start: float, std: float) -> bool:
+    """Whether a start of the grid is in its middle row or column."""
+    return mean_of_start == MEANS[2] or std == STDS[2]
 
 
 def _pooled(wells: list[StartWells], measure: str) -> Interval | None:

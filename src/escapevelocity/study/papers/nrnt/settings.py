@@ -88,7 +88,8 @@ _GAMES = ("Phoenix", "NameThisGame", "Gravitar", "Qbert", "BattleZone", "DoubleD
 # Humanoid and Ant are slower to simulate: fewer steps keep a figure under an hour.
 _MUJOCO = {"Ant": 200_000, "HalfCheetah": 300_000, "Humanoid": 150_000, "Hopper": 300_000}
 
-GAMES = tuple(Setting(f"ALE/{game}-v5", "atari", 60_000) for game in _GAMES)
+# 21 batches: windows of 5 % need 20 at least, and the excess ratio's needs two of them.
+GAMES = tuple(Setting(f"ALE/{game}-v5", "atari", 65_000) for game in _GAMES)
 MUJOCO = tuple(
     Setting(f"{task}-v4{suffix}", "mujoco", steps)
     for task, steps in _MUJOCO.items()
