@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from escapevelocity.study.windows import smoothed
 from studies.measures import Lives
@@ -17,3 +18,12 @@ def draw_lives(axes: Axes, lives: Lives, color: str, label: str) -> None:
     axes.fill_between(curve.steps / 1e3, curve.low, curve.high, color=color, alpha=0.15, lw=0)
     for step, value in curve.ends:
         axes.plot([step / 1e3], [value], "x", color=color, ms=5)
+
+
+def scale(axes: Axes, name: str) -> None:
+    """Set the scale of the vertical axis; a logarithmic one is labelled 1, 2, 5, 10, … in plain numbers."""
+    axes.set_yscale(name)
+    if name == "log":
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())

@@ -39,7 +39,9 @@ class JobKind(PPOKind):
         with trainer_process():
             if not (path / SPEC_FILE).exists():
                 return start(self._job, spec, path, observers)
-            with contextlib.suppress(UserError):  # Killed before its first status, which resuming writes anew.
+            with contextlib.suppress(
+                UserError
+            ):  # Killed before its first status, which resuming writes anew.
                 status = read_status(path)
                 if status.state == "finished":
                     return status

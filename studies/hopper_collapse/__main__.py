@@ -1,6 +1,7 @@
 """Gather the runs, draw the paper's figures from them, write the page. `python -m studies.hopper_collapse --help`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,25 +14,27 @@ from escapevelocity.study.store import open_store
 from studies.hopper_collapse.figures import draw_all
 from studies.hopper_collapse.measures import measured
 from studies.hopper_collapse.page import page
-from studies.running import finished, kept_columns
+from studies.running import command, finished, kept_columns
 
 HERE = Path(__file__).parent
 STUDIES = ("study.toml", "remedies.toml")
 
 
-def main() -> None:
-    """Gather, draw, write."""
+def main() -> int:
+    """Gather, draw, write; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m studies.hopper_collapse", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/hopper-collapse"), help="folder of the runs")
     options = parser.parse_args()
-    planned = [run for name in STUDIES for run in plan(read_study(HERE / name), open_store(options.store))]
+    store = open_store(options.store)
+    planned = [run for name in STUDIES for run in plan(read_study(HERE / name), store, record=False)]
     names = {run.order.name for run in planned}
     kept = HERE / "history.parquet"
     ended = finished(read_history(kept).updated(finished(read_history(collect(options.store)))))
     ended = History(tuple(run for run in ended.runs if run.name in names), ended.rows)
     write_history(ended, kept, columns=kept_columns(ended))
     replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned, ended)))
-    replace_section(HERE / "README.md", "figures", draw_all(ended, open_store(options.store), HERE))
+    replace_section(HERE / "README.md", "figures", draw_all(ended, store, HERE))
+    return 0
 
 
 def _missing(planned: Sequence[Planned], ended: History) -> list[str]:
@@ -45,4 +48,4 @@ def _missing(planned: Sequence[Planned], ended: History) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

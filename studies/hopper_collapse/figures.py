@@ -33,7 +33,7 @@ def draw_all(history: History, store: Store, folder: Path) -> str:
 
 def _own_runs(history: History, figure: PaperFigure, task: str, store: Store) -> History:
     """The runs of the figure's grid at the paper's scale."""
-    names = {planned.order.name for planned in plan(figure.study(task, "paper"), store)}
+    names = {planned.order.name for planned in plan(figure.study(task, "paper"), store, record=False)}
     return History(tuple(run for run in history.runs if run.name in names), history.rows)
 
 

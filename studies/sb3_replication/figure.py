@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from escapevelocity.report._figure import COLORS, paper_style
 from escapevelocity.study.history import History
-from studies.curves import draw_lives
+from studies.curves import draw_lives, scale
 from studies.measures import side_by_side
 from studies.running import finished
 from studies.sb3_replication.outcomes import DEAD, NORM, RANK, RETURN, select, setting_of
@@ -32,11 +32,11 @@ def draw(history: History, folder: Path) -> None:
             FigureCanvasAgg(figure)
             grid = figure.subplots(len(_ROWS), len(columns), sharex="col", sharey="row", squeeze=False)
             for place, setting in enumerate(columns):
-                for (column, title, scale), panels in zip(_ROWS, grid, strict=True):
+                for (column, title, scaled), panels in zip(_ROWS, grid, strict=True):
                     for (job, label), color in zip(TITLES.items(), COLORS, strict=False):
                         lives = side_by_side(select(done, setting, job), column)
                         draw_lives(panels[place], lives, color, label)
-                    panels[place].set_yscale(scale)
+                    scale(panels[place], scaled)
                     if place == 0:
                         panels[place].set_ylabel(title)
                 grid[0, place].set_title(f"rate {setting.learning_rate:g}\n{setting.epochs} epochs")

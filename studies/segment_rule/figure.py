@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from escapevelocity.report._figure import COLORS, paper_style
 from escapevelocity.study.history import History
-from studies.curves import draw_lives
+from studies.curves import draw_lives, scale
 from studies.measures import DEAD_RETURN, at_end, by_seed, side_by_side
 from studies.running import finished
 from studies.segment_rule.compare import RETURN, epochs_of
@@ -29,13 +29,14 @@ def draw(history: History, path: Path) -> None:
     if not rows:
         return
     with paper_style():
-        figure = Figure(figsize=(10, 2.5 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(11.5, 2.6 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(len(rows), len(_PANELS) + 1, squeeze=False)
         for epochs, panels in zip(rows, grid, strict=True):
-            for (column, title, scale), axes in zip(_PANELS, panels[:-1], strict=True):
+            for (column, title, scaled), axes in zip(_PANELS, panels[:-1], strict=True):
                 _draw_curves(axes, done.where(epochs=epochs), column)
-                axes.set(title=f"{title}, {epochs} epochs", yscale=scale, xlabel="steps (thousands)")
+                axes.set(title=f"{title}, {epochs} epochs", xlabel="steps (thousands)")
+                scale(axes, scaled)
             _draw_pairs(panels[-1], done.where(epochs=epochs))
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

@@ -64,10 +64,10 @@ def _verdict(found: list[Comparison]) -> str:
         if one.seed_std > 0 and np.isfinite(one.paired.mean.low)
     ]
     said = sum(p < 0.05 for p in adjusted)
+    least = f"{adjusted[low]:.2g}: {found[low].quantity.title}, {found[low].epochs} epochs"
     head = (
         f"Of {len(found)} comparisons {said} differ at 5 % once their number is allowed for (sign-flip test on paired "
-        f"differences, Holm for all {ALL}). The smallest adjusted p-value is {adjusted[low]:.2g}: {found[low].quantity.title}, "
-        f"{found[low].epochs} epochs."
+        f"differences, Holm for all {ALL}). The smallest adjusted p-value is {least}."
     )
     if not widths:
         return head

@@ -4,6 +4,10 @@ from pathlib import Path
 
 from test_cli_study_history import make_runs
 
+from escapevelocity.study.grid import read_study
+from escapevelocity.study.history import History, RunArrays, write_history
+from escapevelocity.study.plan import plan
+
 
 def test_a_store_is_told_in_plain_lines_without_a_terminal(ev, tmp_path):
     make_runs(Path("runs"))
@@ -28,6 +32,17 @@ def test_a_study_that_has_not_begun_is_told_to_be_missing(ev, tmp_path):
         "small: 3 missing",
         "nothing is running; `ev study run` goes on with what is left",
     ]
+
+
+def test_runs_that_a_kept_history_holds_are_not_waited_for(ev, tmp_path):
+    text = 'name = "small"\nseeds = [1, 2]\n[base]\ntask = "Hopper-v4"\n[axes]\nepochs = [1, 2, 3]\n'
+    Path("small.toml").write_text(text)
+    Path("store").mkdir()
+    name = plan(read_study("small.toml"), "store", record=False)[0].order.name
+    run = RunArrays(name, {"task": "Hopper-v4"}, (1, 2), [10.0], {"x": [[1.0], [1.0]]})
+    write_history(History.from_arrays([run]), Path("kept.parquet"))
+    answer = ev("study", "watch", "small.toml", "--store", "store", "--history", "kept.parquet", "--once")
+    assert answer.out.splitlines()[0] == "small: 2 missing"
 
 
 def test_mistakes_are_one_line(refused):

@@ -97,7 +97,9 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
     assert said[0].startswith("Confirmed: the broad start fell +0.290 [+0.290, +0.290] deeper")
     assert "ended +0.100 [+0.100, +0.100] above" in said[0]
     assert said[1].startswith("broad: 3 of 3 curves fell, 0.290 at most, from step 10")
-    assert any(text.startswith("Not measured, for want of finished runs: narrow, policy weights") for text in said)
+    assert any(
+        text.startswith("Not measured, for want of finished runs: narrow, policy weights") for text in said
+    )
     assert (
         GRAVITY_WELL.answers(well, "digits") == said[:3]
     )  # Without the sentence for each arm, which the table has.

@@ -43,7 +43,7 @@ class Reproduce:
     workers: int | None = None
     """Worker processes of the local executor; by default one per core."""
     history: Path | None = None
-    """A kept history (`ev study history`): runs that it holds as finished are not trained, but drawn from it."""
+    """A kept history (`ev study history`): runs that it holds to their end are not trained, but drawn from it."""
     draw_only: tyro.conf.FlagCreatePairsOff[bool] = False
     """Train and compute nothing; draw from what the store holds."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False

@@ -24,7 +24,7 @@ class StudyPlan:
     store: str | None = None
     """Where its runs are: a folder or an fsspec URL; by default runs/NAME, by the study's name."""
     history: Path | None = None
-    """A kept history (`ev study history`): runs that it holds as finished are done."""
+    """A kept history (`ev study history`): runs that it holds to their end are done."""
     import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
     """Modules to import first, beside those that the study names: those that register environments, remedies or kinds
     of runs."""

@@ -36,7 +36,7 @@ class StudyRun:
     store: str | None = None
     """Where its runs are: a folder or an fsspec URL; by default runs/NAME, by the study's name."""
     history: Path | None = None
-    """A kept history (`ev study history`): runs that it holds as finished are not trained again."""
+    """A kept history (`ev study history`): runs that it holds to their end are not trained again."""
     executor: Literal["local", "ray"] = "local"
     """Worker processes on this machine, or tasks on a Ray cluster."""
     workers: int | None = None

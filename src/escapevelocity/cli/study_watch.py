@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -23,6 +24,8 @@ class StudyWatch:
     """The study: a TOML file or module:attribute; or the folder that holds the runs, of a study or of `ev train`."""
     store: str | None = None
     """Where a study's runs are; by default runs/NAME, by the study's name."""
+    history: Path | None = None
+    """A kept history (`ev study history`): runs that it holds to their end are not trained, and not shown."""
     every: float = 2.0
     """Seconds between two looks."""
     once: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -37,10 +40,11 @@ def main(argv: Sequence[str]) -> int:
     command = parse(StudyWatch, argv, "ev study watch")
     from rich.console import Console
 
+    from escapevelocity.study.ended import ended_runs
     from escapevelocity.study.watch_view import follow, print_lines
     from escapevelocity.study.watcher import Watcher
 
-    watcher = Watcher(command.study, command.store)
+    watcher = Watcher(command.study, command.store, kept=ended_runs(command.history))
     console = Console()
     if command.once or not console.is_terminal or console.is_dumb_terminal:
         print_lines(watcher.look())

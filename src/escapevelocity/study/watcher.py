@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from escapevelocity.study.groups import Group
 from escapevelocity.study.plan import Planned, plan
 from escapevelocity.study.target import open_target
 from escapevelocity.study.watch import Overview, look
@@ -22,16 +23,21 @@ class Watcher:
         target: its file, or its store (`open_target`).
         store: the store of a study's file; by default runs/NAME.
         clock: seconds, monotonic.
+        kept: runs that are kept elsewhere and not trained here, which are not shown (`ended.ended_runs`).
 
     Raises:
         UserError: a mistake in the study's file, or a store that is missing.
     """
 
     def __init__(
-        self, target: str, store: str | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        target: str,
+        store: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        kept: Mapping[str, Group] | None = None,
     ) -> None:
         self._study, self._store = open_target(target, store)
-        self._clock = clock
+        self._clock, self._kept = clock, kept or {}
         self._planned: list[Planned] | None = None
         self._planned_at = self._fetched_at = -float("inf")
         self._finished = -1
@@ -55,5 +61,6 @@ class Watcher:
 
     def _plan(self) -> None:
         assert self._study is not None
-        self._planned = plan(self._study, self._store, record=False)
+        planned = plan(self._study, self._store, record=False, kept=self._kept)
+        self._planned = [one for one in planned if one.state != "kept"]
         self._planned_at = self._clock()

@@ -92,7 +92,10 @@ class ArmsFigure:
         found = self.found(finished(history))
         missing = [arm.label for arm in self.arms if arm.label not in found]
         said = self.verdict(found) if self.reference in found else []
-        return [*said, *([f"Not measured, for want of finished runs: {', '.join(missing)}."] if missing else [])]
+        return [
+            *said,
+            *([f"Not measured, for want of finished runs: {', '.join(missing)}."] if missing else []),
+        ]
 
     def table(self, history: "History") -> list[str]:
         """A row in Markdown for each arm: final and mean Recall@1, well, and paired differences from the reference."""
