@@ -1,7 +1,7 @@
 """What the studies share that train by `ev study run`: running grids in turn, and gathering their records."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,27 @@ def gathered(store: Path, kept: Path) -> History:
     if kept.exists():
         history = read_history(kept).updated(history)
     write_history(history, kept)
+    return read_history(kept)
+
+
+def keep_ended(store: Path, kept: Path, names: Collection[str]) -> History:
+    """As `gathered`, but only of runs that have come to their end, and of a study's own: others may use its store.
+
+    Args:
+        store: folder of the runs.
+        kept: the file.
+        names: the study's runs.
+
+    Raises:
+        UserError: neither store nor file is there.
+    """
+    if not store.is_dir():
+        return read_history(kept)
+    ended = finished(read_history(collect(store)))
+    if kept.exists():
+        ended = finished(read_history(kept).updated(ended))
+    own = History(tuple(run for run in ended.runs if run.name in names), ended.rows)
+    write_history(own, kept, columns=kept_columns(own))
     return read_history(kept)
 
 

@@ -108,7 +108,14 @@ def sgw() -> str:
 def summaries() -> str:
     """What every other study says of itself: its own "In short", or that it was not run yet."""
     lines: list[str] = []
-    for folder in ("early_warning", "segment_rule", "escort_minatar", "sb3_replication", "asr"):
+    for folder in (
+        "early_warning",
+        "collapse_map",
+        "segment_rule",
+        "escort_minatar",
+        "sb3_replication",
+        "asr",
+    ):
         text = (STUDIES / folder / "README.md").read_text(encoding="utf-8")
         title = text.partition("\n")[0].removeprefix("# ")
         lines += [f"**[{title}](studies/{folder}/README.md)**", ""]

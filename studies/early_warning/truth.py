@@ -74,14 +74,14 @@ def return_onset(steps: np.ndarray, returns: np.ndarray) -> int | None:
     width = max(3, round(WINDOW * len(known)))
     if len(returns) < 2 * width:
         return None
-    smooth = _centred_mean(returns, width)
+    smooth = centred_mean(returns, width)
     best = np.maximum.accumulate(np.maximum(smooth, returns[0]))
     # Differences between neighbours hold no trend: half their mean square is the variance of one batch.
     batch_std = np.sqrt(0.5 * np.mean(np.diff(returns) ** 2))
     # Between two windows, or between the first batch alone and a window.
     error = batch_std * np.sqrt(np.where(best > returns[0], 2 / width, 1 + 1 / width))
     lost = (smooth < returns[0] + LEFT * (best - returns[0])) & (best - smooth > STANDARD_ERRORS * error)
-    return _lasting_onset(steps, lost)
+    return lasting_onset(steps, lost)
 
 
 def representation_onset(steps: np.ndarray, shares: np.ndarray, left: float = LEFT) -> int | None:
@@ -95,7 +95,7 @@ def representation_onset(steps: np.ndarray, shares: np.ndarray, left: float = LE
     # The median of three neighbours: one snapshot decides nothing.
     padded = np.concatenate([shares[:1], shares, shares[-1:]])
     smooth = np.median(np.stack([padded[:-2], padded[1:-1], padded[2:]]), axis=0)
-    return _lasting_onset(steps, smooth < left * shares[0])
+    return lasting_onset(steps, smooth < left * shares[0])
 
 
 def readable_last(shares: np.ndarray) -> float:
@@ -103,7 +103,7 @@ def readable_last(shares: np.ndarray) -> float:
     return float(np.median(shares[-max(1, round(WINDOW * len(shares))) :]) / shares[0])
 
 
-def _lasting_onset(steps: np.ndarray, lost: np.ndarray) -> int | None:
+def lasting_onset(steps: np.ndarray, lost: np.ndarray) -> int | None:
     """Give the first step from which `lost` holds to the end, if it does so for the last tenth of the run."""
     if lost.all():
         return int(steps[0])
@@ -113,7 +113,7 @@ def _lasting_onset(steps: np.ndarray, lost: np.ndarray) -> int | None:
     return int(steps[first])
 
 
-def _centred_mean(values: np.ndarray, width: int) -> np.ndarray:
+def centred_mean(values: np.ndarray, width: int) -> np.ndarray:
     """Mean over `width` values around each one; fewer at the ends. A trailing mean would put the onset too late."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centre = np.arange(len(values))

@@ -8,13 +8,13 @@ from pathlib import Path
 from benchmarks._common import replace_section
 
 from escapevelocity.study.grid import read_study
-from escapevelocity.study.history import History, collect, read_history, write_history
+from escapevelocity.study.history import History
 from escapevelocity.study.plan import Planned, plan
 from escapevelocity.study.store import open_store
 from studies.hopper_collapse.figures import draw_all
 from studies.hopper_collapse.measures import measured
 from studies.hopper_collapse.page import page
-from studies.running import command, finished, kept_columns
+from studies.running import command, keep_ended
 
 HERE = Path(__file__).parent
 STUDIES = ("study.toml", "remedies.toml")
@@ -25,13 +25,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m studies.hopper_collapse", description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("runs/hopper-collapse"), help="folder of the runs")
     options = parser.parse_args()
-    store = open_store(options.store)
+    store = open_store(options.store, create=True)
     planned = [run for name in STUDIES for run in plan(read_study(HERE / name), store, record=False)]
     names = {run.order.name for run in planned}
-    kept = HERE / "history.parquet"
-    ended = finished(read_history(kept).updated(finished(read_history(collect(options.store)))))
-    ended = History(tuple(run for run in ended.runs if run.name in names), ended.rows)
-    write_history(ended, kept, columns=kept_columns(ended))
+    ended = keep_ended(options.store, HERE / "history.parquet", names)
     replace_section(HERE / "README.md", "numbers", page(measured(ended), _missing(planned, ended)))
     replace_section(HERE / "README.md", "figures", draw_all(ended, store, HERE))
     return 0

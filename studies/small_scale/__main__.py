@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks._common import positive, replace_section
 
-from studies.running import command, finished, kept_columns
+from studies.running import command, keep_ended
 
 HERE = Path(__file__).parent
 KEPT = HERE / "history.parquet"
@@ -37,24 +37,20 @@ def _arguments(options: argparse.Namespace) -> list[str]:
 def _page(folder: Path) -> str:
     """Keep what has ended, and say what every figure shows."""
     from escapevelocity.report.lab.progress import track
-    from escapevelocity.study.history import collect, read_history, write_history
     from escapevelocity.study.papers.figure import LabFigure
     from escapevelocity.study.papers.kept_findings import find_or_run
     from escapevelocity.study.papers.registry import all_figures
     from escapevelocity.study.reproduced_page import LAB_FOLDER
     from escapevelocity.study.store import open_store
-    from studies.small_scale.page import page, tell
+    from studies.small_scale.page import page, runs_of, tell
 
     store = open_store(folder, create=True)
-    history = finished(read_history(collect(store)))
-    history = finished(read_history(KEPT).updated(history)) if KEPT.exists() else history
-    write_history(history, KEPT, columns=kept_columns(history))
-    kept = read_history(KEPT)
+    wanted = {name for figure in all_figures() for name in runs_of(figure, store)}
+    kept = keep_ended(folder, KEPT, wanted)
 
     def lab(figure: LabFigure) -> list[str]:
-        findings = find_or_run(
-            store.study_path / LAB_FOLDER, figure.experiment, figure.settings("small"), track
-        )
+        settings = figure.settings("small")
+        findings = find_or_run(store.study_path / LAB_FOLDER, figure.experiment, settings, track)
         return figure.measured(findings)
 
     return page(tell(figure, kept, store, lab) for figure in all_figures())

@@ -24,6 +24,14 @@ class Told(NamedTuple):
     said: Sequence[str]
 
 
+def runs_of(figure: AnyFigure, store: Store) -> set[str]:
+    """The names of the runs that a figure needs on its first task; any store will do."""
+    if isinstance(figure, LabFigure):
+        return set()
+    study = figure.study(figure.tasks[0], "small")
+    return {planned.order.name for planned in plan(study, store, record=False)}
+
+
 def tell(
     figure: AnyFigure, history: History, store: Store, lab: Callable[[LabFigure], Sequence[str]]
 ) -> Told:
@@ -38,7 +46,7 @@ def tell(
     if isinstance(figure, LabFigure):
         return Told(figure, "", None, lab(figure))
     task = figure.tasks[0]
-    wanted = {planned.order.name for planned in plan(figure.study(task, "small"), store, record=False)}
+    wanted = runs_of(figure, store)
     own = History(tuple(run for run in history.runs if run.name in wanted), history.rows)
     return Told(figure, task, (len(own.runs), len(wanted)), figure.measured(own, task) if own.runs else [])
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from studies.small_scale.page import Told, outcome, page, tell
+from studies.small_scale.page import Told, outcome, page, runs_of, tell
 
 from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History, RunArrays, read_history
@@ -79,7 +79,7 @@ def test_the_kept_page_has_every_figure_with_the_runs_of_the_kept_history(tmp_pa
         if isinstance(figure, LabFigure):
             expected[figure.id] = "the lab"
             continue
-        wanted = {one.order.name for one in plan(figure.study(figure.tasks[0], "small"), store)}
+        wanted = runs_of(figure, store)
         expected[figure.id] = f"{len(wanted & kept)} of {len(wanted)}"
     rows = {row["id"]: row["runs"] for row in _ROW.finditer((HERE / "README.md").read_text("utf-8"))}
     assert {name: rows.get(name) for name in expected} == expected

@@ -1,0 +1,1 @@
+"""Where does collapse begin, over tasks, learning rates and epochs? See README.md."""
