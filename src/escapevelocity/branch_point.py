@@ -38,3 +38,20 @@ class BranchPoint:
         """Segments after which `num_batches` are done, those of the shared past included."""
         nearest = (2 * num_batches * self.segments + self.batches) // (2 * self.batches)
         return max(self.checkpoint + 1, nearest)
+
+
+def pace_of(point: BranchPoint | None, number: int, num_batches: int, segments: int) -> tuple[int, int]:
+    """Batches and segments by which a branch of a run goes on.
+
+    They are the run's own, or its first ancestor's where it is a branch itself; unless the branch begins at the end of
+    a branch that ends between two boundaries of that ancestor: then again the run's own.
+
+    Args:
+        point: where the run itself left its parent; None where it did not.
+        number: the run's checkpoint that the branch begins at.
+        num_batches: batches of the run.
+        segments: segments of the run.
+    """
+    if point is None or point.boundary(number, num_batches) != point.batches * number // point.segments:
+        return num_batches, segments
+    return point.batches, point.segments

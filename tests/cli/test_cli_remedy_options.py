@@ -131,6 +131,16 @@ def test_remedies_stay_with_config_unless_others_are_given(ev, tmp_path):
     assert settings(ev(*config, "--remedy", "none"))["remedies"] == []
 
 
+def test_what_a_remedy_had_set_stays_when_it_is_taken_away_and_that_is_said(ev, tmp_path):
+    document = ev(*HOPPER, "--remedy", "entropy-schedule", "--dry-run").out
+    (tmp_path / "spec.json").write_text(json.dumps(json.JSONDecoder().raw_decode(document)[0]))
+    config = ["train", "Hopper-v4", "--config", "spec.json", "--dry-run"]
+    answer = ev(*config, "--remedy", "none")
+    assert settings(answer)["objective"]["entropy_coef"] == 0.0
+    assert answer.err == "ev: what --remedy entropy-schedule had set stays; see --dry-run\n"
+    assert ev(*config, "--remedy", "entropy-schedule", "--entropy-schedule.start", "0.1").err == ""
+
+
 def test_a_remedy_that_is_a_setting_is_that_setting(ev):
     one = ev(*HOPPER, "--remedy", "adam-beta2", "--adam-beta2.value", "0.9", "--dry-run")
     other = ev(*HOPPER, "--adam-beta2", "0.9", "--dry-run")

@@ -91,6 +91,25 @@ def test_a_return_that_stands_still_after_learning_is_healthy_and_one_that_rises
     assert diagnose(rising, DISCRETE).verdict is Verdict.LEARNING
 
 
+def test_a_solved_task_leaves_neither_gradient_nor_doubt_and_is_no_gravity_well():
+    records = healthy(60)
+    solved = np.arange(60) >= 10
+    records["perf/return_mean"] = np.where(solved, 500.0, 20.0)
+    records["perf/return_max"] = np.where(solved, 500.0, 60.0)
+    records["policy/entropy"] = np.where(solved, 1e-4, 0.6)
+    records["norm/actor_gradient"] = np.where(solved, 1e-6, 1.0)
+    assert diagnose(records, DISCRETE).verdict is Verdict.HEALTHY
+    # The same far below what single episodes reach.
+    records["perf/return_mean"] = np.where(solved, 120.0, 20.0)
+    assert diagnose(records, DISCRETE).verdict is Verdict.GRAVITY_WELL
+
+
+def test_rows_of_a_trainer_without_a_seed_are_those_of_one_run():
+    records = {**healthy(60), "seed": [None] * 60}
+    assert seeds_of(records) == [0]
+    assert diagnose(records, DISCRETE).verdict is diagnose(healthy(60), DISCRETE).verdict
+
+
 def test_a_return_that_never_rose_is_a_plateau_unless_it_is_at_its_ceiling():
     flat = healthy(60, learning=False)
     assert diagnose(flat, DISCRETE).verdict is Verdict.PLATEAU

@@ -1,6 +1,7 @@
 """The online engine: when a sign counts, where it began, when it ends, and what is never taken for measured."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -198,6 +199,47 @@ def test_the_critic_fails_where_its_error_dwarfs_what_it_tells_apart():
     assert both(("loss/value", (50.0, 50.0)), ("value/std", (3.0, 2.0))) == {Sign.VALUE_FAILURE}  # 12.5 × 2²
     assert both(("loss/value", (50.0, 50.0)), ("value/std", (3.0, 2.5))) == frozenset()  # 8 × 2.5²
     assert both(("loss/value", (50.0, 50.0)), ("value/std", (3.0, 0.0))) == {Sign.VALUE_FAILURE}
+
+
+def running_means(returns, episodes=10, of=100):
+    """Rows as Stable-Baselines3 logs them: the mean of the last hundred episodes, ten of which ended since the last."""
+    ends = range(episodes, len(returns) + 1, episodes)
+    return [
+        {
+            "env_steps": 20 * end,
+            "perf/return_mean": float(np.mean(returns[max(0, end - of) : end])),
+            "perf/length_mean": 20.0,
+        }
+        for end in ends
+    ]
+
+
+def signs_of(rows, context):
+    watch = Watch(None, context)
+    return {onset.sign for row in rows for onset in watch.update(row)}
+
+
+def test_a_running_mean_is_not_taken_for_means_of_batches():
+    """Its neighbouring values share ninety episodes in a hundred, and differ by less than its noise."""
+    rng = np.random.default_rng(0)
+    alarms = dict.fromkeys((None, 100), 0)
+    for _ in range(20):
+        rows = running_means(rng.normal(0.0, 1.0, 1500))
+        for episodes in alarms:
+            context = replace(DISCRETE, return_episodes=episodes)
+            alarms[episodes] += Sign.PERFORMANCE_COLLAPSE in signs_of(rows, context)
+    # Of runs that never learn none may be said to have collapsed; by neighbouring differences nearly all would be.
+    assert alarms[100] == 0
+    assert alarms[None] > 10
+
+
+def test_the_fall_of_a_running_mean_is_told():
+    rng = np.random.default_rng(0)
+    returns = np.concatenate([np.linspace(20, 200, 1000), np.full(1000, 200.0), np.full(1000, 30.0)])
+    rows = running_means(returns + rng.normal(0.0, 20.0, 3000))
+    context = replace(DISCRETE, return_episodes=100)
+    assert Sign.PERFORMANCE_COLLAPSE in signs_of(rows, context)
+    assert Sign.PERFORMANCE_COLLAPSE not in signs_of(rows[:200], context)
 
 
 def test_a_return_has_collapsed_when_half_of_the_gain_and_more_than_noise_is_lost():

@@ -71,7 +71,9 @@ def test_the_tags_of_sb3_become_our_columns_with_their_sign_and_unit(tmp_path):
         np.testing.assert_array_equal(found.records[column], values)
     assert list(found.records["fault"]) == ["", "", ""]
     # No train/std: the actions are discrete. The settings are the first values that were logged.
-    assert found.context == Context(continuous=False, clip_epsilon=0.1, learning_rate=1e-3)
+    assert found.context == Context(
+        continuous=False, clip_epsilon=0.1, learning_rate=1e-3, return_episodes=100
+    )
     assert found.source == str(tmp_path / "progress.csv")
     assert any("train/entropy_loss is read as policy/entropy" in note for note in found.notes)
 
@@ -167,7 +169,14 @@ def test_both_stacks_of_rllib_give_the_same_columns(result, stats, tmp_path):
 
 
 def test_the_settings_of_rllib_come_from_its_results_or_from_params_json(tmp_path):
-    expected = Context(clip_epsilon=0.3, epochs=30, learning_rate=5e-5, continuous=False, action_size=2)
+    expected = Context(
+        clip_epsilon=0.3,
+        epochs=30,
+        learning_rate=5e-5,
+        continuous=False,
+        action_size=2,
+        return_episodes=100,
+    )
     assert (
         read(write_json_lines(tmp_path / "result.json", [rllib_result(4000, OLD_STATS, 20.0)])).context
         == expected

@@ -191,8 +191,20 @@ def test_runs_of_different_settings_are_not_thrown_together(tmp_path):
     for name, epsilon in (("a", 0.1), ("b", 0.3)):
         columns = sb3_rows(2, rollout_ep_rew_mean=[1.0, 1.0], train_clip_range=[0, epsilon])
         write_csv(tmp_path / name / "progress.csv", columns)
-    with pytest.raises(UserError, match="a and b have different settings; give one run at a time"):
+    with pytest.raises(
+        UserError, match=r"a and b have different settings \(clip_epsilon 0.1 and 0.3\); give"
+    ):
         read_foreign(tmp_path)
+
+
+def test_a_run_that_was_stopped_before_its_first_update_says_less_than_the_others(tmp_path):
+    write_csv(
+        tmp_path / "PPO_1" / "progress.csv", {"time/total_timesteps": [64], "rollout/ep_rew_mean": [1.0]}
+    )
+    columns = sb3_rows(2, rollout_ep_rew_mean=[1.0, 1.0], train_clip_range=[0.1, 0.1])
+    write_csv(tmp_path / "PPO_2" / "progress.csv", columns)
+    assert read(tmp_path).context.clip_epsilon == 0.1
+    np.testing.assert_array_equal(read(tmp_path).records["seed"], [0, 1, 1])
 
 
 def test_monitors_of_parallel_environments_are_ordered_by_time(tmp_path):

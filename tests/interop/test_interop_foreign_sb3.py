@@ -58,9 +58,11 @@ def run(tmp_path_factory):
 
 FORMATS = {"csv": ("progress.csv", 1e-12), "json": ("progress.json", 1e-12), "tensorboard": ("events", 1e-6)}
 THEIRS = {
-    "perf/return_mean": ("rollout/ep_rew_mean", 1),
-    "perf/length_mean": ("rollout/ep_len_mean", 1),
-    "policy/entropy": ("policy/entropy", 1),  # HealthCallback's own, which beats train/entropy_loss.
+    # HealthCallback's own, of the episodes of a batch, which beat rollout/ep_rew_mean and train/entropy_loss.
+    "perf/return_mean": ("perf/return_mean", 1),
+    "perf/return_max": ("perf/return_max", 1),
+    "perf/length_mean": ("perf/length_mean", 1),
+    "policy/entropy": ("policy/entropy", 1),
     "loss/value": ("train/value_loss", 1),
     "trust/kl": ("trust/kl", 1),
     "health/actor/feature_rank_pca": ("health/actor/feature_rank_pca", 1),
@@ -85,6 +87,7 @@ def test_the_health_of_the_callback_comes_back_as_it_was_measured(run):
     folder, _, measured = run
     found = read_foreign(folder / "all")
     assert found is not None
+    assert found.context.return_episodes is None
     kept = found.records["health/actor/feature_rank_pca"]
     expected = [row["health/actor/feature_rank_pca"] for row in (*measured[:6], measured[7])]
     np.testing.assert_allclose(kept[~np.isnan(kept)], expected)
@@ -102,6 +105,11 @@ def test_the_entropy_and_the_kl_of_sb3_alone_are_read_with_their_sign(run, tmp_p
     found = read_foreign(tmp_path)
     assert found is not None
     assert found.context.continuous is False
+    # Without the callback the return is a running mean, and the diagnosis has to know.
+    assert found.context.return_episodes == 100
+    np.testing.assert_allclose(
+        found.records["perf/return_mean"], [row["rollout/ep_rew_mean"] for row in rows]
+    )
     pairs = {"policy/entropy": ("train/entropy_loss", -1), "trust/kl_k3": ("train/approx_kl", 1)}
     pairs["trust/ratio_outside_fraction"] = ("train/clip_fraction", 1)
     for column, (tag, sign) in pairs.items():

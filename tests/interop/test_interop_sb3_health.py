@@ -16,6 +16,8 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from escapevelocity import health
 from escapevelocity.interop import EscortPolicy, HealthCallback
@@ -125,7 +127,9 @@ def test_the_log_shows_an_update_beside_its_own_train_values_and_the_last_one_to
     for line, row in zip(logged[1:], watch.rows, strict=True):
         # Two epochs an update: what the third rollout shows is the second update.
         assert float(line["train/n_updates"]) == 2 * (row["batch"] + 1)
-        for name in ("health/actor/srank_after", "trust/kl", "policy/entropy", "time/health"):
+        # Returns of the batch too: Stable-Baselines3 logs a mean over the last hundred episodes.
+        own = ("perf/return_mean", "perf/return_max")
+        for name in ("health/actor/srank_after", "trust/kl", "policy/entropy", "time/health", *own):
             assert float(line[name]) == pytest.approx(row[name])
         assert line["health/undefined"] == row["health/undefined"]
         assert float(line["health/actor/units"]) == 64  # What dead units and ranks are counted out of.
@@ -153,6 +157,27 @@ def test_training_with_the_callback_is_training_without_it_to_the_bit(algorithm,
         model = small(algorithm, Noise(actions=BOX), **settings)
         runs.append(parameters(model.learn(96, callback=callback)))
         assert model.policy.training  # as `train` left it
+    for one, other in zip(*runs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Regularised(BaseFeaturesExtractor):
+    """Has running statistics, and draws random numbers, in training mode."""
+
+    def __init__(self, space):
+        super().__init__(space, 8)
+        size = int(np.prod(space.shape))
+        self.layers = nn.Sequential(nn.Linear(size, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, observations):
+        return self.layers(observations)
+
+
+def test_a_batch_norm_and_a_dropout_train_as_without_the_callback():
+    runs = []
+    for callback in (None, HealthCallback(every=1)):
+        model = small(PPO, Noise(actions=BOX), policy_kwargs={"features_extractor_class": Regularised})
+        runs.append(parameters(model.learn(96, callback=callback)))
     for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
 

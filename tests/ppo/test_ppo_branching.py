@@ -135,9 +135,22 @@ def test_another_activation_is_the_branchs_on_its_parents_weights(made):
         np.testing.assert_array_equal(mine, parents)
 
 
+def test_networks_in_a_remedys_state_take_the_branchs_activation_too(tmp_path):
+    spec = change(remedies=(L2Init(),))
+    start(Moving(), spec, tmp_path / "parent")
+    run = open_run(tmp_path / "parent")
+    other = change(spec, network={"activation": "leaky_relu"})
+    state = begin(run, 2, other)
+    assert jax.tree.structure(state.learner) == jax.tree.structure(state_template(other).learner)
+    assert_equal(
+        jax.tree.leaves(state.learner.remedies), jax.tree.leaves(begin(run, 2, spec).learner.remedies)
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"network": {"head": "escort"}}, "head = 'escort': must be the parent's, 'softmax': under another head"),
         ({"task": "Acrobot-v1"}, "task = 'Acrobot-v1': must be the parent's, 'CartPole-v1': the past is shared"),
         ({"seeds": (1, 3)}, r"seeds = \(1, 3\): must be the parent's, \(1, 2\)"),
         ({"network": {"hidden": (4, 4)}}, r"hidden = \(4, 4\): must be the parent's, \(4,\): its parameters have"),
@@ -210,6 +223,22 @@ def test_a_branch_of_a_branch_keeps_the_first_ones_pace(made, tmp_path):
     assert grandchild.branch is not None
     assert (grandchild.branch.batches, grandchild.branch.segments) == (12, 4)
     assert [PPOJob().step(grandchild, k) for k in (6, 7, 8)] == [18 * BATCH, 21 * BATCH, 24 * BATCH]
+
+
+@pytest.mark.parametrize("batches", [13, 17, 24])
+def test_a_branch_of_a_branch_at_its_end_begins_where_that_ended(made, tmp_path, batches):
+    """The last boundary of a branch need not be one of its parent's pace, three batches a segment."""
+    longer = branch_spec(made, 2, change(steps=BATCH * batches))
+    start(Moving(), placed(longer, tmp_path / "child"), tmp_path / "child", origin=origin(made, longer))
+    child = open_run(tmp_path / "child")
+    last = child.checkpoints()[-1]
+    grandchild = branch_spec(child, last.number, change(steps=BATCH * 40))
+    assert grandchild.branch is not None
+    assert last.step == grandchild.branch.step == batches * BATCH
+    assert PPOJob().step(grandchild, last.number) == last.step
+    steps = [PPOJob().step(grandchild, k) for k in range(last.number, PPOJob().segments(grandchild) + 1)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 40 * BATCH
 
 
 def origin(run, spec):

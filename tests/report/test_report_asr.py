@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from escapevelocity.errors import UserError
@@ -11,7 +12,7 @@ from escapevelocity.metric_learning.config import ASRSpec, SamplerConfig
 from escapevelocity.report._figure import paper_style
 from escapevelocity.report._panels import ASR_PANELS, PANELS, panels_of
 from escapevelocity.report._shown import shown_of, start_label, task_name
-from escapevelocity.report.asr import heat_of, plot_distribution
+from escapevelocity.report.asr import COLUMN, heat_of, plot_distribution
 from escapevelocity.report.asr_wells import MeasureGrid, draw_wells, grid_of
 from escapevelocity.report.embedding_map import draw_map, in_the_plane
 from escapevelocity.report.plots import compose, plot_run
@@ -61,6 +62,24 @@ def test_the_heat_is_the_mean_over_seeds_of_the_distribution_of_each_period(make
     assert heat.distances.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
     # In period 3 the last bin has 4/7 with seed 1 and 7/10 with seed 2.
     assert heat.shares[3, 3] == pytest.approx((4 / 7 + 7 / 10) / 2)
+    np.testing.assert_allclose(heat.shares.sum(axis=0), 1.0)
+
+
+@pytest.mark.parametrize(("where", "steps"), [("later", [60, 90, 120]), ("earlier", [0, 30, 60])])
+def test_a_branch_that_changes_its_sampler_has_a_distribution_for_part_of_its_time(
+    make, monkeypatch, where, steps
+):
+    run = make("a")
+    records = run.records()
+    first = records["env_steps"].to_numpy() <= 60
+    gone = first if where == "later" else ~first
+    column = pa.array([None if out else x for out, x in zip(gone, records[COLUMN].to_pylist(), strict=True)])
+    index = records.column_names.index(COLUMN)
+    changed = records.set_column(index, COLUMN, column.cast(records[COLUMN].type))
+    monkeypatch.setattr("escapevelocity.report.asr.require_records", lambda run: changed)
+    heat = heat_of(run)
+    assert heat.steps.tolist() == steps
+    assert heat.shares.shape == (4, 2)
     np.testing.assert_allclose(heat.shares.sum(axis=0), 1.0)
 
 

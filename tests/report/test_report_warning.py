@@ -5,6 +5,7 @@ from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
 
 from escapevelocity.errors import UserError
 from escapevelocity.health.signs import Sign
+from escapevelocity.ppo.config import MonitoringConfig
 from escapevelocity.report import EarlyWarning
 from escapevelocity.runs import open_run, read_records, resume, start
 
@@ -75,6 +76,32 @@ def test_the_run_stops_when_its_last_seed_has_collapsed(told):
     ]
     assert stopped_at(warning, rows) == 34
     assert warning.reason == f"collapsed by step {35 * BATCH:,}: representation collapse (seeds 1 2)"
+
+
+def test_a_seed_that_has_recovered_does_not_count(told):
+    warning = watching(told, (1, 2), stop_on="collapse")
+    rows = [
+        rising(seed, batch, **(LOST if ill else {}))
+        for batch in range(80)
+        for seed, ill in ((1, 10 <= batch < 20), (2, batch >= 40))
+    ]
+    assert stopped_at(warning, rows) is None
+    late = [rising(1, batch, **LOST) for batch in range(80, 100)]
+    assert stopped_at(warning, late) == 84
+
+
+@pytest.mark.parametrize(("skips", "stopped"), [(True, None), (False, 34)])
+def test_a_seed_that_skips_what_is_not_finite_has_not_ended(told, skips, stopped):
+    warning = EarlyWarning(told.append, stop_on="collapse")
+    spec = make_spec(100, (1, 2), monitoring=MonitoringConfig(on_nonfinite="skip" if skips else "stop"))
+    warning.on_start(make_info(spec=spec))
+    rows = [
+        rising(seed, batch, **(LOST if seed == 2 and batch >= 30 else {}), **extra)
+        for batch in range(60)
+        for seed in (1, 2)
+        for extra in [{"fault": "non-finite loss in minibatch 3"} if (seed, batch) == (1, 10) else {}]
+    ]
+    assert stopped_at(warning, rows) == stopped
 
 
 def test_a_single_sign_does_not_stop_a_run_but_a_fallen_return_does(told):

@@ -26,6 +26,21 @@ def test_a_package_that_is_not_there_is_null(monkeypatch):
     assert provenance.collect()["version/no-such-package-at-all"] is None
 
 
+def test_the_simulators_of_games_and_the_device_are_recorded():
+    import jax
+
+    found = provenance.collect()
+    assert {"version/ale-py", "version/gymnax"} <= found.keys()
+    device = jax.devices()[0]
+    assert found["device"] == f"{device.platform}: {device.device_kind}"
+
+
+def test_the_device_is_null_where_nothing_has_imported_jax(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    assert provenance.collect()["device"] is None
+    assert "jax" not in sys.modules
+
+
 def test_threads_and_flags_are_recorded(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

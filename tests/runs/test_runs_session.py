@@ -50,6 +50,21 @@ def test_when_the_last_observer_breaks_it_is_a_warning_and_the_run_goes_on(tmp_p
         assert start(JOB, SPEC, tmp_path / "run", [Broken()]).state == "finished"
 
 
+def test_two_observers_may_break_over_the_same_row(tmp_path):
+    class Broken(Recorder):
+        def on_row(self, row: Any) -> None:
+            raise OSError("disk full")
+
+    class Mute(Broken):
+        def on_message(self, text: str) -> None:
+            raise OSError("disk full")
+
+    witness = Recorder()
+    assert start(JOB, SPEC, tmp_path / "run", [Broken(), Mute(), witness]).state == "finished"
+    assert sorted(witness.messages) == ["Broken is dropped: disk full", "Mute is dropped: disk full"]
+    assert len(witness.rows) == 24
+
+
 def test_an_observer_that_cannot_start_stops_it_all_before_anything_is_written(tmp_path):
     class Wrong(Recorder):
         def on_start(self, info: Any) -> None:

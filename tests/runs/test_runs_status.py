@@ -45,6 +45,17 @@ def test_running_without_a_lock_was_killed(tmp_path):
     assert read_status(tmp_path) == Status("interrupted", "killed", segments_done=2)
 
 
+def test_a_run_whose_lock_we_may_not_ask_for_is_what_it_says(tmp_path, monkeypatch):
+    def refuse(self, **options):
+        raise PermissionError(13, "Permission denied")
+
+    write_status(tmp_path, Status("running", segments_done=2))
+    (tmp_path / ".lock").write_text("")
+    monkeypatch.setattr("escapevelocity.runs.status.FileLock.acquire", refuse)
+    assert read_status(tmp_path).state == "running"
+    assert not is_locked(tmp_path)  # Who wants to train it learns that he cannot write there.
+
+
 def test_running_with_a_lock_is_running_and_a_second_process_is_refused(tmp_path, holder):
     write_status(tmp_path, Status("running", host="machine", pid=77))
     assert read_status(tmp_path).state == "running"

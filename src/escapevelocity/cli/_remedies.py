@@ -108,8 +108,8 @@ def _entropy_bonus(spec: PPOSpec) -> str:
     return f"--entropy-coef {max(0.01, 3 * spec.objective.entropy_coef):.2g}"
 
 
-_NOT_FOR_BRANCHES = ("larger-batch", "measure-health")
-"""A branch keeps the size of its parent's batches; and measuring more is no remedy."""
+_NOT_FOR_BRANCHES = ("larger-batch", "measure-health", "escort")
+"""A branch keeps the size of its parent's batches and its head; and measuring more is no remedy."""
 _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "lower-learning-rate": _lower_learning_rate,
     "higher-learning-rate": lambda spec: f"--learning-rate {3 * spec.optimizer.learning_rate:.2g}",

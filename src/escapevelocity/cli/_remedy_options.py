@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,12 +78,27 @@ def make_remedies(line: Line, prog: str) -> "tuple[Remedy, ...] | None":
 
 
 def with_remedies(spec: "PPOSpec", remedies: "tuple[Remedy, ...] | None") -> "PPOSpec":
-    """The settings with these remedies in place of their own; unchanged where None are given."""
+    """The settings with these remedies in place of their own; unchanged where None are given.
+
+    What a remedy that is taken away had set, such as a head, stays; that is said in a line.
+    """
     if remedies is None:
         return spec
     from escapevelocity.ppo.remedies import apply_remedies
 
-    return apply_remedies(dataclasses.replace(spec, remedies=()), remedies)
+    bare = dataclasses.replace(spec, remedies=())
+    new = apply_remedies(bare, remedies)
+    gone = {type(remedy) for remedy in spec.remedies} - {type(remedy) for remedy in remedies}
+    for remedy in spec.remedies:
+        if type(remedy) in gone and _sets_something(type(remedy)) and remedy.configure(bare) == bare:
+            print(f"ev: what --remedy {remedy.name} had set stays; see --dry-run", file=sys.stderr)
+    return new
+
+
+def _sets_something(remedy: "type[Remedy]") -> bool:
+    from escapevelocity.ppo.remedy import Remedy
+
+    return remedy.configure is not Remedy.configure
 
 
 def print_help(command: type, line: Line, prog: str, default: Any) -> int:

@@ -24,11 +24,12 @@ MOST_SEEDS = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train PPO on a task, with the health of its representation measured on every batch.
+    """Train PPO on a task, with the health of its representation measured on every batch (for images and tasks that are
+    stepped on the device, every 0.1 % of the run).
 
-    The preset follows from the task's family: mujoco (Moalla et al. 2024) for Gymnasium's MuJoCo tasks, classic
-    (CleanRL) for all others. `ev train TASK --help` shows the defaults for TASK. Records, checkpoints and settings
-    land in OUT/NAME.
+    The preset follows from the task's family: mujoco and atari (Moalla et al. 2024) for Gymnasium's MuJoCo tasks and
+    ALE's games, minatar for Gymnax's MinAtar, classic (CleanRL) for all others. `ev train TASK --help` shows the
+    defaults for TASK. Records, checkpoints and settings land in OUT/NAME.
 
     Sources of the settings: [M] Moalla et al. 2024 (arXiv 2405.00662), [S] Schulman et al. 2017 (arXiv 1707.06347),
     [G] Schulman et al. 2016 (arXiv 1506.02438), [C] CleanRL's ppo.py.
@@ -56,7 +57,8 @@ class Train:
     keep_best: tyro.conf.FlagCreatePairsOff[bool] = False
     """Keep each seed's parameters of its best five batches: RUN/snapshots/best.safetensors, `ev evaluate --best`."""
     capacity: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Measure each snapshot's capacity loss as it is taken, as `ev capacity RUN` would do afterwards, alike."""
+    """Measure each snapshot's capacity loss as it is taken, as `ev capacity RUN` would do afterwards, alike. It keeps
+    the data that networks are fitted to: of games 250 MB per seed."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the resolved settings and the planned segments, and stop."""
 

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from escapevelocity.health._memory import number
-from escapevelocity.health._returns import Returns
+from escapevelocity.health._returns import MEDIAN_STD, Returns
 from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.health.wells import NOISE_POINTS, TO_STD, noise_depth
 
 _RESIDUAL = 1 / math.sqrt(1.5)
 """v_i − (v_{i−1} + v_{i+1})/2 has 1.5 times the variance of the noise."""
-_MEDIAN = math.sqrt(math.pi / 2)
-"""Standard deviation of a median of n normal values of standard deviation 1, times √n."""
 _SPREAD = 1.17
 """Relative standard error of a median of n absolute normal values, times √n."""
 
@@ -35,10 +33,10 @@ class Retrieval(Returns):
         if abs(value) < math.inf:
             self.add(step, value, 1.0)  # Nothing is better than 1: a run that is nearly there cannot improve.
 
-    def add(self, step: int, mean: float, largest: object) -> None:
+    def add(self, step: int, mean: float, largest: object, shared: float = 0.0) -> None:
         """Take in a value and the best that it could be."""
         best = self.best
-        super().add(step, mean, largest)
+        super().add(step, mean, largest, shared)
         if self.best > best:
             recent = self._series.recent
             self.best_at = recent[len(recent) // 2][0]
@@ -62,7 +60,7 @@ class Retrieval(Returns):
             return math.nan
         t = self._thresholds
         noise = self._noise() * (1 + 2 * _SPREAD / math.sqrt(len(self._residuals)))
-        of_median = noise * min(1.0, _MEDIAN / math.sqrt(t.smoothing.value))
+        of_median = noise * min(1.0, MEDIAN_STD / math.sqrt(t.smoothing.value))
         return max(t.plunge_share.value * abs(self.best), noise_depth(of_median, self.count))
 
     def is_unmoved(self) -> bool:

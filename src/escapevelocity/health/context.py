@@ -23,6 +23,8 @@ class Context:
         epochs: passes over each batch.
         learning_rate: of the optimiser.
         activation: of the hidden layers.
+        return_episodes: of how many episodes a return is the mean where it is a running one; None: of those that ended
+            in the batch.
         tabular: the policy is a table (the lab): there are no features, ratios or critic to be ill.
         update_rule: how the policy is updated, for the escape law of a gravity well.
         escort_p: exponent of the escort transform, with update_rule "escort".
@@ -41,6 +43,7 @@ class Context:
     epochs: int | None = None
     learning_rate: float | int | None = None
     activation: str | None = None
+    return_episodes: int | None = None
     tabular: bool = False
     update_rule: UpdateRule = "softmax"
     escort_p: float | int | None = None

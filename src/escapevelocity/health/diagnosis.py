@@ -212,7 +212,12 @@ def seeds_of(records: Mapping[str, Sequence[Any] | np.ndarray]) -> list[int]:
         raise UserError("records: empty; there is nothing to diagnose before the first logged batch")
     if "seed" not in records:
         return [0]
-    return sorted({int(seed) for seed in records["seed"]})
+    return sorted({_number_of(seed) for seed in records["seed"]})
+
+
+def _number_of(seed: object) -> int:
+    """A seed as a number: trainers that were given none write None."""
+    return 0 if seed is None else int(seed)  # pyright: ignore[reportArgumentType]
 
 
 def _rows_of(
@@ -234,7 +239,7 @@ def _rows_of(
     if np.isnan(steps).any():
         raise UserError("env_steps: must be a number in every row")
     own = (
-        np.flatnonzero([int(s) == seed for s in records["seed"]])
+        np.flatnonzero([_number_of(s) == seed for s in records["seed"]])
         if "seed" in records
         else np.arange(len(steps))
     )

@@ -230,6 +230,8 @@ def judge(
     for verdict, cause in _causes(retrieval):
         if not any(pattern <= active for pattern in cause.patterns):
             continue
+        if verdict is Verdict.GRAVITY_WELL and not tabular and returns.at_ceiling():
+            continue  # A task that is solved leaves no gradient and no doubt either.
         if verdict is Verdict.PLATEAU and missing:
             break  # The return alone never names a cause.
         return _blame(verdict, cause, active, seen)

@@ -144,7 +144,9 @@ class _SeedWatch:
         self._memory.add(row, step)
         mean = number(row.get("perf/return_mean"))
         if abs(mean) < float("inf"):
-            self.returns.add(step, mean, row.get("perf/return_max"))
+            length = number(row.get("perf/length_mean"))
+            shared = (self._context.return_episodes or 0) * (length if length > 0 else 0.0)
+            self.returns.add(step, mean, row.get("perf/return_max"), shared)
         for curve in self._curves:
             curve.add_row(row, step)
         patient = Patient(row, self._memory, self.returns, self._thresholds, self._context, self.retrieval)

@@ -1,6 +1,7 @@
 """What other trainers' tags mean in our columns: one table."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -52,6 +53,11 @@ class Tag:
     per_episode: bool = False
     must_be_finite: bool = False
     zero_is_missing: bool = False
+
+    @property
+    def episodes(self) -> int:
+        """Of how many episodes the value is a running mean by default; 0 where it is none."""
+        return 100 if self.note == _HUNDRED else 0
 
 
 def _sb3(name: str, column: str, note: str = "", factor: float = 1.0, source: str = _SB3_PPO) -> Tag:
@@ -173,6 +179,12 @@ def find_tag(tag: str) -> tuple[int, Tag] | None:
         if re.fullmatch(line.pattern, tag):
             return rank, line
     return None
+
+
+def return_episodes(tags: Iterable[str]) -> int | None:
+    """Of how many episodes the return that is read from these tags is a running mean; None where it is none."""
+    found = [match for tag in tags if (match := find_tag(tag)) and match[1].column == "perf/return_mean"]
+    return (min(found, key=lambda match: match[0])[1].episodes or None) if found else None
 
 
 @cache

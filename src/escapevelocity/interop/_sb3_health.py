@@ -101,9 +101,15 @@ class HealthCallback(BaseCallback):
         model = self._algorithm
         self._monitor = TorchMonitor(model.policy.action_net, model.policy.value_net)
         first: Any = obs_as_tensor(model._last_obs, model.device)  # pyright: ignore[reportArgumentType]
-        with torch.no_grad(), self._monitor.recording():
-            model.policy.get_distribution(first)
-            model.policy.predict_values(first)
+        # In evaluation mode: a probe must not touch the statistics of a batch norm, nor draw for a dropout.
+        was_training = model.policy.training
+        model.policy.set_training_mode(False)
+        try:
+            with torch.no_grad(), self._monitor.recording():
+                model.policy.get_distribution(first)
+                model.policy.predict_values(first)
+        finally:
+            model.policy.set_training_mode(was_training)
         self._interval = self._every or self.locals["log_interval"] or 1
         if model.num_timesteps == 0:  # A run that goes on keeps its rows.
             self.rows, self._updates = [], 0
@@ -178,7 +184,7 @@ class HealthCallback(BaseCallback):
 
     def _log(self, row: Row) -> None:
         for name, value in row.items():
-            if "/" in name and not name.startswith("perf/") and name != "health/undefined":
+            if "/" in name and name != "health/undefined":
                 self.logger.record(name, value, exclude=None if name in ON_SCREEN else ("stdout", "log"))
         # Without it nobody who reads the log could say whether 62 dead units are most of them.
         width = self._algorithm.policy.mlp_extractor.latent_dim_pi

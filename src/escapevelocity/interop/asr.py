@@ -89,6 +89,9 @@ class AdaptiveMiner(BaseMiner):
             embedding_dim: dimension of the embedding; only the start `distance` needs it.
             **kwargs: for pytorch-metric-learning's `BaseMiner`.
 
+        The controller is computed by JAX, which by default takes most of a GPU's memory: set JAX_PLATFORMS=cpu to leave
+        it to PyTorch.
+
         Raises:
             UserError: another sampler than "adaptive", a start that cannot be read, a seed out of range, or a
                 distance that is not the Euclidean one between unit vectors.

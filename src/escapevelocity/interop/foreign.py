@@ -16,7 +16,7 @@ from escapevelocity.interop._foreign_events import is_event_file, read_events
 from escapevelocity.interop._foreign_log import Log
 from escapevelocity.interop._foreign_rows import columns_of
 from escapevelocity.interop._foreign_tables import read_csv, read_json_lines, read_monitors, read_settings
-from escapevelocity.interop._foreign_tags import SETTING_TAGS
+from escapevelocity.interop._foreign_tags import SETTING_TAGS, return_episodes
 
 __all__ = ["ForeignRecords", "advice", "read_foreign"]
 
@@ -82,23 +82,36 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
             f"{path} is neither a run nor a log; looked for spec.json, {', '.join(_TABLES)}, *{_MONITOR}, "
             "TensorBoard's *.tfevents.*, or a .csv file"
         )
-    runs = [(log, _context(log, env)) for log in logs]
-    read = [(log, context, columns_of(log, context.continuous)) for log, context in runs]
+    runs = [(log, _told(log, env)) for log in logs]
+    read = [(log, told, columns_of(log, told.get("continuous"))) for log, told in runs]
     known = [entry for entry in read if entry[2]]
     if not known:
         raise UserError(_nothing_known(path, logs))
-    contexts = [context for _, context, _ in known]
-    different = next((log for log, context, _ in known if context != contexts[0]), None)
-    if different is not None:
-        raise UserError(
-            f"{path}: {known[0][0].name} and {different.name} have different settings; give one run at a time"
-        )
+    context = _common(path, [(log, told) for log, told, _ in known])
     notes = list(dict.fromkeys(note for log, _, _ in read for note in log.notes))
     notes += [f"{log.name} has no tag that is known, and is left out" for log, _, found in read if not found]
     if len(known) > 1:
         notes = [f"seed {i} is {log.name}" for i, (log, _, _) in enumerate(known)] + notes
     files = ", ".join(dict.fromkeys(str(log.path) for log, _, _ in known))
-    return ForeignRecords(_stacked([columns for *_, columns in known]), contexts[0], files, notes)
+    return ForeignRecords(_stacked([columns for *_, columns in known]), context, files, notes)
+
+
+def _common(path: Path, runs: Sequence[tuple[Log, Mapping[str, Any]]]) -> Context:
+    """What the logs say of their runs together: one that was stopped early says less than the others.
+
+    Raises:
+        UserError: two say different things.
+    """
+    held: dict[str, tuple[Any, Log]] = {}
+    for log, told in runs:
+        for name, value in told.items():
+            was, first = held.setdefault(name, (value, log))
+            if value != was:
+                raise UserError(
+                    f"{path}: {first.name} and {log.name} have different settings ({name} {was} and {value}); give one "
+                    "run at a time"
+                )
+    return Context(**{name: value for name, (value, _) in held.items()})
 
 
 def _logs(path: Path) -> list[Log]:
@@ -156,8 +169,8 @@ def _with_settings(logs: list[Log], folder: Path) -> list[Log]:
     return logs
 
 
-def _context(log: Log, env: str | None) -> Context:
-    """Gather what the log says of the run, under the names of CleanRL, RLlib and the monitor."""
+def _told(log: Log, env: str | None) -> dict[str, Any]:
+    """Gather what the log says of the run, by the fields of `Context`; from names of CleanRL, RLlib and the monitor."""
     told: dict[str, object] = {}
     for tag, name in SETTING_TAGS.items():
         if tag in log.series:
@@ -180,7 +193,8 @@ def _context(log: Log, env: str | None) -> Context:
             known[name] = max(1, round(known[name]))
     if not known.get("clip_epsilon", 0.5) < 1:
         del known["clip_epsilon"]
-    return Context(**known, **_actions(log, env))
+    episodes = return_episodes(log.series)
+    return {**known, **_actions(log, env), **({"return_episodes": episodes} if episodes else {})}
 
 
 def _actions(log: Log, env: str | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from escapevelocity.branch_point import BranchPoint
+from escapevelocity.branch_point import BranchPoint, pace_of
 from escapevelocity.errors import UserError, require
 from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.metric_learning.controller import Controller
@@ -47,20 +47,21 @@ def branch_spec(run: Run, number: int, spec: ASRSpec) -> ASRSpec:
             given, was = (getattr(getattr(each, section), name) for each in (spec, old))
             accepted = f"the parent's, {was!r}: the past is shared"
             require(given == was, name.replace("_", "-"), given, accepted)
-    parent, pace = parent_at(run, number), old.branch
+    parent = parent_at(run, number)
     least = parent.step + spec.controller.every
     if spec.num_periods * spec.controller.every < least:
         raise UserError(
             f"steps = {spec.steps}: must be at least {least}, one decision more than the past that is shared with "
             f"checkpoint {number} of {run.path}; {points_of(run, branch_points(run))}"
         )
+    batches, segments = pace_of(old.branch, number, old.num_periods, old.num_segments)
     point = BranchPoint(
         parent=parent.spec_hash,
         checkpoint=number,
         step=parent.step,
         sha256=parent.sha256,
-        batches=old.num_periods if pace is None else pace.batches,
-        segments=old.num_segments if pace is None else pace.segments,
+        batches=batches,
+        segments=segments,
         path=parent.path,
     )
     return dataclasses.replace(spec, branch=point)

@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from escapevelocity.branch_point import BranchPoint
+from escapevelocity.branch_point import BranchPoint, pace_of
 from escapevelocity.errors import UserError, require
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.job import TrainingState, state_template, task_of
@@ -43,14 +44,15 @@ def branch_spec(run: Run, number: int, spec: PPOSpec) -> PPOSpec:
     _require_same_past(spec, old)
     _require_same_shapes(spec, old)
     parent = parent_at(run, number)
-    pace = old.branch
+    segments = old.num_segments(task_of(old).episode_limit)
+    batches, segments = pace_of(old.branch, number, old.num_batches, segments)
     point = BranchPoint(
         parent=parent.spec_hash,
         checkpoint=number,
         step=parent.step,
         sha256=parent.sha256,
-        batches=old.num_batches if pace is None else pace.batches,
-        segments=old.num_segments(task_of(old).episode_limit) if pace is None else pace.segments,
+        batches=batches,
+        segments=segments,
         path=parent.path,
     )
     least = parent.step + spec.batch_steps
@@ -83,13 +85,16 @@ def branch_state(spec: PPOSpec, point: BranchPoint, parent: Run) -> TrainingStat
     require_unchanged(parent, point)
     state: TrainingState = parent.load_checkpoint(point.checkpoint, state_template(old))
     like = state_template(spec).learner
-    # The networks' settings, such as the activation, are part of the structure: it has to be the branch's.
-    agent, moments = (
-        jax.tree.unflatten(jax.tree.structure(new), jax.tree.leaves(kept))
-        for new, kept in ((like.agent, state.learner.agent), (like.moments, state.learner.moments))
-    )
+    agent, moments = _as(like.agent, state.learner.agent), _as(like.moments, state.learner.moments)
     remedies = _remedy_states(spec, old, state.learner.remedies, agent)
+    # A remedy's state may hold networks too.
+    remedies = tuple(_as(new, kept) for new, kept in zip(like.remedies, remedies, strict=True))
     return state._replace(learner=state.learner._replace(agent=agent, moments=moments, remedies=remedies))
+
+
+def _as(like: Any, kept: Any) -> Any:
+    """What is kept, in the branch's structure: settings of networks, such as the activation, are part of it."""
+    return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(kept))
 
 
 def _remedy_states(spec: PPOSpec, old: PPOSpec, states: tuple, agent: Agent) -> tuple:
@@ -104,6 +109,9 @@ def _remedy_states(spec: PPOSpec, old: PPOSpec, states: tuple, agent: Agent) -> 
 
 
 def _require_same_past(spec: PPOSpec, old: PPOSpec) -> None:
+    given, was = spec.network.head, old.network.head
+    accepted = f"the parent's, {was!r}: under another head its parameters are another policy"
+    require(given == was, "head", given, accepted)
     for name in ("task", "seeds"):
         given, was = getattr(spec, name), getattr(old, name)
         require(given == was, name, given, f"the parent's, {was!r}: the past is shared")

@@ -155,13 +155,18 @@ def _count_from_zero(axes: Axes, drawn: Sequence[Curve]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10), integer=True))
 
 
+_DRAWN = (1e-100, 1e100)
+"""What a logarithmic axis shows."""
+
+
 def _use_log_scale(axes: Axes, drawn: Sequence[Curve]) -> None:
     values = np.concatenate([x for curve in drawn for x in (curve.mean, curve.low, curve.high)])
     values = values[np.isfinite(values) & (values > 0)]
     if values.size == 0:  # zero throughout: a collapsed policy's variance, which a logarithm cannot show
         return
     axes.set_yscale("log")
-    low, high = float(values.min()), float(values.max())
+    # Ratios may be enormous; an axis ends where its margins would not be finite any more.
+    low, high = (float(np.clip(end, *_DRAWN)) for end in (values.min(), values.max()))
     margin = max((high / low) ** 0.06, 1.05)
     axes.set_ylim(low / margin, high * margin)
     if high / low < 100:

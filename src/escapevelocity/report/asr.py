@@ -66,16 +66,25 @@ def plot_distribution(
 
 
 def heat_of(run: Run) -> Heat | None:
-    """Read a run's sampling distributions; None where its sampler has none."""
+    """Read a run's sampling distributions; None where its sampler has none.
+
+    Those of a branch may begin behind the past that it shares, or end with it, where the sampler was another.
+    """
     records = require_records(run)
     if COLUMN not in records.column_names or records[COLUMN].null_count == records.num_rows:
         return None
+    has_one = records[COLUMN].is_valid().to_numpy()
+    every_step, before = records["env_steps"].to_numpy(), 0.0
+    if not has_one.all():
+        earlier = every_step[every_step < every_step[has_one].min()]
+        before = float(earlier.max()) if earlier.size else 0.0
+        records = records.filter(pa.array(has_one))
     low, high = (find_setting(run.spec, "sampler", name) for name in ("low", "high"))
     batches = np.unique(records["batch"].to_numpy())
-    columns, steps = [], [0.0]
+    columns, steps = [], [before]
     for batch in batches[:: max(1, len(batches) // _POINTS)]:
         rows = records.filter(pa.array(records["batch"].to_numpy() == batch))
-        shares = np.array(rows[COLUMN].drop_null().to_pylist(), np.float64)
+        shares = np.array(rows[COLUMN].to_pylist(), np.float64)
         columns.append(shares.mean(axis=0))
         steps.append(float(rows["env_steps"][0].as_py()))
     steps[-1] = float(max(records["env_steps"].to_pylist()))

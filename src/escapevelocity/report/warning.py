@@ -42,6 +42,7 @@ class EarlyWarning(Observer):
         self._watch = Watch(thresholds)
         self._signs: dict[int, frozenset[Sign]] = {}
         self._ended: dict[int, str] = {}
+        self._skips = False
         self.reason = ""
         """Why the run is stopped, for its status."""
 
@@ -49,6 +50,10 @@ class EarlyWarning(Observer):
         """Learn the run's settings, and from a run that goes on, or a branch, what it was like before."""
         context = run_context(info.spec, info.steps_total, _action_size(info.spec))
         self._watch = Watch(self._thresholds, context)
+        told = (
+            find_setting(info.spec, *path) for path in (("monitoring", "on_nonfinite"), ("on_nonfinite",))
+        )
+        self._skips = "skip" in told
         self._signs = dict.fromkeys(find_setting(info.spec, "seeds") or (), frozenset())
         self._ended = {}
         if info.segments_done == 0:
@@ -77,8 +82,10 @@ class EarlyWarning(Observer):
         active = self._watch.active(seed)
         if active != self._signs.get(seed):
             self._signs[seed] = active
-            if seed not in self._ended and (kind := self._collapse(seed)):
-                self._ended[seed] = kind
+            if self._ended.get(seed) != "":  # Not one that has failed, for good.
+                self._ended.pop(seed, None)  # What had collapsed may have recovered.
+                if kind := self._collapse(seed):
+                    self._ended[seed] = kind
         if self._ended.keys() < self._signs.keys():
             return None
         kinds = sorted({kind for kind in self._ended.values() if kind})
@@ -109,7 +116,8 @@ class EarlyWarning(Observer):
         return Sign.PERFORMANCE_COLLAPSE if Sign.PERFORMANCE_COLLAPSE in active else ""
 
     def _note_fault(self, row: Mapping[str, Any]) -> None:
-        if row.get("fault"):
+        # A member that skips what is not finite goes on.
+        if row.get("fault") and not self._skips:
             self._ended.setdefault(int(row.get("seed", 0)), "")
 
 

@@ -60,6 +60,8 @@ class Audience:
 
     def _each(self, tell: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
+            if observer not in self._observers:  # Dropped meanwhile, by the message about another.
+                continue
             try:
                 tell(observer)
             except Exception as error:

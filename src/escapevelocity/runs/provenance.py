@@ -19,6 +19,8 @@ PACKAGES = (
     "equinox",
     "optax",
     "envpool",
+    "ale-py",
+    "gymnax",
     "gymnasium",
     "mujoco",
     "pyarrow",
@@ -40,6 +42,7 @@ def collect() -> dict[str, Any]:
     found["platform"] = f"{platform.system()}-{platform.machine()}"
     found["cpu"] = _cpu()
     found["cpus"] = _cpu_count()
+    found["device"] = _device()
     found |= {f"threads/{name}": os.environ.get(name) for name in _THREAD_VARIABLES}
     found |= {f"flag/{name}": os.environ.get(name) for name in _FLAG_VARIABLES}
     return found
@@ -97,6 +100,15 @@ def _cpu() -> str:
         except (OSError, StopIteration):
             pass
     return platform.processor() or platform.machine()
+
+
+def _device() -> str | None:
+    """Name what JAX computes on, such as "gpu: NVIDIA H200"; None where JAX was not imported."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return None
+    device = jax.devices()[0]
+    return f"{device.platform}: {device.device_kind}"
 
 
 def _cpu_count() -> int | None:

@@ -65,7 +65,7 @@ def read_status(run_dir: str | os.PathLike[str]) -> Status:
         raise UserError(f"cannot read {path}: {error.strerror}; is {run_dir} a run?") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    if status.state == "running" and not is_locked(Path(run_dir)):
+    if status.state == "running" and not is_locked(Path(run_dir), untold=True):
         return dataclasses.replace(status, state="interrupted", why="killed")
     return status
 
@@ -92,8 +92,13 @@ def acquire(run_dir: Path, wait: float = 1.0) -> FileLock:
     return lock
 
 
-def is_locked(run_dir: Path) -> bool:
-    """Say whether a process is running the run. Changes nothing on disk."""
+def is_locked(run_dir: Path, untold: bool = False) -> bool:
+    """Say whether a process is running the run. Changes nothing on disk.
+
+    Args:
+        run_dir: the run's folder.
+        untold: what to say where we may not write, and so cannot ask for the lock.
+    """
     path = run_dir / LOCK_FILE
     if not path.exists():
         return False
@@ -102,10 +107,10 @@ def is_locked(run_dir: Path) -> bool:
         probe.acquire(blocking=False)
     except Timeout:
         return True
-    except OSError:
-        return (
-            False  # a folder we may not write: its run is not ours to judge, and nothing of ours runs there
-        )
+    except PermissionError:
+        return untold
+    except OSError:  # Such as a file system without locks, on which nothing of ours runs.
+        return False
     probe.release()
     return False
 

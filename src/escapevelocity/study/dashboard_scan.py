@@ -176,7 +176,7 @@ def _mtime(path: Path) -> int:
 def _locked(path: Path) -> bool:
     try:
         # Taking a lock opens its file for writing, and a link could lead anywhere.
-        return not (path / LOCK_FILE).is_symlink() and is_locked(path)
+        return not (path / LOCK_FILE).is_symlink() and is_locked(path, untold=True)
     except Exception:  # A stranger's folder may hold anything in place of a lock.
         return False
 

@@ -1,6 +1,7 @@
 """The entropy schedule against entropies in closed form."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from remedy_views import batch_end, minibatch_view
 
+from escapevelocity.envs import describe_task
 from escapevelocity.errors import UserError
 from escapevelocity.policy import Softmax, TanhNormal
 from escapevelocity.ppo.config import ObjectiveConfig, PPOSpec
@@ -61,6 +63,14 @@ def test_it_takes_the_place_of_the_constant_bonus():
     spec = PPOSpec(objective=ObjectiveConfig(entropy_coef=0.01, gamma=0.9))
     changed = EntropySchedule().configure(spec)
     assert changed.objective == ObjectiveConfig(entropy_coef=0.0, gamma=0.9)
+
+
+def test_a_constant_bonus_beside_it_is_refused():
+    spec = EntropySchedule().configure(PPOSpec())
+    EntropySchedule().check(spec, describe_task("CartPole-v1"))
+    both = replace(spec, objective=replace(spec.objective, entropy_coef=0.02))
+    with pytest.raises(UserError, match=r"entropy-coef = 0.02: must be 0 beside --remedy entropy-schedule"):
+        EntropySchedule().check(both, describe_task("CartPole-v1"))
 
 
 def test_the_weight_is_recorded():

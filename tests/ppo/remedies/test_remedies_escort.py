@@ -55,7 +55,19 @@ def test_no_gradient_flows_through_the_factor():
 def test_continuous_actions_are_refused():
     with pytest.raises(UserError, match="remedy = 'escort': must be left out: Toy-v0 has continuous actions"):
         Escort().check(PPOSpec(), TASK)
-    Escort().check(PPOSpec(), dataclasses.replace(TASK, actions=DiscreteActions(3)))
+    Escort().check(Escort().configure(PPOSpec()), dataclasses.replace(TASK, actions=DiscreteActions(3)))
+
+
+def test_another_head_or_power_beside_it_is_refused():
+    discrete = dataclasses.replace(TASK, actions=DiscreteActions(3))
+    spec = Escort(p=3.0).configure(PPOSpec())
+    for name, value, message in (
+        ("head", "softmax", "head = 'softmax': must be escort beside --remedy escort"),
+        ("escort_p", 2.0, "escort-p = 2.0: must be 3, that of --remedy escort"),
+    ):
+        other = dataclasses.replace(spec, network=dataclasses.replace(spec.network, **{name: value}))
+        with pytest.raises(UserError, match=message):
+            Escort(p=3.0).check(other, discrete)
 
 
 def test_a_power_below_one_is_refused():

@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from escapevelocity.envs import Task
 from escapevelocity.errors import require
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.remedies._trail import applied_mean
@@ -41,6 +42,12 @@ class EntropySchedule(Remedy):
     def configure(self, spec: PPOSpec) -> PPOSpec:
         """Switch the constant bonus off."""
         return replace(spec, objective=replace(spec.objective, entropy_coef=0.0))
+
+    def check(self, spec: PPOSpec, task: Task) -> None:
+        """Raise `UserError` for a constant bonus beside it."""
+        del task
+        coef, accepted = spec.objective.entropy_coef, f"0 beside --remedy {self.name}, which takes its place"
+        require(coef == 0, "entropy-coef", coef, accepted)
 
     def penalty(self, view: MinibatchView) -> tuple[Float[Array, ""] | None, dict[str, Float[Array, ""]]]:
         """−c · entropy, averaged over the minibatch."""

@@ -40,9 +40,12 @@ class Escort(Remedy):
         return replace(spec, network=replace(spec.network, head="escort", escort_p=self.p))
 
     def check(self, spec: PPOSpec, task: Task) -> None:
-        """Raise `UserError` for continuous actions."""
+        """Raise `UserError` for continuous actions, or another head."""
         accepted = f"left out: {task.name} has continuous actions, and the escort head is for discrete ones"
         require(isinstance(task.actions, DiscreteActions), "remedy", self.name, accepted)
+        given, accepted = (spec.network.head, spec.network.escort_p), f"escort beside --remedy {self.name}"
+        require(given[0] == "escort", "head", given[0], accepted)
+        require(given[1] == self.p, "escort-p", given[1], f"{self.p:g}, that of --remedy {self.name}")
 
     def weight(self, view: MinibatchView) -> Float[Array, " samples"] | None:
         """‖θ‖_p²/p² of each sample's state, or None."""
