@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from benchmarks._common import table as markdown
 
+from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.history import History
 from studies.collapse_map.outcomes import Place, places
 from studies.early_warning.statistics import wilson
@@ -28,10 +29,10 @@ def page(history: History, planned: int, repetitions: int = REPETITIONS) -> str:
     ill = sum(_count(one.ill_since) for one in found)
     lost = sum(_count(one.lost_since) for one in found)
     both = sum(_both(one) for one in found)
+    beside = f", of which {both} are ill too" if lost else ""
     return "\n\n".join(
         [
-            f"{len(done.runs)} of {planned} runs have ended, {seeds} seeds. Ill: {ill}; their return lost: {lost}, of "
-            f"which {both} are ill too.",
+            f"{len(done.runs)} of {planned} runs have ended, {seeds} seeds. Ill: {ill}; return lost: {lost}{beside}.",
             "### Where agents fall ill\n\n" + _map(found),
             "### At the end\n\n" + _ends(found, repetitions),
         ]
@@ -71,13 +72,20 @@ def _ends(found: Sequence[Place], repetitions: int) -> str:
             written(iqm_interval(one.rank, repetitions), 1),
             written(iqm_interval(one.dead, repetitions), 1),
             written(iqm_interval(one.growth, repetitions), 1),
-            written(iqm_interval(one.kl, repetitions), 2),
+            _short(iqm_interval(one.kl, repetitions)),
             written(iqm_interval(one.final, repetitions)),
         ]
         for one in found
     ]
     header = ["cell", "actor's rank", "dead units of 64", "norm, end / start", "KL of a batch", "return"]
     return f"Interquartile means over seeds, of the last 5 % of training.\n\n{markdown(header, rows)}"
+
+
+def _short(interval: Interval | None) -> str:
+    """Three digits: the KL divergence of a collapsed policy knows no bounds."""
+    if interval is None:
+        return "–"
+    return f"{interval.estimate:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
 
 
 def _count(since: Mapping[int, float]) -> int:

@@ -73,7 +73,7 @@ def test_the_page_counts_by_task_epochs_and_rate():
     high.columns["perf/return_mean"][1] = np.where(np.arange(100) < 50, np.linspace(1, 100, 100), 5)
     history = History.from_arrays([low, high, run("ant", task="Ant-v4", epochs=10)])
     text = page(history, planned=24, repetitions=50)
-    assert "3 of 24 runs have ended, 6 seeds. Ill: 1; their return lost: 1, of which 1 are ill too." in text
+    assert "3 of 24 runs have ended, 6 seeds. Ill: 1; return lost: 1, of which 1 are ill too." in text
     [row] = [line for line in text.splitlines() if line.startswith("| Hopper-v4, 20 epochs |")]
     # Wilson's interval of 1 in 2 is [9 %, 91 %], of 0 in 2 [0 %, 66 %].
     assert row.startswith("| Hopper-v4, 20 epochs | 0 of 2 [0 %, 66 %] | 1 of 2 [9 %, 91 %], since 5")
