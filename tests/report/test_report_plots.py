@@ -89,6 +89,15 @@ def test_the_ratio_panel_marks_one_plus_and_minus_epsilon_of_the_run(run_of):
     assert high > 1.4
 
 
+@pytest.mark.parametrize("ratios", [(1e280, 0.5), (1e303, 0.5), (2.0, 1e-300)])
+def test_enormous_ratios_are_a_finding_and_no_fault(run_of, ratios):
+    above, below = ratios
+    rows = [make_row(1, b, trust__ratio_above_mean=above, trust__ratio_below_mean=below) for b in range(3)]
+    figure = compose(run_of(rows), PANELS)
+    figure.canvas.draw()
+    assert np.isfinite(panels_of(figure)["Ratios outside 1 ± ε"].get_ylim()).all()
+
+
 def test_a_run_without_health_says_not_measured(run_of):
     health = ("health", "policy", "trust")
     rows = [{k: v for k, v in make_row(1, b).items() if k.split("/")[0] not in health} for b in range(3)]

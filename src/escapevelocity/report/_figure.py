@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from matplotlib import style
@@ -109,6 +110,7 @@ def _draw_panel(axes: Axes, panel: Panel, series: Sequence[Series]) -> None:
         for column in panel.columns:
             curve = one.curves[column]
             if curve.is_measured and not np.isnan(curve.mean).all():
+                curve = _within(curve) if panel.scale == "log" else curve
                 _draw_curve(axes, curve, index)
                 drawn.append(curve)
     if not drawn:
@@ -156,7 +158,18 @@ def _count_from_zero(axes: Axes, drawn: Sequence[Curve]) -> None:
 
 
 _DRAWN = (1e-100, 1e100)
-"""What a logarithmic axis shows."""
+"""What a logarithmic axis shows: ratios may be enormous, and the margins of the axis must be finite."""
+
+
+def _within(curve: Curve) -> Curve:
+    """The curve with what lies beyond `_DRAWN` at its edge; 0 stays, which a logarithm does not show."""
+
+    def clipped(values: np.ndarray) -> np.ndarray:
+        return np.where(values > 0, np.clip(values, *_DRAWN), values)
+
+    mean, low, high = (clipped(values) for values in (curve.mean, curve.low, curve.high))
+    ends = tuple((steps, float(clipped(np.asarray(value)))) for steps, value in curve.ends)
+    return replace(curve, mean=mean, low=low, high=high, ends=ends)
 
 
 def _use_log_scale(axes: Axes, drawn: Sequence[Curve]) -> None:
@@ -165,8 +178,7 @@ def _use_log_scale(axes: Axes, drawn: Sequence[Curve]) -> None:
     if values.size == 0:  # zero throughout: a collapsed policy's variance, which a logarithm cannot show
         return
     axes.set_yscale("log")
-    # Ratios may be enormous; an axis ends where its margins would not be finite any more.
-    low, high = (float(np.clip(end, *_DRAWN)) for end in (values.min(), values.max()))
+    low, high = float(values.min()), float(values.max())
     margin = max((high / low) ** 0.06, 1.05)
     axes.set_ylim(low / margin, high * margin)
     if high / low < 100:
