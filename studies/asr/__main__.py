@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command
 
 HERE = Path(__file__).parent
@@ -63,11 +64,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.asr", description=__doc__)
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
+    parser = study_options("asr", __doc__)
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS), help="images to train on")
     parser.add_argument("--data-dir", type=Path, help="folder that holds them (default: EV_DATA_DIR)")
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
     parser.add_argument(
         "--store",
         type=Path,

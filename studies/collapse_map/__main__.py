@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command, keep_ended, run_studies
 
 HERE = Path(__file__).parent
@@ -35,9 +36,7 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.collapse_map", description=__doc__)
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
+    parser = study_options("collapse_map", __doc__)
     parser.add_argument(
         "--store",
         type=Path,

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command
 
 HERE = Path(__file__).parent
@@ -64,17 +65,15 @@ def _choose(options: argparse.Namespace, out: Path, target: Path) -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.escort_minatar", description=__doc__)
+    parser = study_options("escort_minatar", __doc__)
     parser.add_argument(
         "--stage", choices=("choose", "all"), default="all", help="stop after the first stage"
     )
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
     parser.add_argument(
         "--quick",
         action="store_true",
         help="one game, two rates, two seeds of a few batches; the page is printed and not kept",
     )
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/escort-minatar)")
     return parser.parse_args()
 

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command
 
 HERE = Path(__file__).parent
@@ -39,18 +40,16 @@ def main() -> int:
 
 
 def _parse(stages: tuple[str, ...], trainers: tuple[str, ...]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.sb3_replication", description=__doc__)
+    parser = study_options("sb3_replication", __doc__)
     parser.add_argument("--stages", nargs="+", choices=stages, default=list(stages), help="in this order")
     parser.add_argument(
         "--trainers", nargs="+", choices=trainers, default=list(trainers), help="in this order"
     )
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
     parser.add_argument(
         "--quick",
         action="store_true",
         help="two seeds of a few batches; the page is printed and not kept",
     )
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/sb3-replication)")
     return parser.parse_args()
 

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command
 
 HERE = Path(__file__).parent
@@ -39,12 +40,10 @@ def main() -> int:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.segment_rule", description=__doc__)
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
+    parser = study_options("segment_rule", __doc__)
     parser.add_argument(
         "--quick", action="store_true", help="short runs of three seeds; the page is printed and not kept"
     )
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
     parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/segment-rule)")
     return parser.parse_args()
 

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks._common import positive, replace_section
+from benchmarks._common import replace_section
 
+from studies.options import study_options
 from studies.running import command, keep_ended
 
 HERE = Path(__file__).parent
@@ -57,15 +58,13 @@ def _page(folder: Path) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m studies.small_scale", description=__doc__)
+    parser = study_options("small_scale", __doc__)
     parser.add_argument(
         "figures",
         nargs="*",
         metavar="ID",
         help="only train and draw these, such as nrnt/figure-6 (default: all)",
     )
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is finished")
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: one per core)")
     parser.add_argument(
         "--store",
         type=Path,

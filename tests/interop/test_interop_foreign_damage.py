@@ -204,7 +204,11 @@ def test_a_run_that_was_stopped_before_its_first_update_says_less_than_the_other
     columns = sb3_rows(2, rollout_ep_rew_mean=[1.0, 1.0], train_clip_range=[0.1, 0.1])
     write_csv(tmp_path / "PPO_2" / "progress.csv", columns)
     assert read(tmp_path).context.clip_epsilon == 0.1
+    assert read(tmp_path).context.return_episodes == 100
     np.testing.assert_array_equal(read(tmp_path).records["seed"], [0, 1, 1])
+    # With HealthCallback's own returns, which come with the first update, the others' are of batches.
+    write_csv(tmp_path / "PPO_2" / "progress.csv", {**columns, "perf/return_mean": [math.nan, 2.0]})
+    assert read(tmp_path).context.return_episodes is None
 
 
 def test_monitors_of_parallel_environments_are_ordered_by_time(tmp_path):

@@ -14,13 +14,11 @@ from studies.measures import (
     side_by_side,
     written,
 )
-from studies.running import command, core_hours, dead_seeds, deaths, finished, gathered
+from studies.running import command, core_hours, dead_seeds, finished, gathered
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import RunFailed, start
 from escapevelocity.study.bootstrap import Interval
-from escapevelocity.study.history import History, RunArrays, collect, read_history, write_history
-from escapevelocity.study.kinds import kind
+from escapevelocity.study.history import History, RunArrays, write_history
 from studies import running
 
 STEPS = np.arange(1, 11) * 100.0
@@ -78,43 +76,11 @@ def test_runs_that_have_ended_are_those_that_finished_and_those_whose_seeds_are_
     assert finished(History((half,), one_dead.rows)).runs == ()
 
 
-class Dying:
-    """Emits three rows and dies."""
-
-    name = "dying"
-
-    def segments(self, spec):
-        return 5
-
-    def step(self, spec, k):
-        return 1000 * k
-
-    def initial_state(self, spec):
-        return {"count": np.zeros(1)}
-
-    def segment(self, spec, state, k, emit):
-        for batch, fault in enumerate(["", "", "the loss is NaN"]):
-            norm = np.inf if fault else 1.0
-            emit(
-                {
-                    "seed": spec.seeds[0],
-                    "batch": batch,
-                    "env_steps": 10 * (batch + 1),
-                    "norm": norm,
-                    "fault": fault,
-                }
-            )
-        raise RunFailed("the loss is NaN", {})
-
-
-def test_a_run_that_died_in_a_store_is_among_those_that_have_ended(tmp_path):
-    spec = kind("ppo").spec({"task": "Hopper-v4", "steps": 4096}, (1,))
-    assert start(Dying(), spec, tmp_path / "dying").state == "failed"
-    history = finished(read_history(collect(tmp_path)))
-    [run] = history.runs
-    assert deaths(history, run).tolist() == [30.0]
-    # Infinite at the last row: the mean is over what is finite.
-    assert by_seed(history, "norm", at_end(1.0)) == {1: 1.0}
+def test_a_number_that_is_infinite_in_the_last_row_of_a_dead_seed_is_left_out(kill):
+    norm = np.ones((1, STEPS.size))
+    norm[0, 3] = np.inf
+    history = kill(History.from_arrays([RunArrays("a", {}, (1,), STEPS, {"norm": norm})]), {"a": {1: 400}})
+    assert by_seed(finished(history), "norm", at_end(1.0)) == {1: 1.0}
 
 
 def test_the_time_of_a_program_counts_once_however_many_seeds_it_trains(history):

@@ -173,6 +173,17 @@ def test_starts_are_pooled_by_spread_and_by_mean():
     ]  # fmt: skip
 
 
+def test_starts_that_share_neither_mean_nor_spread_are_not_compared():
+    runs = history(run("a", init="normal(0.5,0.05)"), run("b", init="normal(1,0.4)", dip=0.3))
+    said = find_figure("asr/starts").measured(runs, "digits")
+    assert said[1] == (
+        "By standard deviation of the start: nothing to compare, no mean is there at every standard deviation."
+    )
+    assert said[2] == (
+        "By mean of the start: nothing to compare, no standard deviation is there at every mean."
+    )
+
+
 def test_a_run_that_has_not_ended_is_drawn_and_not_judged():
     whole = history(run("n", init="narrow"), run("b", offset=0.1, dip=0.3), run("g", init="normal(0.5,0.4)"))
     half = dataclasses.replace(whole.runs[0], state="failed")

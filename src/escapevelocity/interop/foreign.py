@@ -87,7 +87,10 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
     known = [entry for entry in read if entry[2]]
     if not known:
         raise UserError(_nothing_known(path, logs))
-    context = _common(path, [(log, told) for log, told, _ in known])
+    longest = max(known, key=lambda entry: len(entry[2]["env_steps"]))[0]
+    told = _common(path, [(log, told) for log, told, _ in known])
+    # A log that was cut short may lack the returns of batches that the others have.
+    context = Context(**told, return_episodes=return_episodes(longest.series))
     notes = list(dict.fromkeys(note for log, _, _ in read for note in log.notes))
     notes += [f"{log.name} has no tag that is known, and is left out" for log, _, found in read if not found]
     if len(known) > 1:
@@ -96,7 +99,7 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
     return ForeignRecords(_stacked([columns for *_, columns in known]), context, files, notes)
 
 
-def _common(path: Path, runs: Sequence[tuple[Log, Mapping[str, Any]]]) -> Context:
+def _common(path: Path, runs: Sequence[tuple[Log, Mapping[str, Any]]]) -> dict[str, Any]:
     """What the logs say of their runs together: one that was stopped early says less than the others.
 
     Raises:
@@ -111,7 +114,7 @@ def _common(path: Path, runs: Sequence[tuple[Log, Mapping[str, Any]]]) -> Contex
                     f"{path}: {first.name} and {log.name} have different settings ({name} {was} and {value}); give one "
                     "run at a time"
                 )
-    return Context(**{name: value for name, (value, _) in held.items()})
+    return {name: value for name, (value, _) in held.items()}
 
 
 def _logs(path: Path) -> list[Log]:
@@ -193,8 +196,7 @@ def _told(log: Log, env: str | None) -> dict[str, Any]:
             known[name] = max(1, round(known[name]))
     if not known.get("clip_epsilon", 0.5) < 1:
         del known["clip_epsilon"]
-    episodes = return_episodes(log.series)
-    return {**known, **_actions(log, env), **({"return_episodes": episodes} if episodes else {})}
+    return {**known, **_actions(log, env)}
 
 
 def _actions(log: Log, env: str | None) -> dict[str, Any]:

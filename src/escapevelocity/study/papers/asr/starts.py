@@ -73,9 +73,11 @@ class StartsFigure:
             return []
         said = [answer(wells)]
         for part in (1, 0):
-            own, other = (_PARTS[part], _PARTS[1 - part])
-            among, shared = _comparable(wells, part)
-            where = f" at {other} {', '.join(f'{value:g}' for value in shared)}" if shared else ""
+            own, other = _PARTS[part], _PARTS[1 - part]
+            among, where = _comparable(wells, part)
+            if not any(among.values()):
+                said.append(f"by {own} of the start: nothing to compare, no {other} is there at every {own}.")
+                continue
             for measure, shown in (("depth", "depth"), ("final_gain", "final gain over narrow")):
                 values = [f"{level:g}: {written(_pooled(ones, measure))}" for level, ones in among.items()]
                 said.append(
@@ -98,17 +100,21 @@ class StartsFigure:
 _PARTS = ("mean", "standard deviation")
 
 
-def _comparable(wells: list[StartWells], part: int) -> tuple[dict[float, list[StartWells]], list[float]]:
-    """The starts by mean (part 0) or standard deviation (part 1), alike in the other: only with values of it that
-    every level has, which are returned too if they are not all."""
+def _comparable(wells: list[StartWells], part: int) -> tuple[dict[float, list[StartWells]], str]:
+    """The starts by mean (part 0) or standard deviation (part 1), alike in the other number.
+
+    Only those values of the other count that every level has; where these are not all, the text names them.
+    """
     levels = sorted({_place(one)[part] for one in wells})
     others = [{_place(one)[1 - part] for one in wells if _place(one)[part] == level} for level in levels]
-    shared, every = set.intersection(*others), set.union(*others)
+    shared = set.intersection(*others)
     among = {
         level: [one for one in wells if _place(one)[part] == level and _place(one)[1 - part] in shared]
         for level in levels
     }
-    return among, [] if shared == every else sorted(shared)
+    if shared == set.union(*others):
+        return among, ""
+    return among, f" at {_PARTS[1 - part]} {', '.join(f'{value:g}' for value in sorted(shared))}"
 
 
 def _is_small(mean_of_start: float, std: float) -> bool:
