@@ -70,7 +70,6 @@ def test_the_page_has_a_row_for_every_figure_and_a_section_for_what_was_said():
     assert text.count("### ") == 1
 
 
-@pytest.mark.skipif(not (HERE / "history.parquet").exists(), reason="the study has not been run yet")
 def test_the_kept_page_has_every_figure_with_the_runs_of_the_kept_history(tmp_path):
     store = open_store(tmp_path, create=True)
     kept = {run.name for run in read_history(HERE / "history.parquet").runs}
