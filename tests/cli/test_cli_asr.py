@@ -103,6 +103,7 @@ def test_a_study_prints_a_row_for_each_start_and_draws_its_maps(ev, tmp_path):
         (("--weights", "resnet.safetensors", "--backbone", "resnet50"), "resnet.safetensors"),
         (("--reward-weights", "0", "0", "0", "0", "0"), "reward-weights = .*not all 0"),
         (("--seeds", "1", "1"), "1 stands there more than once"),
+        (("--milestones", "3000000000"), "milestones"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(refused, arguments, said, monkeypatch, tmp_path):

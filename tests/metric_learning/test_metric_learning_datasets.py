@@ -236,6 +236,13 @@ def test_cars_may_lie_in_a_folder_for_every_class(roots, tmp_path):
     assert files_of(test) == {"BMW M3": ["1.jpg", "3.jpg", "5.jpg", "7.jpg"]}
 
 
+def test_a_folder_of_birds_is_not_taken_for_cars(tmp_path):
+    write_cub(tmp_path)
+    (tmp_path / "images.txt").write_text("1 a/b.jpg\n")
+    with pytest.raises(UserError, match=r"images\.txt = 'there': must be absent"):
+        load_halves("cars196", tmp_path)
+
+
 @pytest.mark.parametrize("damage", [b"not a mat file", b"", None])
 def test_a_list_of_cars_that_is_none_is_refused(damage, tmp_path):
     write_cars(tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,10 @@ def test_there_is_a_row_for_every_seed_and_period(whole):
 def test_every_column_is_defined_in_the_table_of_metrics(whole):
     known = {column for metric in METRICS for column in metric.columns()}
     assert set(whole.records().column_names) <= known
+
+
+def test_the_controllers_numbers_are_finite(whole):
+    assert set(whole.records()["asr/controller_finite"].to_pylist()) == {1.0}
 
 
 def test_the_first_period_draws_by_the_start_and_later_ones_by_what_the_agent_made_of_it(whole):
@@ -155,11 +160,51 @@ def test_a_branch_without_a_change_is_its_parents_future_and_another_start_is_dr
         ({"learner": LearnerConfig(embedding_dim=8, batch_size=40, per_class=8)}, "embedding-dim = 8"),
         ({"sampler": SamplerConfig(bins=10)}, "bins = 10"),
         ({"steps": 6}, "steps = 6: must be at least 9"),
+        (
+            {"learner": LearnerConfig(batch_size=40, per_class=8, embedding_dim=16, beta=0.6)},
+            "beta = 0.6: must be the parent's, 1.2",
+        ),
     ],
 )
 def test_what_the_shared_past_has_decided_cannot_be_changed(whole, change, said):
     with pytest.raises(UserError, match=said):
         branch_spec(open_run(whole.path), 1, dataclasses.replace(saved_spec(whole.path), **change))
+
+
+def test_another_width_of_the_initial_weights_begins_with_a_new_policy(whole, tmp_path):
+    old = saved_spec(whole.path)
+    wide = dataclasses.replace(old, controller=dataclasses.replace(old.controller, weight_std=1.0))
+    branch = train(branch_spec(open_run(whole.path), 1, wide), tmp_path, "wide")
+    # Its first period draws by the parent's masses; its first decision is the new policy's.
+    first, last = (branch.records().to_pylist()[index] for index in (0, -1))
+    parents = whole.records().to_pylist()
+    assert first["asr/distribution"] == parents[4]["asr/distribution"]
+    assert first["asr/policy_entropy"] != parents[4]["asr/policy_entropy"]
+    assert last["asr/policy_entropy"] != parents[-1]["asr/policy_entropy"]
+
+
+def test_the_images_are_in_the_provenance_and_a_run_goes_on_with_no_others(whole, tmp_path, monkeypatch):
+    (session,) = json.loads((whole.path / "provenance.json").read_text())["sessions"]
+    # 901 digits below 5, of which two classes of five validate, and 896 from 5 on.
+    counts = re.match(r"(\d+) \+ (\d+) \+ 896, sha256 [0-9a-f]{16}$", session["input/images"])
+    assert counts is not None
+    assert int(counts[1]) + int(counts[2]) == 901
+    stopped = train(spec_of(), tmp_path, "stopped", [StopAt(7)])
+    monkeypatch.setattr(job_module, "digest", lambda part: "other images")
+    job_module._described.cache_clear()
+    said = "images = .* must be those it has learned from, " + re.escape(session["input/images"])
+    with pytest.raises(UserError, match=said):
+        resume_training(stopped.path)
+    with pytest.raises(UserError, match=said):
+        train(branch_spec(open_run(whole.path), 1, saved_spec(whole.path)), tmp_path, "branch")
+    monkeypatch.undo()
+    job_module._described.cache_clear()
+
+
+def test_a_controller_whose_outputs_overflow_is_told(tmp_path):
+    broken = ControllerConfig(every=EVERY, hidden=(8,), weight_std=1e30)
+    run = train(spec_of(seeds=(1,), controller=broken), tmp_path)
+    assert run.records()["asr/controller_finite"].to_pylist() == [0.0] * PERIODS
 
 
 @pytest.mark.parametrize("name", ["random", "semihard", "hard", "distance"])
@@ -168,6 +213,9 @@ def test_a_fixed_sampler_has_neither_distribution_nor_controller(name, tmp_path)
     run = train(spec, tmp_path)
     (row,) = run.records().to_pylist()
     assert "asr/distribution" not in row
+    # A start that nothing reads is no mistake: the default, 0.75, lies below this support.
+    beside = SamplerConfig(sampler=name, low=0.8)
+    assert train(spec_of(seeds=(1,), steps=EVERY, sampler=beside), tmp_path).status.state == "finished"
     assert "asr/reward" not in row
     assert np.isfinite(row["loss/embedding"])
     assert run.path.name.startswith("asr-digits-")

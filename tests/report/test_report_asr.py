@@ -146,6 +146,16 @@ def test_the_plane_of_pca_holds_the_two_directions_of_largest_variance(rng):
             in_the_plane(*given)
 
 
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_an_embedding_on_one_point_is_refused_and_t_sne_lays_others_out(method, rng):
+    groups = np.repeat(np.eye(3), 10, axis=0) + 0.01 * rng.normal(size=(30, 3))
+    flat = in_the_plane(groups, method, 0)
+    distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1) + 1e9 * np.eye(30)
+    assert (distances.argmin(axis=1) // 10).tolist() == np.repeat([0, 1, 2], 10).tolist()
+    with pytest.raises(UserError, match=r"spread of the embeddings = 0\.0: must be above 0"):
+        in_the_plane(np.ones((50, 4)), method, 0)
+
+
 def test_maps_of_wells_write_each_value_where_it_belongs():
     grid = grid_of([0.5, 1.0], [0.1, 0.4], {(0.5, 0.1): 1.0, (1.0, 0.4): -2.0})
     with paper_style():

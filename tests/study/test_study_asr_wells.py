@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from escapevelocity.errors import UserError
-from escapevelocity.study.asr_wells import NARROW, shown_starts, wells_by_start, wells_study
+from escapevelocity.study.asr_wells import NARROW, require_curve, shown_starts, wells_by_start, wells_study
 from escapevelocity.study.asr_wells_page import answer, draw_wells_of, wells_table
 from escapevelocity.study.grid import cells
 from escapevelocity.study.history import History, RunArrays
@@ -62,6 +62,26 @@ def test_the_table_has_a_row_for_each_start_and_the_answer_counts_the_wells(hist
     )
     assert answer(wells).startswith("3 of 6 curves fell below their best")
     assert answer(wells[:1]).startswith("No well: none of 2 curves")
+
+
+def test_curves_that_are_not_there_are_not_called_flat(history):
+    wells = wells_by_start(history, "test/nmi")
+    assert answer(wells).startswith("Nothing was measured")
+    assert answer([]).startswith("Nothing was measured")
+
+
+@pytest.mark.parametrize(
+    ("column", "window", "said"),
+    [
+        ("test/recal_at_1", 1, "column = 'test/recal_at_1': must be a curve such as test/recall_at_1"),
+        ("asr/entropy", 1, "column = 'asr/entropy'"),
+        ("test/recall_at_1", 2, "window = 2: must be an odd number"),
+    ],
+)
+def test_a_curve_that_no_run_has_is_refused_before_anything_is_trained(column, window, said):
+    with pytest.raises(UserError, match=said):
+        require_curve(column, window)
+    require_curve("validation/nmi", 3)
 
 
 def test_maps_are_drawn_of_the_normal_starts_alone(history, tmp_path):

@@ -43,13 +43,14 @@ def main(argv: Sequence[str]) -> int:
     command = parse(ASRStudy, expand_ranges(argv), "ev asr study")
     from escapevelocity.cli.study_run import train_missing
     from escapevelocity.report.plots import plot_run
-    from escapevelocity.study.asr_wells import shown_starts, wells_by_start, wells_study
+    from escapevelocity.study.asr_wells import require_curve, shown_starts, wells_by_start, wells_study
     from escapevelocity.study.asr_wells_page import answer, draw_wells_of, wells_table
     from escapevelocity.study.history import collect, read_history
     from escapevelocity.study.local import LocalExecutor
     from escapevelocity.study.plan import plan
     from escapevelocity.study.store import open_store
 
+    require_curve(command.column, command.window)
     study = wells_study(command.data, command.means, command.stds, command.seeds, command.steps)
     store = open_store(command.out / study.name, create=True)
     code = train_missing(study, store, LocalExecutor(command.workers))
@@ -58,6 +59,9 @@ def main(argv: Sequence[str]) -> int:
     names = [one.order.name for one in plan(study, store) if one.state == "finished"]
     history = read_history(collect(store, names=names))
     wells = wells_by_start(history, command.column, command.window)
+    if not wells:
+        print("Nothing was measured: no run has finished.")
+        return code
     print("\n".join(["", wells_table(wells), "", answer(wells)]))
     folder = command.out / study.name / "plots"
     shown = [store.run_path(run.name) for run in shown_starts(history, command.means)]

@@ -188,6 +188,15 @@ ASR_METRICS = (
         "a third each of a controller without a preference",
     ),
     Metric(
+        "asr/controller_finite",
+        "1 if reward, loss, gradient and the policy's outputs are finite, else 0",
+        "–",
+        "0 or 1",
+        _DECISION,
+        None,
+        "at 0 the agent has not learned, or acts uniformly",
+    ),
+    Metric(
         "asr/skipped_steps",
         "training steps whose loss or gradient was not finite, so that none was taken",
         _OURS,

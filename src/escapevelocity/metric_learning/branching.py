@@ -13,14 +13,15 @@ from escapevelocity.metric_learning.job import ASRJob, MemberState, TrainingStat
 from escapevelocity.metric_learning.starts import start_masses
 from escapevelocity.runs import Origin, Run, load_spec, open_parent, parent_at
 from escapevelocity.runs.branch_points import branch_points, parent_of, points_of, require_unchanged
+from escapevelocity.runs.inputs import require_inputs
 
 _SHARED = {
-    "learner": ("backbone", "embedding_dim", "loss", "batch_size", "per_class"),
+    "learner": ("backbone", "weights", "embedding_dim", "loss", "beta", "batch_size", "per_class"),
     "sampler": ("bins", "low", "high"),
     "controller": ("every",),
 }
-"""Settings that the shared past has decided: shapes, and how periods are counted."""
-_OF_POLICY = ("method", "head", "hidden")
+"""Settings that the shared past has decided: shapes, where the embedding began, and how periods are counted."""
+_OF_POLICY = ("method", "head", "hidden", "weight_std")
 """Settings of the controller whose change asks for a new policy network."""
 
 
@@ -77,15 +78,17 @@ def origin_of(spec: ASRSpec, run_dir: Path) -> Origin | None:
 def branch_state(spec: ASRSpec, point: BranchPoint, parent: Run) -> TrainingState:
     """The state that a branch begins with: the parent's, but for what the changed settings ask to begin anew.
 
-    The embedding goes on as it is. Another `init` puts its masses in the place of the parent's; another method, head or
-    size of the policy begins with a new policy network, which keeps masses and history; a sampler that was fixed and
-    becomes adaptive begins with a new controller.
+    The embedding goes on as it is. Another `init` puts its masses in the place of the parent's; another method, head,
+    size or initial weights of the policy begin with a new policy network, which keeps masses and history; a sampler
+    that was fixed and becomes adaptive begins with a new controller.
 
     Raises:
-        UserError: the parent's checkpoint is damaged, or no longer the one that the branch was made for.
+        UserError: the parent's checkpoint is damaged, or no longer the one that the branch was made for; or it has
+            learned from other images.
     """
     old = load_spec(ASRSpec, parent.path, ASRJob.name)
     require_unchanged(parent, point)
+    require_inputs(parent.path, ASRJob(), spec)
     state: TrainingState = parent.load_checkpoint(point.checkpoint, ASRJob().initial_state(old))
     fresh = ASRJob().initial_state(spec)
     members = tuple(

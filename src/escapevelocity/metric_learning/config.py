@@ -89,7 +89,8 @@ class LearnerConfig:
         ordered = (
             tuple(sorted(set(self.milestones))) == self.milestones and min(self.milestones, default=1) >= 1
         )
-        require(ordered, "milestones", self.milestones, "training steps of at least 1 in rising order")
+        ordered = ordered and max(self.milestones, default=1) < 2**31  # Steps are counted in 32 bits.
+        require(ordered, "milestones", self.milestones, "training steps from 1 to 2³¹ − 1 in rising order")
         require(
             0 < self.milestone_factor <= 1, "milestone-factor", self.milestone_factor, "above 0 and at most 1"
         )

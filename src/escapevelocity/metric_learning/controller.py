@@ -257,6 +257,7 @@ def turn_columns(turn: Turn) -> dict[str, float]:
         "asr/policy_free_energy": decision.free_energy,
         "asr/action_up": decision.action_up,
         "asr/action_down": decision.action_down,
+        "asr/controller_finite": report.finite & decision.finite,
     }
     return {name: float(value) for name, value in named.items()}
 

@@ -1,5 +1,6 @@
 """Images that are handed out by the batch, and images with their classes."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -34,6 +35,10 @@ class Images(Protocol):
         """Return some of the images as a set of their own."""
         ...
 
+    def identity(self) -> bytes:
+        """What tells these images from others: the pixels, or of photographs on disk the names of their files."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
@@ -63,6 +68,10 @@ class ArrayImages:
     def take(self, indices: Int[np.ndarray, " taken"]) -> "ArrayImages":
         """Return some of the images as a set of their own."""
         return ArrayImages(self.pixels[indices], self.one)
+
+    def identity(self) -> bytes:
+        """The pixels."""
+        return self.pixels.tobytes()
 
 
 class LabelledImages(NamedTuple):
@@ -100,3 +109,11 @@ def subset(data: LabelledImages, indices: Int[np.ndarray, " taken"]) -> Labelled
     kept, labels = np.unique(data.labels[indices], return_inverse=True)
     classes = tuple(data.classes[index] for index in kept)
     return LabelledImages(data.images.take(indices), labels.astype(np.int32), classes)
+
+
+def digest(data: LabelledImages) -> str:
+    """A checksum (SHA-256) of images and their classes."""
+    found = hashlib.sha256(data.images.identity())
+    found.update(data.labels.tobytes())
+    found.update("\n".join(data.classes).encode())
+    return found.hexdigest()

@@ -6,6 +6,7 @@ start of the distribution as it is. Nothing but the seed and the period's number
 segment depends on its number and the state alone.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,15 @@ from jaxtyping import Array, Bool
 from escapevelocity.metric_learning.batches import require_batch
 from escapevelocity.metric_learning.config import ASRSpec, DataConfig
 from escapevelocity.metric_learning.controller import Controller, make_controller
+from escapevelocity.metric_learning.images import digest
 from escapevelocity.metric_learning.learner import Learner, make_learner
 from escapevelocity.metric_learning.period import PeriodRow, run_period
 from escapevelocity.metric_learning.splits import Split, load_split
-from escapevelocity.metric_learning.starts import parse_start
+from escapevelocity.metric_learning.starts import start_masses
 from escapevelocity.runs import Emit, RunFailed
 
 _LEARNER, _CONTROLLER = 0, 1  # Streams of a member's random numbers, beside those of its periods.
+_STARTS_READ = {"adaptive": ("init",), "curriculum": ("init", "then")}
 
 
 class MemberState(NamedTuple):
@@ -52,6 +55,10 @@ class ASRJob:
     """Deep metric learning whose negatives a policy chooses (Dou et al. 2022, arXiv 2208.08056)."""
 
     name = "asr"
+
+    def inputs(self, spec: ASRSpec) -> dict[str, str]:
+        """The images, by number and checksum: MNIST's test files alone are MNIST as well, but another data set."""
+        return {"images": _described(*_split_key(spec))}
 
     def segments(self, spec: ASRSpec) -> int:
         """Number of segments."""
@@ -104,7 +111,7 @@ def split_of(spec: ASRSpec) -> Split:
     Raises:
         UserError: images that are missing or damaged, or too few classes or images for a batch.
     """
-    return _split(spec.data, spec.data_dir, spec.learner.batch_classes, spec.learner.per_class)
+    return _split(*_split_key(spec))
 
 
 def require_trainable(spec: ASRSpec) -> None:
@@ -114,10 +121,21 @@ def require_trainable(spec: ASRSpec) -> None:
         UserError: images that are missing or too few, starts that cannot be read, or weights that do not fit.
     """
     split = split_of(spec)
-    for field in ("init", "then"):
-        parse_start(getattr(spec.sampler, field), spec.sampler.low, spec.sampler.high, field)
+    for field in _STARTS_READ.get(spec.sampler.sampler, ()):
+        start_masses(getattr(spec.sampler, field), spec.sampler, spec.learner.embedding_dim, field)
     if spec.learner.weights is not None:  # Read once more when the run begins; it is a few seconds at most.
         make_learner(spec.learner, split.train.images.shape, len(split.train.classes), jax.random.key(0))
+
+
+def _split_key(spec: ASRSpec) -> tuple[DataConfig, Path | None, int, int]:
+    return spec.data, spec.data_dir, spec.learner.batch_classes, spec.learner.per_class
+
+
+@lru_cache(maxsize=4)
+def _described(data: DataConfig, data_dir: Path | None, batch_classes: int, per_class: int) -> str:
+    split = _split(data, data_dir, batch_classes, per_class)
+    checksum = hashlib.sha256("".join(digest(part) for part in split).encode()).hexdigest()
+    return f"{' + '.join(f'{len(part.images):,}' for part in split)}, sha256 {checksum[:16]}"
 
 
 @lru_cache(maxsize=4)

@@ -100,7 +100,9 @@ def sampling_masses(spec: ASRSpec, controller: Controller | None, period: int) -
     """
     if controller is not None:
         return controller.masses
-    late = spec.sampler.sampler == "curriculum" and period >= spec.sampler.switch_at * spec.num_periods
+    if spec.sampler.sampler != "curriculum":
+        return jnp.ones(spec.sampler.bins, jnp.float32)
+    late = period >= spec.sampler.switch_at * spec.num_periods
     text = spec.sampler.then if late else spec.sampler.init
     return jnp.asarray(start_masses(text, spec.sampler, spec.learner.embedding_dim), jnp.float32)
 

@@ -139,7 +139,8 @@ def start_masses(
         field: the setting's name, for messages.
 
     Raises:
-        UserError: see `parse_start`; an embedding of fewer than two dimensions.
+        UserError: see `parse_start`; an embedding of fewer than two dimensions; one of PADS's that falls on no bin,
+            where its code would make it flat.
 
     Example:
         >>> masses = start_masses("pads_normal_high", SamplerConfig())
@@ -153,6 +154,8 @@ def start_masses(
         return np.ones(sampler.bins)
     if start.kind.startswith("pads_"):
         density = _pads_density(start.kind, edges[:-1] + _PADS_SHIFT / (sampler.bins + 1))
+        support = f"one that falls on any of the {sampler.bins} bins from {sampler.low:g} to {sampler.high:g}"
+        require(bool(density.max() > FLOOR), field, start.kind, support)
         return _normalised(np.clip(density, FLOOR, 1))
     if start.mean is not None and start.std is not None:
         shape = _normal_masses if start.kind == "normal" else _uniform_masses

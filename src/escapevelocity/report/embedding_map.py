@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 12
 """Classes that can be told apart by colour and mark."""
+_ONE_POINT = 1e-6
+"""Coordinates that differ by less are equal in float32; t-SNE of equal points crashes the process."""
 _MARKS = ("o", "^")
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
@@ -67,10 +69,12 @@ def in_the_plane(embeddings: Float[np.ndarray, "n dim"], method: str, seed: int)
         seed: of t-SNE.
 
     Raises:
-        UserError: an unknown method, or too few images.
+        UserError: an unknown method, too few images, or all of them on one point.
     """
     require(method in ("tsne", "pca"), "method", method, "tsne or pca")
     require(len(embeddings) >= 10, "images", len(embeddings), "at least 10")
+    spread = float(np.ptp(embeddings, axis=0).max())
+    require(spread > _ONE_POINT, "spread of the embeddings", spread, "above 0: all images lie on one point")
     if method == "pca":
         from sklearn.decomposition import PCA
 
@@ -103,6 +107,7 @@ def plot_map(
     Raises:
         UserError: not a run of adaptive sampling, no such seed, or images that are missing.
     """
+    from escapevelocity.metric_learning.images import subset
     from escapevelocity.metric_learning.job import split_of
     from escapevelocity.metric_learning.period import embed
     from escapevelocity.metric_learning.training import load_network
@@ -111,11 +116,11 @@ def plot_map(
 
     spec, network, number = load_network(path, seed)
     test = split_of(spec).test
-    embeddings, classes = embed(spec, network, test), test.classes[:MOST_CLASSES]
-    shown = test.labels < len(classes)
+    shown = subset(test, np.flatnonzero(test.labels < MOST_CLASSES))
+    embeddings, classes = embed(spec, network, shown), shown.classes
     if not np.isfinite(embeddings).all():
         raise UserError(f"{path}: embeddings are not finite; there is nothing to draw")
-    points = in_the_plane(embeddings[shown], method, seed=0)
+    points = in_the_plane(embeddings, method, seed=0)
     caption = (
         f"{spec.data.data}, seed {spec.seeds[0] if seed is None else seed}, after {number:,} training steps: "
         f"{len(classes)} of {len(test.classes)} classes that were never trained on, by "
@@ -125,7 +130,7 @@ def plot_map(
     make_folder(folder)
     paths = [folder / f"map.{kind}" for kind in fmt]
     with _figure.paper_style():
-        figure = draw_map(points, test.labels[shown], classes, caption)
+        figure = draw_map(points, shown.labels, classes, caption)
         for file, kind in zip(paths, fmt, strict=True):
             write_bytes(file, _figure.encode(figure, kind))
     return paths

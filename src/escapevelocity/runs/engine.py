@@ -8,7 +8,6 @@ was.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,11 +20,10 @@ from ._signals import Interrupted, Signals
 from ._typed_json import classes_in
 from .atomic import make_folder, remove_leftovers, write_bytes, write_json
 from .branch import Origin, parent_in
+from .inputs import PROVENANCE_FILE, inputs_of, require_inputs, sessions_of
 from .job import Job, Observer
 from .spec import SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
-
-PROVENANCE_FILE = "provenance.json"
 
 
 def start(
@@ -63,7 +61,7 @@ def start(
 
         def prepare() -> Any:
             write_bytes(run_dir / SPEC_FILE, text.encode())
-            here = {"segments_done": session.done, **provenance.collect()}
+            here = {"segments_done": session.done, **provenance.collect(), **inputs_of(job, spec)}
             write_json(run_dir / PROVENANCE_FILE, {"sessions": [here]})
             return session.commit(state, session.done)
 
@@ -109,6 +107,7 @@ def resume(
         number, messages = checkpoint.latest_good(folder)
         if old is not None and old.state == "finished" and number == old.segments_total and not messages:
             raise UserError(f"{run_dir} is finished; to run it again give another --name")
+        require_inputs(run_dir, job, spec)
         meta = None if number is None else checkpoint.load_meta(folder, number)
         session = Session(job, spec, digest, run_dir, Audience(observers), signals)
         session.wall_time_before = old.wall_time if old else 0.0
@@ -121,7 +120,7 @@ def resume(
         def prepare() -> Any:
             drop_uncommitted(run_dir, session.done)
             remove_leftovers(run_dir)
-            for text in messages + _note_session(run_dir, session.done):
+            for text in messages + _note_session(session):
                 session.audience.message(text)
             if number is None:
                 return session.commit(initial, session.done)
@@ -249,15 +248,13 @@ def _old_status(run_dir: Path) -> Status | None:
         return None  # the checkpoints say how far the run is; status.json is for people
 
 
-def _note_session(run_dir: Path, done: int) -> list[str]:
+def _note_session(session: Session) -> list[str]:
     """Add this session to provenance.json; a line for the user when it differs from the one before."""
-    path = run_dir / PROVENANCE_FILE
-    now = provenance.collect()
-    try:
-        sessions = list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-        before = {key: value for key, value in sessions[-1].items() if key != "segments_done"}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        sessions, before = [], now
-    write_json(path, {"sessions": [*sessions, {"segments_done": done, **now}]})
+    now = provenance.collect() | inputs_of(session.job, session.spec)
+    sessions = sessions_of(session.run_dir)
+    before = {key: value for key, value in (sessions or [now])[-1].items() if key != "segments_done"}
+    write_json(
+        session.run_dir / PROVENANCE_FILE, {"sessions": [*sessions, {"segments_done": session.done, **now}]}
+    )
     found = provenance.differences(before, now)
     return [f"resumed elsewhere, numbers may differ in the last bits: {'; '.join(found)}"] if found else []

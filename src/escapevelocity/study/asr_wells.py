@@ -1,12 +1,13 @@
 """How deep is the well, and for how long, by where the sampling distribution starts: a grid, measured seed by seed."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from escapevelocity.errors import require
-from escapevelocity.health import measure_well
+from escapevelocity.health import METRICS, measure_well
 from escapevelocity.study.bootstrap import Interval, bootstrap_interval
 from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History, HistoryRun
@@ -14,6 +15,8 @@ from escapevelocity.study.statistics import mean
 
 CURVE = "test/recall_at_1"
 """What wells are measured in, unless another column is asked for."""
+_CURVES = ("test/", "validation/", "asr/metric", "health/embedding/")
+"""How the columns begin in which a well can be looked for."""
 MEASURES = ("depth", "onset", "lasted", "censored", "area", "final", "final_gain")
 NARROW = "narrow"
 """The start that `final_gain` is measured from, seed by seed (Dou et al.: the low-variance start)."""
@@ -75,6 +78,18 @@ def wells_study(
     return Study(
         name=f"asr-wells-{data}", base=base, axes={"init": (NARROW, *grid)}, seeds=tuple(seeds), job="asr"
     )
+
+
+def require_curve(column: str, window: int) -> None:
+    """Find what is wrong with a curve's name and smoothing before anything is trained.
+
+    Raises:
+        UserError: a column that no run of adaptive sampling has, or a window that is not odd.
+    """
+    known = [name for metric in METRICS for name in metric.columns() if name.startswith(_CURVES)]
+    near = difflib.get_close_matches(column, known, n=3) or known[:3]
+    require(column in known, "column", column, f"a curve such as {', '.join(near)}")
+    require(window >= 1 and window % 2 == 1, "window", window, "an odd number of at least 1")
 
 
 def wells_by_start(history: History, column: str = CURVE, window: int = 1) -> list[StartWells]:

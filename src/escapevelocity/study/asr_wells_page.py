@@ -106,8 +106,10 @@ def wells_figure(wells: Sequence[StartWells], data: str, column: str = CURVE) ->
 
 
 def answer(wells: Sequence[StartWells]) -> str:
-    """One sentence: how many seeds of how many fell into a well."""
-    seeds = sum(len(one.seeds) for one in wells)
+    """One sentence: how many seeds of how many fell into a well; seeds without a curve do not count."""
+    seeds = int(sum(np.isfinite(one.values["depth"]).sum() for one in wells))
+    if seeds == 0:
+        return "Nothing was measured: no run has two finite points of this curve."
     fell = int(sum((one.values["depth"] > 0).sum() for one in wells))
     deepest = max(wells, key=lambda one: float(np.nanmax(one.values["depth"], initial=0.0)))
     if fell == 0:

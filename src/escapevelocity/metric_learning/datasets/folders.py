@@ -37,6 +37,8 @@ def cars196(folder: Path) -> LabelledImages:
     if (folder / "cars_annos.mat").exists():
         return _annotated_cars(folder)
     if (folder / "images").exists():
+        birds = (folder / "images.txt").exists()
+        require(not birds, f"{folder}: images.txt", "there", "absent: it is CUB200-2011's list of birds")
         return _class_folders([folder / "images"])
     return _class_folders([folder / "train", folder / "test"])
 
