@@ -8,6 +8,7 @@ same for all gaps tests the law on this agent; and the gaps of `gaps.py`, put in
 real runs do.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -43,6 +44,10 @@ class Escapes(NamedTuple):
     def share(self, within: int) -> float:
         """The share of agents that escaped within so many decisions."""
         return float(np.mean(self.decisions <= within))
+
+    def seen(self, decisions: Sequence[int]) -> float:
+        """The share of agents beyond `ESCAPED` at one of these decisions: what looking at checkpoints shows."""
+        return float(np.mean((self.probs[:, np.asarray(decisions) - 1] > ESCAPED).any(axis=1)))
 
     @property
     def median(self) -> float:

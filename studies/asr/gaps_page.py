@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from benchmarks._common import table
 from jaxtyping import Float
+from scipy.stats import binom
 
 from escapevelocity.study.bootstrap import Interval, bootstrap_interval
 from escapevelocity.study.papers.asr.arms import written
@@ -15,6 +16,10 @@ from studies.asr.clock import ESCAPED, gap_at_decisions, predicted_escape
 from studies.asr.gaps import CANDIDATES, HOLD, metrics_of, rewards_of
 
 _SEED = 0
+_SEEN = (
+    "*Seen* is what a look at the run's checkpoints shows, of simulated agents as of real ones. *Chance of as many*: "
+    "that so many of the seeds or more are beyond ½, if each were as likely to be as a simulated agent."
+)
 
 
 class Gaps(NamedTuple):
@@ -85,8 +90,17 @@ def section(name: str, entry: Mapping[str, Any]) -> str:
         f"straight line, Δ changes by {written(_over(np.array(slopes) * 10), 3, sign=True)} in ten decisions.",
         "",
         *_predictions(gaps, entry),
+        "",
+        _SEEN,
+        *([] if "untrained" not in entry else ["", _untrained_text(entry["untrained"])]),
     ]
     return "\n".join(lines)
+
+
+def _untrained_text(recalls: Mapping[str, float]) -> str:
+    """What the networks retrieve before the first step, which no run records."""
+    found = written(_over(np.array(list(recalls.values()))))
+    return f"Before the first step the {len(recalls)} seeds' networks have a Recall@1 of {found} on these classes."
 
 
 def clock_section(clock: Mapping[str, Mapping[str, float]]) -> str:
@@ -157,13 +171,15 @@ def _predictions(gaps: Gaps, entry: Mapping[str, Any]) -> list[str]:
         law = predicted_escape(np.array(found["gaps"]), found["needed"])
         when = f"after {law:.0f}" if np.isfinite(law) else f"not within {len(found['gaps'])}"
         low, middle, high = found["end_quantiles"]
-        cells = [rate, f"{found['needed']:.0f}", f"{sum(found['gaps']):.1f}", when, f"{found['share']:.0%}"]
-        cells += [f"{escaped} of {observed.shape[1]}", f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
+        cells = [rate, f"{found['needed']:.0f}", f"{sum(found['gaps']):.1f}", when, f"{found['seen']:.1%}"]
+        seeds = observed.shape[1]
+        as_many = float(binom.sf(escaped - 1, seeds, found["seen"]))
+        cells += [f"{escaped} of {seeds}", f"{as_many:.2g}", f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
         rows.append([*cells, written(_over(observed[-1]), 2)])
     header = (
         "controller's rate", "A", "accumulated gap of the run", "the law: decisions until escape",
-        "simulated agents that escape", "real seeds that escape", "π(raise) at the end, simulated [5–95 %]",
-        "π(raise) at the end, real",
+        "simulated agents seen beyond ½", "real seeds seen beyond ½", "chance of as many",
+        "π(raise) at the end, simulated [5–95 %]", "π(raise) at the end, real",
     )  # fmt: skip
     return [table(header, rows)]
 

@@ -2,7 +2,8 @@
 
 The same network from the same weights on the same batches of Omniglot, margin loss with distance-weighted negatives, by
 our training step and by pytorch-metric-learning's miner and loss in PyTorch. What differs is which negatives are drawn,
-and rounding. Each seed's Recall@1 on the classes that were never trained on is kept as soon as it is known.
+how many (one for each anchor, four there), and rounding. Each seed's Recall@1 on the classes that were never trained on
+is kept as soon as it is known.
 """
 
 import argparse

@@ -116,6 +116,16 @@ def test_medians_and_shares_count_those_that_never_escape():
     assert escapes.share(15) == 0.2
 
 
+def test_an_agent_that_was_beyond_a_half_between_two_checkpoints_was_not_seen_there():
+    probs = np.full((4, 20), 0.3)
+    probs[0, 4] = 0.9  # at decision 5
+    probs[1, 9] = 0.9  # at decision 10
+    escapes = Escapes(np.array([5.0, 10.0, np.inf, np.inf]), probs)
+    assert escapes.share(20) == 0.5
+    assert escapes.seen([10, 20]) == 0.25
+    assert escapes.seen([5, 10, 20]) == 0.5
+
+
 def test_the_page_says_what_was_measured_and_chooses_the_raise_by_the_other_seeds(tmp_path):
     entry = entry_by_hand()
     gaps = gaps_of(entry)
@@ -126,7 +136,10 @@ def test_the_page_says_what_was_measured_and_chooses_the_raise_by_the_other_seed
     assert "raise far for 3 of 3 seeds" in text
     assert "+2.000 [+2.000, +2.000] in signs" in text
     assert "+2.000 [+2.000, +2.000] points of the metric per decision" in text  # +1 against −1.
-    assert "| 0.01 | 30 | 60.0 | after 15 | 50% | 3 of 3 | 0.60 [0.50, 0.70] | 0.90 [0.90, 0.90] |" in text
+    assert (
+        "| 0.01 | 30 | 60.0 | after 15 | 50.0% | 3 of 3 | 0.12 | 0.60 [0.50, 0.70] | 0.90 [0.90, 0.90] |"
+        in text
+    )
     clock = {"0.01/1.0": {"median": 75.0, "share_50": 0.25, "share_600": 1.0}, "0.01/0.0": {"median": None, "share_50": 0.0, "share_600": 0.5}}  # fmt: skip # noqa: E501
     assert needed_gap(clock, 0.01) == 75.0
     assert needed_gap(clock, 0.03) == np.inf
@@ -146,5 +159,5 @@ def entry_by_hand():
     }
     policies = {"0.01": {"0": [[1 / 3] * 3] * 3, "20": [[0.1, 0.2, 0.9]] * 3}}
     curve = [[0.5] * 30, [0.6] * 30, [0.7] * 30]
-    simulated = {"0.01": {"gaps": [2.0] * 30, "needed": 30.0, "share": 0.5, "quantiles": curve, "end_quantiles": [0.5, 0.6, 0.7]}}  # fmt: skip # noqa: E501
+    simulated = {"0.01": {"gaps": [2.0] * 30, "needed": 30.0, "share": 0.7, "seen": 0.5, "quantiles": curve, "end_quantiles": [0.5, 0.6, 0.7]}}  # fmt: skip # noqa: E501
     return {"seeds": [1, 2, 3], "branches": branches, "policies": policies, "simulated": simulated}

@@ -101,7 +101,7 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
         text.startswith("Not measured, for want of finished runs: narrow, policy weights") for text in said
     )
     assert (
-        GRAVITY_WELL.answers(well, "digits") == said[:3]
+        GRAVITY_WELL.answers(well, "digits") == said[:4]
     )  # Without the sentence for each arm, which the table has.
 
 
@@ -109,7 +109,7 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
     ("offset", "dip", "verdict"),
     [
         (0.1, 0.0, "Partly confirmed"),
-        (-0.1, 0.3, "Partly confirmed"),
+        (-0.1, 0.3, "Partly confirmed, partly the other way round"),
         (-0.1, 0.0, "Not confirmed"),
         (0.0, 0.0, "Cannot be told"),
     ],
@@ -117,6 +117,21 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
 def test_the_well_is_not_confirmed_without_a_fall_or_a_gain(offset, dip, verdict):
     runs = history(run("n", init="narrow"), run("b", offset=offset, dip=dip))
     assert GRAVITY_WELL.measured(runs, "digits")[0].startswith(f"{verdict}: ")
+
+
+def test_a_fall_the_other_way_round_is_not_called_a_confirmation_alone():
+    runs = history(run("n", init="narrow", dip=0.3), run("b", offset=0.1, init="broad"))
+    said = GRAVITY_WELL.measured(runs, "digits")
+    assert said[0].startswith("Partly confirmed, partly the other way round: the broad start fell -0.290")
+    assert said[2].startswith("Broad less narrow at the first measurement: +0.100 [+0.100, +0.100].")
+
+
+def test_depths_are_told_for_each_of_the_six_curves_with_what_counts_as_noise():
+    runs = history(run("n", init="narrow"), run("b", dip=0.3, init="broad"))
+    header, _, narrow, broad = GRAVITY_WELL.depths(runs)
+    assert header.count("|") == narrow.count("|") == broad.count("|") == 8
+    assert narrow.startswith("| narrow | 0 of 3 (0.000–0.000) |")
+    assert broad.startswith("| broad | 3 of 3, 0.290 (0.000–0.000) |")
 
 
 def test_heads_are_compared_at_the_same_rate_and_at_each_ones_best():

@@ -29,8 +29,16 @@ def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
         wells: see `wells_by_start`.
         repetitions: of the bootstrap.
     """
-    numbers = ("seeds", "with a well", "depth", "onset, steps", "duration, steps", "never regained", "final")
-    header = ("start", *numbers, "gain over narrow")
+    numbers = (
+        "seeds",
+        "with a well",
+        "depth",
+        "onset, steps",
+        "duration, steps",
+        "never regained",
+        "last point",
+    )
+    header = ("start", *numbers, "its gain over narrow")
     lines = [f"| {' | '.join(header)} |", "|---" + "|---:" * (len(header) - 1) + "|"]
     for one in wells:
         fell = int((one.values["depth"] > 0).sum())

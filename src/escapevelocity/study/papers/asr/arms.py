@@ -56,8 +56,8 @@ class ArmRuns:
         """A number per seed.
 
         Args:
-            measure: final, the mean over the last tenth of the points; mean, over the whole training (area under the
-                curve over its length); or a measure of `health.measure_well`, such as depth.
+            measure: first, the first point; final, the mean over the last tenth of the points; mean, over the whole
+                training (area under the curve over its length); or a measure of `health.measure_well`, such as depth.
             column: the curve.
 
         Returns:
@@ -154,6 +154,8 @@ def _default(name: str) -> Any:
 
 
 def _read(measure: str, steps: np.ndarray, values: np.ndarray) -> float:
+    if measure == "first":
+        return float(values[0])
     if measure == "final":
         return float(values[-max(1, round(FINAL_SHARE * len(values))) :].mean())
     if measure == "mean":

@@ -114,6 +114,15 @@ class ArmsFigure:
             lines.append(f"| {' | '.join(cells)} |")
         return lines
 
+    def depths(self, history: "History") -> list[str]:
+        """A row in Markdown for each arm: of each of the six curves, how many seeds fell, how deep, and beyond what."""
+        found = self.found(finished(history))
+        columns = {panel.title: panel.columns[0] for panel in SIX}
+        lines = [f"| arm | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for label, runs in found.items():
+            lines.append(f"| {label} | {' | '.join(_fell(runs, column) for column in columns.values())} |")
+        return lines
+
     def _difference(self, label: str, measure: str, found: dict[str, ArmRuns]) -> str:
         if label == self.reference or self.reference not in found:
             return "–"
@@ -139,6 +148,16 @@ def best_of(labels: Sequence[str], found: dict[str, ArmRuns]) -> str:
         if label in found and (values := found[label].scores("mean", "validation/recall_at_1"))
     }
     return max(scores, key=lambda label: scores[label]) if scores else ""
+
+
+def _fell(runs: ArmRuns, column: str) -> str:
+    """How many seeds fell by more than their curve's noise, the deepest of them, and the range of that noise."""
+    depths, limits = runs.scores("depth", column), list(runs.scores("min_depth", column).values())
+    if not limits:
+        return "–"
+    fell = sum(depth > 0 for depth in depths.values())
+    deepest = f", {max(depths.values()):.3f}" if fell else ""
+    return f"{fell} of {len(depths)}{deepest} ({min(limits):.3f}–{max(limits):.3f})"
 
 
 def well_sentence(label: str, runs: ArmRuns) -> str:

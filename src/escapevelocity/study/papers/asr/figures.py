@@ -26,11 +26,18 @@ def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
     holds = [one.mean.low > 0 for one in (deeper, gain)]
     fails = [one.mean.high < 0 for one in (deeper, gain)]
     verdict = "Partly confirmed" if any(holds) else "Not confirmed" if any(fails) else "Cannot be told"
+    verdict = "Partly confirmed, partly the other way round" if any(holds) and any(fails) else verdict
     verdict = "Confirmed" if all(holds) else verdict
+    first = broad.against(narrow, "first")
     return [
         f"{verdict}: the broad start fell {written(deeper.mean, sign=True)} deeper than the narrow one and ended "
         f"{written(gain.mean, sign=True)} above it (Recall@1, paired over {len(gain.seeds)} seeds, 95 % bootstrap).",
         f"{well_sentence('broad', broad)}; {well_sentence('narrow', narrow)}.",
+        *(
+            []
+            if first is None
+            else [f"Broad less narrow at the first measurement: {written(first.mean, sign=True)}."]
+        ),
     ]
 
 
