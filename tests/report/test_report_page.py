@@ -8,11 +8,7 @@ import os
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from dashboard_stores import HOSTILE, IMAGE, write_run
 from escapevelocity.health.diagnosis import combine
@@ -23,7 +19,7 @@ from escapevelocity.report._panels import PANELS
 from escapevelocity.report.charts import Chart, Line
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page import Cell, Heading, Page, Part, Table, render
-from escapevelocity.report.page_curves import charts_of, interquartile_band, traced_run
+from escapevelocity.report.page_curves import charts_of, traced_run
 from escapevelocity.report.page_parts import (
     differences_table,
     environment_part,
@@ -33,8 +29,6 @@ from escapevelocity.report.page_parts import (
 from escapevelocity.report.page_verdict import verdict_card
 from escapevelocity.report.page_words import TRY_WORDS, WORDS
 from escapevelocity.runs import open_run
-from escapevelocity.study.bootstrap import bootstrap_interval
-from escapevelocity.study.statistics import iqm
 
 FIRST = 0  # Of `rows`: dead neurons are there from the first batch on.
 
@@ -206,35 +200,6 @@ def test_curves_have_a_thin_line_per_seed_and_a_band_around_the_middle(sound, si
     assert [mark.label for mark in charts["Actor dead neurons"].marks] == ["dead neurons"]
     assert charts["Actor dead neurons"].healthy == (None, 32)
     assert {"Ratios above 1 + ε", "Ratios below 1 − ε"} <= set(charts)
-
-
-@settings(max_examples=25)
-@given(seeds=st.integers(1, 9), number=st.integers(0, 99))
-def test_the_middle_is_the_interquartile_mean(seeds, number):
-    values = np.random.default_rng(number).normal(size=(seeds, 7))
-    middle, low, high = interquartile_band(values, 50)
-    np.testing.assert_allclose(middle, stats.trim_mean(values, 0.25, axis=0), atol=1e-12)
-    if seeds > 1:
-        assert (low <= high).all()
-        assert (low >= values.min(axis=0) - 1e-12).all()
-        assert (high <= values.max(axis=0) + 1e-12).all()
-    else:
-        assert np.isnan([low, high]).all()
-
-
-def test_the_band_is_the_bootstrap_interval_of_the_studies():
-    values = np.random.default_rng(3).normal(size=(10, 1))
-    _, low, high = interquartile_band(values, 4000)
-    expected = bootstrap_interval(values[:, 0], iqm, seed=1, repetitions=20_000)
-    # A quantile at 2.5 % of 4,000 resamples is good to ±0.25 % in probability, some 0.03 here.
-    np.testing.assert_allclose([low[0], high[0]], [expected.low, expected.high], atol=0.06)
-
-
-def test_undefined_seeds_are_left_out_of_the_middle():
-    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
-    middle, low, high = interquartile_band(values, 50)
-    assert middle[0] == 2.0
-    assert np.isnan([middle[1], low[1], high[1]]).all()
 
 
 def test_the_page_asks_nothing_of_any_network_and_carries_plotly_once():

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
-from escapevelocity.report._curves import by_seed
+from escapevelocity.report._curves import by_seed, frozen_at
 from escapevelocity.report._marks import Mark as Onset
 from escapevelocity.report._panels import column_panel, page_panels
 from escapevelocity.report._shown import first_rows, first_values, layer_width
@@ -122,7 +122,7 @@ def _traced(run: Run, table: pa.Table, label: str, group: int, marks: Sequence[O
     steps = table["env_steps"].to_pylist() if "env_steps" in table.column_names else []
     total = float(run.status.steps_total or max(steps, default=1) or 1)
     starts = first_values(first_rows(table)) if table.num_rows else {}
-    return Traced(label, group, read, total, _width(run), starts, tuple(marks))
+    return Traced(label, group, read, total, _width(run), starts, tuple(marks), frozen=frozen_at(table))
 
 
 def _width(run: Run) -> int | None:
