@@ -15,6 +15,7 @@ from escapevelocity.health.diagnosis import combine
 from escapevelocity.health.signs import Sign
 from escapevelocity.health.verdict import Verdict
 from escapevelocity.health.watch import Onset
+from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.report._panels import PANELS
 from escapevelocity.report.charts import Chart, Line
 from escapevelocity.report.diagnosis import diagnose_run
@@ -28,7 +29,7 @@ from escapevelocity.report.page_parts import (
 )
 from escapevelocity.report.page_verdict import verdict_card
 from escapevelocity.report.page_words import TRY_WORDS, WORDS
-from escapevelocity.runs import open_run
+from escapevelocity.runs import canonical_json, open_run
 
 FIRST = 0  # Of `rows`: dead neurons are there from the first batch on.
 
@@ -176,6 +177,24 @@ def test_settings_are_told_against_the_preset(sick, sound):
     assert table is not None
     assert {row[0].text for row in table.rows} == {"optimizer.epochs", "seeds"}
     assert differences_table([sick, sick], ["a", "b"]) is None
+
+
+def test_settings_of_runs_of_two_presets_are_each_told_against_its_own(tmp_path):
+    given = preset_spec("mujoco", "Hopper-v4", False)
+    first = dataclasses.replace(given, optimizer=dataclasses.replace(given.optimizer, epochs=5))
+    second = preset_spec("classic", "CartPole-v1", True)
+    assert given.optimizer.epochs != second.optimizer.epochs
+    runs = []
+    for name, spec in (("a", first), ("b", second)):
+        path = write_run(tmp_path / name)
+        (path / "spec.json").write_text(canonical_json(spec, "ppo"))
+        runs.append(open_run(path))
+    differing, _ = settings_parts(runs, ["a", "b"])
+    (table,) = differing.tables
+    (row,) = (row for row in table.rows if row[0].text == "optimizer.epochs")
+    own = str(second.optimizer.epochs)
+    assert [cell.text for cell in row[1:]] == ["5", own, f"{given.optimizer.epochs} or {own}"]
+    assert [cell.tone for cell in row[1:3]] == ["unsure", ""]
 
 
 def test_the_environment_says_so_where_provenance_is_missing(sick):
