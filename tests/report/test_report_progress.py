@@ -7,7 +7,7 @@ from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
 
 from escapevelocity.report import terminal_observer
 from escapevelocity.report._progress import Progress
-from escapevelocity.report._shown import is_marked, write_number, write_time
+from escapevelocity.report._shown import is_marked, shown, write_number, write_time
 from escapevelocity.runs import Observer, resume, start
 
 NAN = float("nan")
@@ -64,6 +64,12 @@ def test_a_resumed_run_counts_the_steps_of_before_in_progress_but_not_in_speed(c
 )  # fmt: skip
 def test_numbers_are_short(value, text):
     assert write_number(value) == text
+
+
+def test_texts_lose_control_characters_and_have_an_end():
+    assert shown("a\x00b\nc\udcff") == "a�b�c�"
+    assert shown("\x1b]0;owned\x07 \x9b2J") == "�]0;owned� �2J"
+    assert len(shown("x" * 10_000)) == 2001
 
 
 def test_durations_are_minutes_or_hours():

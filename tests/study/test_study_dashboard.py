@@ -9,9 +9,10 @@ from urllib.parse import quote
 import pytest
 
 from asgi_client import request
-from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, set_status, write_run
+from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, rows, set_status, write_run
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.runs import open_run
+from escapevelocity.runs.records import write_shard
 from escapevelocity.runs.status import acquire
 from escapevelocity.study.dashboard import Dashboard, make_app
 from escapevelocity.study.dashboard_judge import judge_run
@@ -129,6 +130,35 @@ def test_verdicts_are_those_of_ev_diagnose(store):
     assert [alarm["sign"] for alarm in found["alarms"]] == ["dead neurons", "dead neurons"]
 
 
+def test_signs_that_warn_nobody_are_told_all_the_same_in_the_order_of_their_onset(tmp_path):
+    """A rank that declines from its start in one seed after the other, which is no alarm."""
+    run = write_run(tmp_path / "a", batches=60)
+    found = [{**row, "segment": 0, "wall_time": 1.0} for row in rows(60)]
+    for row in found:
+        late = 10 if row["seed"] == 1 else 0
+        rank = max(2.0, 30.0 - max(0, row["batch"] - late))
+        row["health/actor/feature_rank_pca"] = row["health/actor/effective_rank"] = rank
+    write_shard(run, 0, found)
+    judged = judge_run(run, Records(tmp_path))
+    assert judged["alarms"] == []
+    assert {sign["sign"] for sign in judged["signs"]} == {"rank decline"}
+    assert [sign["seed"] for sign in judged["signs"]] == [2, 1]
+    assert judged["signs"][0]["since"] < judged["signs"][1]["since"]
+    assert all(sign["ended"] is None and sign["meaning"] for sign in judged["signs"])
+
+
+def test_runs_of_two_jobs_have_no_chart_in_common_but_a_column_that_is_asked_for(store):
+    other = write_run(store / "s" / "other")
+    spec = other / "spec.json"
+    spec.write_text(spec.read_text().replace('"job": "ppo"', '"job": "mine"'))
+    with Viewer(store) as viewer:
+        viewer.judged()
+        path = "/api/curves?run=s/sick&run=s/other"  # The sick one has marks.
+        assert viewer.get(path)["charts"] == []
+        (chart,) = viewer.get(f"{path}&column=trust/kl")["charts"]
+        assert [mark["label"] for mark in chart["marks"]] == ["dead neurons"]
+
+
 def test_a_list_that_has_not_changed_is_sent_once(viewer):
     viewer.judged()
     first = viewer.ask("/api/runs")
@@ -143,8 +173,8 @@ def test_a_shard_that_is_added_arrives_in_list_curves_and_verdict(store, viewer)
     add_shard(run, 1, dead=60.0)
     set_status(run, "interrupted", batches=20)
     after = viewer.get(f"/api/curves?run={name}")
-    assert (before["runs"][0]["points"], after["runs"][0]["points"]) == (20, 40)
-    assert after["charts"][0]["series"][0]["x"][-1] == 20 * BATCH
+    ends = [data["charts"][0]["series"][0]["x"][-1] for data in (before, after)]
+    assert ends == [10 * BATCH, 20 * BATCH]
     assert viewer.judged(f"/api/run?run={name}")["judged"]["steps"] == 20 * BATCH
 
 
@@ -210,10 +240,13 @@ def test_twenty_viewers_share_one_look(store):
 
 def test_curves_of_several_runs_have_a_group_each(viewer):
     data = viewer.get("/api/curves?run=s/sound&run=s/sick&column=trust/kl")
-    assert [run["label"] for run in data["runs"]] == ["sound", "sick"]
+    assert data["runs"] == ["s/sound", "s/sick"]
     dead = next(chart for chart in data["charts"] if chart["title"] == "Actor dead neurons")
     bold = [line for line in dead["series"] if not line["thin"]]
-    assert [(line["group"], line["y"][-1]) for line in bold] == [(0, 2), (1, 60)]
+    assert [(line["name"], line["group"], line["y"][-1]) for line in bold] == [
+        ("sound", 0, 2),
+        ("sick", 1, 60),
+    ]
     assert data["charts"][-1]["title"] == "trust/kl"
     assert "Formula: " in data["charts"][-1]["help"]
 
@@ -380,6 +413,19 @@ def test_the_process_that_judges_answers_and_is_started_again_when_it_dies(store
     finally:
         worker.close()
     assert "killed the process" in worker.ask(store / "s" / "sound")["error"]
+
+
+def test_a_run_that_is_never_read_to_its_end_keeps_no_other_from_being_judged(store):
+    (store / "s" / "sick" / "spec.json").unlink()
+    os.mkfifo(store / "s" / "sick" / "spec.json")  # Nobody writes: who opens it waits for ever.
+    worker = WorkerProcess(store, patience=0.1)
+    try:
+        told = worker.ask(store / "s" / "sick")
+        assert told == {"error": "reading it took more than 0.1 s; `ev diagnose` may tell more"}
+        worker.patience = 600.0
+        assert worker.ask(store / "s" / "sound")["tone"] == "good"
+    finally:
+        worker.close()
 
 
 def test_who_looks_at_a_run_has_it_judged_next(store):
