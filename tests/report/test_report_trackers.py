@@ -126,7 +126,7 @@ def wandb_ids(monkeypatch):
         return Run()
 
     module = ModuleType("wandb")
-    module.init, module.Settings = init, lambda **options: None
+    vars(module).update(init=init, Settings=lambda **options: None)
     monkeypatch.setitem(sys.modules, "wandb", module)
     return ids
 
