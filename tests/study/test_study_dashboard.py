@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 
 from asgi_client import request
-from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, set_status, write_run
+from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, rows, set_status, write_run
+from escapevelocity.runs.records import write_shard
 from escapevelocity.runs.status import acquire
 from escapevelocity.study.dashboard import Dashboard, make_app
 from escapevelocity.study.dashboard_records import Records
@@ -226,6 +227,16 @@ def test_the_onset_of_a_lasting_sign_is_marked(viewer):
         chart["title"]: [mark["label"] for mark in chart["marks"]] for chart in charts if chart["marks"]
     }
     assert marked == {"Actor dead neurons": ["dead neurons"]}
+
+
+def test_a_seed_that_was_frozen_is_marked(store, viewer):
+    kept = [
+        {**row, "segment": 0, "wall_time": 1.0} for row in rows(30) if row["seed"] == 1 or row["batch"] < 10
+    ]
+    kept[19]["fault"] = "seed 2, batch 9: loss is nan"
+    write_shard(store / "s" / "sound", 0, kept)
+    chart = viewer.get("/api/curves?run=s/sound")["charts"][0]
+    assert chart["marks"] == [{"x": 10 * BATCH, "label": "seed 2 frozen", "group": 0}]
 
 
 def test_a_study_is_a_grid_of_its_settings(viewer):
