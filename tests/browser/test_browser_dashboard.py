@@ -126,6 +126,54 @@ def test_the_table_is_gone_through_with_the_keyboard(open_page, address):
     assert page.locator("#table tbody th a").all_inner_texts() == ["study/cut", "study/sound"]
 
 
+def test_the_focus_stays_with_its_run_when_the_list_sorts_itself_anew(open_page, tmp_path):
+    """The list is by the last change at first, so that what trains comes up: rows change places under the reader."""
+    folders = [write_run(tmp_path / name, state="interrupted", why="stopped") for name in ("a", "b", "c")]
+    focused = "() => document.activeElement.closest('tr')?.querySelector('td.run a').textContent"
+    for moment, folder in enumerate(folders):
+        os.utime(folder / "status.json", (1000 - moment, 1000 - moment))
+    with served(tmp_path) as address:
+        page = open_page(address)
+        judged(page)
+        assert names(page) == ["a", "b", "c"]
+        for one, order in (("b", ["b", "a", "c"]), ("c", ["c", "b", "a"])):
+            page.locator(f"td.run a:text-is('{one}')").focus()
+            set_status(tmp_path / one, "interrupted", "stopped")
+            page.wait_for_function(
+                "(order) => [...document.querySelectorAll('td.run a')].map((a) => a.textContent).join() === order",
+                arg=",".join(order),
+            )
+            assert page.evaluate(focused) == one
+            assert page.evaluate("() => document.activeElement.tagName") == "A"
+        # Its row is pushed down by another's.
+        set_status(tmp_path / "a", "interrupted", "stopped again")
+        page.wait_for_function("() => document.querySelector('td.run a').textContent === 'a'")
+        assert page.evaluate(focused) == "c"
+        page.close()
+
+
+def test_runs_without_a_common_chart_are_told_what_to_do_and_columns_are_offered(open_page, tmp_path):
+    write_run(tmp_path / "sick", dead=60.0)
+    other = write_run(tmp_path / "other") / "spec.json"
+    other.write_text(other.read_text().replace('"job": "ppo"', '"job": "mine"'))
+    with served(tmp_path) as address:
+        page = open_page(f"{address}compare")
+        for name in ("sick", "other"):
+            page.wait_for_function(
+                "(name) => [...document.querySelectorAll('#names option')].some((o) => o.value === name)",
+                arg=name,
+            )
+            page.fill("#run", name)
+            page.keyboard.press("Enter")
+        page.wait_for_selector("#columns option[value='trust/kl']", state="attached")
+        wait(page, "These runs have no chart in common: add a column.")
+        page.fill("#column", "trust/kl")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".chart-card")
+        assert "no chart in common" not in page.inner_text("#curves")
+        page.close()
+
+
 def test_a_run_is_drawn_and_judged(open_page, drawn, address):
     page = open_page(f"{address}run?run=study/sick")
     wait(page, "Actor dead neurons")
@@ -133,6 +181,7 @@ def test_a_run_is_drawn_and_judged(open_page, drawn, address):
     page.wait_for_function("() => document.querySelectorAll('.chart .trace').length > 8")
     wait(page, "60 of 64 neurons dead")
     assert "the representation has collapsed" in page.inner_text("#verdict").lower()
+    assert page.locator("#signs tbody tr").all_inner_texts()[0].startswith("1\t2,048")
     page.fill("#column", "trust/kl")
     page.keyboard.press("Enter")
     wait(page, "trust/kl")

@@ -152,3 +152,73 @@ def test_pages_keep_nobody_out_and_fit_a_phone(open_page, pages, drawn, accessib
         page.locator("#cells a").first.click()
         page.wait_for_function("() => location.hash.startsWith('#group-')")
         assert page.locator("#group-0 .main-svg").count() > 0
+
+
+VIEW = "{ hidden: new Set(hidden), raw: false, printing: false, height: 270 }"
+
+
+@pytest.fixture
+def figure_of(open_page, pages):
+    """What plotly is given for a chart: `figure_of(series=[…], hidden=[…], log=True)`."""
+    page = open_page(pages["one"])
+
+    def make(series=(), hidden=(), **changes):
+        lines = [
+            {"name": "a", "group": 0, "low": None, "high": None, "thin": False, "raw": None} | given
+            for given in series
+        ]
+        chart = {"id": "x", "title": "", "unit": "", "x_title": "", "help": "", "summary": "", "healthy": None,
+                 "log": True, "legend": True, "series": lines, "marks": [], "heat": None} | changes  # fmt: skip
+        return page.evaluate(
+            f"([chart, hidden]) => JSON.parse(JSON.stringify(evFigure.figure(chart, {VIEW})))",
+            [chart, list(hidden)],
+        )
+
+    return make
+
+
+def test_nothing_but_zero_is_drawn_on_a_linear_axis(figure_of):
+    figure = figure_of([{"x": [1, 2, 3], "y": [0, 0, 0]}])
+    assert figure["layout"]["yaxis"]["type"] == "linear"
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low < 0 < high
+    assert figure["data"][0]["y"] == [0, 0, 0]
+    assert figure_of([{"x": [1, 2], "y": [0, 2]}])["layout"]["yaxis"]["type"] == "log"
+
+
+def test_a_band_that_reaches_zero_goes_to_the_foot_of_a_logarithmic_chart(figure_of):
+    series = {"x": [1, 2, 3], "y": [1, 0.01, 0.02], "low": [0.5, 0, 0], "high": [2, 1, 1]}
+    band, line = figure_of([series])["data"]
+    # Along the upper end and back along the lower one; 0.01 is the least positive value.
+    assert band["y"][:6] == [2, 1, 1, 0.01, 0.01, 0.5]
+    assert line["customdata"][1] == "[0, 1]"  # What is told is what is.
+
+
+def test_a_hidden_run_does_not_set_the_axis(figure_of):
+    series = [{"x": [1, 2], "y": [1, 2]}, {"x": [1, 2], "y": [1000, 9000], "group": 1}]
+    both, one = (figure_of(series, hidden, log=False)["layout"]["yaxis"]["range"] for hidden in ((), (1,)))
+    assert both[1] > 9000
+    assert one == pytest.approx([0.95, 2.1])  # 5 % below and 10 % above.
+
+
+def test_a_share_of_zero_is_told_as_zero(figure_of):
+    heat = {"x": [1, 2], "y": [0.5], "z": [[0, 0.25]]}
+    (trace,) = figure_of(heat=heat, log=False)["data"]
+    assert trace["customdata"] == [[0, 0.25]]
+    assert "%{customdata" in trace["hovertemplate"]
+    assert "%{z" not in trace["hovertemplate"]
+
+
+def test_a_hidden_run_is_not_read_out(open_page, pages, drawn):
+    page = open_page(pages["two"])
+    drawn(page)
+    chart = page.locator("#chart-perf-return_mean")
+    told = "(text) => document.getElementById('ev-live')?.textContent.includes(text)"
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(told, arg="sound")
+    page.locator("[data-show='0']").first.uncheck()
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => !document.getElementById('ev-live').textContent.includes('sound')")
+    assert "script" in page.inner_text("#ev-live")  # The other one's hostile name.

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import json
+import re
 
 import pytest
 from rich.console import Console
@@ -11,6 +13,7 @@ from escapevelocity.cli import list_runs, plot, show
 from escapevelocity.errors import UserError
 from escapevelocity.report.overview import run_page, runs_table
 from escapevelocity.report.settings import settings_changed
+from escapevelocity.runs import checkpoint, open_run, whole_records
 
 
 def text_of(renderable):
@@ -67,6 +70,68 @@ def test_damaged_records_do_not_hide_the_other_runs(run, run_of, tmp_path):
     text = text_of(runs_table(tmp_path))
     assert line_of(text, "other")[6] == "100"
     assert line_of(text, "mine")[6] == "–"
+
+
+def spec_with(**changes):
+    def change(path):
+        document = json.loads((path / "spec.json").read_text())
+        document["spec"].update(changes)
+        (path / "spec.json").write_text(json.dumps(document))
+
+    return change
+
+
+def begun_at(**parent):
+    def change(path):
+        for number in checkpoint.numbers(path / "checkpoints"):
+            meta = checkpoint.load_meta(path / "checkpoints", number)
+            meta["lineage"]["parent"] = parent
+            arrays = checkpoint.load_arrays(path / "checkpoints", number)
+            checkpoint.save_arrays(path / "checkpoints", number, arrays, meta["step"], meta)
+
+    return change
+
+
+def failed_because(why):
+    def change(path):
+        status = json.loads((path / "status.json").read_text())
+        (path / "status.json").write_text(json.dumps(status | {"state": "failed", "why": why}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (spec_with(seeds=5), "damaged"),
+        (spec_with(network={"head": "tanh_normal", "hidden": ["x"]}), "damaged"),
+        (begun_at(path="."), "parent.spec_hash is missing"),
+        (begun_at(path=".", spec_hash="x", checkpoint=1, step=0, sha256="x"), "from"),
+        (failed_because("\x1b]0;owned\x07\x1b[2J"), "failed"),
+    ],
+)
+def test_an_odd_folder_does_not_hide_the_others_nor_reach_the_terminal(run_of, tmp_path, change, told):
+    odd = run_of([make_row()], name="odd")
+    run_of([make_row()], name="sound")
+    change(odd.path)
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, _environ={})
+    console.print(runs_table(tmp_path))
+    if told == "failed":
+        console.print(run_page(odd.path))
+    written = console.file.getvalue()
+    text = re.sub(r"\x1b\[[\d;]*m", "", written)  # Rich's own colours.
+    assert line_of(text, "sound")[6] == "100"
+    assert told in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_a_branch_that_is_its_own_parent_has_an_end(run_of):
+    odd = run_of([make_row()], name="odd")
+    begun_at(path=".", spec_hash=odd.spec_hash, checkpoint=1, step=0, sha256="x")(odd.path)
+    found = open_run(odd.path)
+    _, lines = whole_records(odd.path, found.parent)
+    assert "more than 20 branches lie between" in lines[0]
 
 
 def test_an_empty_folder_says_how_to_make_a_run(tmp_path):

@@ -8,22 +8,19 @@ import os
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from dashboard_stores import HOSTILE, IMAGE, write_run
 from escapevelocity.health.diagnosis import combine
 from escapevelocity.health.signs import Sign
 from escapevelocity.health.verdict import Verdict
 from escapevelocity.health.watch import Onset
+from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.report._panels import PANELS
 from escapevelocity.report.charts import Chart, Line
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page import Cell, Heading, Page, Part, Table, render
-from escapevelocity.report.page_curves import charts_of, interquartile_band, traced_run
+from escapevelocity.report.page_curves import charts_of, traced_run
 from escapevelocity.report.page_parts import (
     differences_table,
     environment_part,
@@ -32,9 +29,7 @@ from escapevelocity.report.page_parts import (
 )
 from escapevelocity.report.page_verdict import verdict_card
 from escapevelocity.report.page_words import TRY_WORDS, WORDS
-from escapevelocity.runs import open_run
-from escapevelocity.study.bootstrap import bootstrap_interval
-from escapevelocity.study.statistics import iqm
+from escapevelocity.runs import canonical_json, open_run
 
 FIRST = 0  # Of `rows`: dead neurons are there from the first batch on.
 
@@ -184,6 +179,24 @@ def test_settings_are_told_against_the_preset(sick, sound):
     assert differences_table([sick, sick], ["a", "b"]) is None
 
 
+def test_settings_of_runs_of_two_presets_are_each_told_against_its_own(tmp_path):
+    given = preset_spec("mujoco", "Hopper-v4", False)
+    first = dataclasses.replace(given, optimizer=dataclasses.replace(given.optimizer, epochs=5))
+    second = preset_spec("classic", "CartPole-v1", True)
+    assert given.optimizer.epochs != second.optimizer.epochs
+    runs = []
+    for name, spec in (("a", first), ("b", second)):
+        path = write_run(tmp_path / name)
+        (path / "spec.json").write_text(canonical_json(spec, "ppo"))
+        runs.append(open_run(path))
+    differing, _ = settings_parts(runs, ["a", "b"])
+    (table,) = differing.tables
+    (row,) = (row for row in table.rows if row[0].text == "optimizer.epochs")
+    own = str(second.optimizer.epochs)
+    assert [cell.text for cell in row[1:]] == ["5", own, f"{given.optimizer.epochs} or {own}"]
+    assert [cell.tone for cell in row[1:3]] == ["unsure", ""]
+
+
 def test_the_environment_says_so_where_provenance_is_missing(sick):
     (table,) = environment_part([sick], ["sick"]).tables
     rows = {row[0].text: row[1].text for row in table.rows}
@@ -206,35 +219,6 @@ def test_curves_have_a_thin_line_per_seed_and_a_band_around_the_middle(sound, si
     assert [mark.label for mark in charts["Actor dead neurons"].marks] == ["dead neurons"]
     assert charts["Actor dead neurons"].healthy == (None, 32)
     assert {"Ratios above 1 + ε", "Ratios below 1 − ε"} <= set(charts)
-
-
-@settings(max_examples=25)
-@given(seeds=st.integers(1, 9), number=st.integers(0, 99))
-def test_the_middle_is_the_interquartile_mean(seeds, number):
-    values = np.random.default_rng(number).normal(size=(seeds, 7))
-    middle, low, high = interquartile_band(values, 50)
-    np.testing.assert_allclose(middle, stats.trim_mean(values, 0.25, axis=0), atol=1e-12)
-    if seeds > 1:
-        assert (low <= high).all()
-        assert (low >= values.min(axis=0) - 1e-12).all()
-        assert (high <= values.max(axis=0) + 1e-12).all()
-    else:
-        assert np.isnan([low, high]).all()
-
-
-def test_the_band_is_the_bootstrap_interval_of_the_studies():
-    values = np.random.default_rng(3).normal(size=(10, 1))
-    _, low, high = interquartile_band(values, 4000)
-    expected = bootstrap_interval(values[:, 0], iqm, seed=1, repetitions=20_000)
-    # A quantile at 2.5 % of 4,000 resamples is good to ±0.25 % in probability, some 0.03 here.
-    np.testing.assert_allclose([low[0], high[0]], [expected.low, expected.high], atol=0.06)
-
-
-def test_undefined_seeds_are_left_out_of_the_middle():
-    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
-    middle, low, high = interquartile_band(values, 50)
-    assert middle[0] == 2.0
-    assert np.isnan([middle[1], low[1], high[1]]).all()
 
 
 def test_the_page_asks_nothing_of_any_network_and_carries_plotly_once():

@@ -98,6 +98,30 @@ def test_enormous_ratios_are_a_finding_and_no_fault(run_of, ratios):
     assert np.isfinite(panels_of(figure)["Ratios outside 1 ± ε"].get_ylim()).all()
 
 
+def test_ratios_of_nothing_but_zero_are_drawn_with_their_marks_in_the_panel(run_of):
+    rows = [
+        make_row(1, b, trust__ratio_above_mean=float("nan"), trust__ratio_below_mean=0.0) for b in range(3)
+    ]
+    figure = compose(run_of(rows), PANELS)
+    figure.canvas.draw()
+    axes = panels_of(figure)["Ratios outside 1 ± ε"]
+    low, high = axes.get_ylim()
+    assert axes.get_yscale() == "linear"
+    assert low < 0.0
+    assert high > 1.2  # 1 + ε
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 5e-324, float("inf"), float("nan")])
+def test_a_run_of_one_odd_number_throughout_is_drawn(run_of, value):
+    keys = ("seed", "batch", "env_steps", "fault")
+    rows = [make_row(1, b) for b in range(3)]
+    rows = [{name: old if name in keys else value for name, old in row.items()} for row in rows]
+    figure = compose(run_of(rows), PANELS)
+    figure.canvas.draw()
+    for axes in panels_of(figure).values():
+        assert np.isfinite(axes.get_ylim()).all()
+
+
 def test_a_run_without_health_says_not_measured(run_of):
     health = ("health", "policy", "trust")
     rows = [{k: v for k, v in make_row(1, b).items() if k.split("/")[0] not in health} for b in range(3)]

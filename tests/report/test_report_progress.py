@@ -1,10 +1,14 @@
 """Speed, time left, marks and numbers: what every live display stands on."""
 
-import pytest
-from scripted_runs import BATCH, make_info, make_row
+import io
 
+import pytest
+from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
+
+from escapevelocity.report import terminal_observer
 from escapevelocity.report._progress import Progress
-from escapevelocity.report._shown import is_marked, write_number, write_time
+from escapevelocity.report._shown import is_marked, shown, write_number, write_time
+from escapevelocity.runs import Observer, resume, start
 
 NAN = float("nan")
 
@@ -62,6 +66,12 @@ def test_numbers_are_short(value, text):
     assert write_number(value) == text
 
 
+def test_texts_lose_control_characters_and_have_an_end():
+    assert shown("a\x00b\nc\udcff") == "a�b�c�"
+    assert shown("\x1b]0;owned\x07 \x9b2J") == "�]0;owned� �2J"
+    assert len(shown("x" * 10_000)) == 2001
+
+
 def test_durations_are_minutes_or_hours():
     assert [write_time(x) for x in (0.0, 59.6, 3600.0, NAN)] == ["0:00", "1:00", "1:00:00", "–"]
 
@@ -82,3 +92,44 @@ def test_a_resumed_run_remembers_where_it_began(run_of, clock):
     assert progress.outside("health/actor/feature_rank_pca") == ""
     progress.add(make_row(1, 3, health__actor__feature_rank_pca=1.0))
     assert progress.outside("health/actor/feature_rank_pca") != ""
+
+
+class FourSegments(RowsJob):
+    """A row in each of four segments."""
+
+    def segments(self, spec):
+        return 4
+
+    def step(self, spec, k):
+        return k * BATCH
+
+    def segment(self, spec, state, k, emit):
+        emit(self.rows[k])
+        return state
+
+
+class StopsAt(Observer):
+    """Stops a run in its last segment, whose row is then in a partial shard."""
+
+    def on_row(self, row):
+        return row["batch"] < 3
+
+
+@pytest.mark.parametrize(
+    ("file", "goes_on_from"),
+    [("records/00001.parquet", 1), ("records/00003.partial.parquet", 3), ("measured/mine.parquet", 3)],
+)
+def test_a_damaged_run_is_resumed_with_a_display(tmp_path, clock, file, goes_on_from):
+    """What stands behind the last sound segment is computed again; the display must not stand in its way."""
+    rank = "health/actor/feature_rank_pca"
+    job, spec = FourSegments([make_row(1, b, **{rank: 4.0 - b}) for b in range(4)]), make_spec(4)
+    assert start(job, spec, tmp_path / "run", [StopsAt()]).state == "interrupted"
+    path = tmp_path / "run" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"torn")
+    progress = Progress(make_info(path=tmp_path / "run", segments_done=goes_on_from), clock)
+    # Marks are by where the run began, if that can still be read.
+    assert progress.starts.get(rank) == (None if file.startswith("measured") else 4.0)
+    stream = io.StringIO()
+    assert resume(job, spec, tmp_path / "run", [terminal_observer(stream)]).state == "finished"
+    assert "finished" in stream.getvalue()

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
 
 from escapevelocity.errors import UserError
-from escapevelocity.report import TensorBoardTracker, make_trackers
-from escapevelocity.runs import Status, start
+from escapevelocity.report import TensorBoardTracker, WandbTracker, make_trackers
+from escapevelocity.runs import Observer, Status, resume, start
 
 
 def read_events(folder):
@@ -101,6 +104,53 @@ assert status.state == "finished", status
     assert [row["env_steps"] for row in history] == [BATCH, BATCH, 2 * BATCH, 2 * BATCH]
     assert [row.get("seed-1/perf/return_mean") for row in history] == [10.0, None, 11.0, None]
     assert [row.get("seed-2/perf/return_mean") for row in history] == [None, 20.0, None, 21.0]
+
+
+@pytest.fixture
+def wandb_ids(monkeypatch):
+    """The ids of the W&B runs that were opened; wandb itself is not needed."""
+    ids = []
+
+    class Run:
+        def __init__(self):
+            self.summary = {}
+
+        def define_metric(self, *names, **options):
+            pass
+
+        log = finish = define_metric
+
+    def init(*, id, dir, **options):
+        ids.append(id)
+        (Path(dir) / "wandb").mkdir(exist_ok=True)
+        return Run()
+
+    module = ModuleType("wandb")
+    vars(module).update(init=init, Settings=lambda **options: None)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return ids
+
+
+def test_a_resumed_run_goes_on_with_its_wandb_run_and_a_new_one_in_its_place_does_not(tmp_path, wandb_ids):
+    run, job, spec = tmp_path / "r", RowsJob([make_row(1, b) for b in range(2)]), make_spec(2)
+
+    class Stops(Observer):
+        def on_row(self, row):
+            return False
+
+    assert start(job, spec, run, [*make_trackers(["wandb"], run), Stops()]).state == "interrupted"
+    assert resume(job, spec, run, make_trackers(["wandb"], run)).state == "finished"
+    shutil.rmtree(run)
+    assert start(job, spec, run, make_trackers(["wandb"], run)).state == "finished"
+    first, resumed, new = wandb_ids
+    assert resumed == first != new
+
+
+def test_a_run_that_was_killed_while_its_tracker_began_can_be_started_again(tmp_path, wandb_ids):
+    run, job, spec = tmp_path / "r", RowsJob([make_row()]), make_spec(1)
+    WandbTracker(run).on_start(make_info(path=run))
+    assert [path.name for path in run.iterdir()] == ["wandb"]
+    assert start(job, spec, run, make_trackers(["wandb"], run)).state == "finished"
 
 
 def read_history(path):

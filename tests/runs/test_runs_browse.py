@@ -48,6 +48,14 @@ def test_every_run_is_listed_and_damaged_ones_say_why(out):
     assert [entry.path for entry in list_runs(out)] == sorted(entry.path for entry in list_runs(out))
 
 
+def test_json_of_any_shape_is_damage_and_no_exception(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "spec.json").write_text("[" * 100_000)
+    (listed,) = list_runs(tmp_path)
+    assert listed.state == "damaged"
+    assert "RecursionError" in listed.damage
+
+
 def test_an_open_run_gives_its_spec_records_checkpoints_and_snapshots(out):
     run = open_run(out / "study" / "interrupted")
     assert (run.job, run.spec["rows"], run.status.why) == ("count", 3, "enough")

@@ -204,6 +204,61 @@ def test_a_damaged_compact_file_is_noticed(tmp_path):
     assert read_records(tmp_path).num_rows == 2
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_is_compacted_while_it_is_read_gives_all_rows(tmp_path, monkeypatch, moment):
+    """The writer gets in around the reader's look for a compact file: before it, and behind it."""
+    commit(tmp_path, [row(0, 0)], [row(1, 1)])
+    read_compact = _shards.read_compact
+
+    def racing(folder):
+        monkeypatch.undo()
+        if moment == "before":
+            compact(tmp_path)
+            return read_compact(folder)
+        found = read_compact(folder)
+        compact(tmp_path)
+        return found
+
+    monkeypatch.setattr(_shards, "read_compact", racing)
+    assert read_records(tmp_path)["batch"].to_pylist() == [0, 1]
+    assert not (tmp_path / "records" / "00000.parquet").exists()
+
+
+def test_a_shard_that_goes_between_looking_and_reading_is_looked_for_again(tmp_path, monkeypatch):
+    commit(tmp_path, [row(0, 0)], [row(1, 1)])
+    parquet_file = pq.ParquetFile
+
+    def racing(path):
+        monkeypatch.undo()
+        compact(tmp_path)
+        return parquet_file(path)
+
+    monkeypatch.setattr(pq, "ParquetFile", racing)
+    assert read_records(tmp_path)["batch"].to_pylist() == [0, 1]
+
+
+def test_a_file_that_goes_away_at_every_try_is_one_line(tmp_path, monkeypatch):
+    commit(tmp_path, [row(0, 0)])
+
+    def gone(folder):
+        raise FileNotFoundError(2, "No such file", "compact-1.parquet")
+
+    monkeypatch.setattr(_shards, "read_compact", gone)
+    with pytest.raises(UserError, match=r"compact-1\.parquet goes away whenever it is read"):
+        read_records(tmp_path)
+
+
+def test_only_the_first_segments_are_read_whatever_became_of_the_others(tmp_path):
+    commit(tmp_path, [row(0, 0)], [row(1, 1)], [row(2, 2)])
+    write_shard(tmp_path, 3, [row(3, 3)], partial=True)
+    flip(tmp_path / "records" / "00002.parquet")
+    (tmp_path / "records" / "00003.partial.parquet").write_bytes(b"torn")
+    assert read_records(tmp_path, segments=2)["batch"].to_pylist() == [0, 1]
+    assert read_records(tmp_path, segments=0).num_rows == 0
+    with pytest.raises(UserError, match=r"00002\.parquet is damaged"):
+        read_records(tmp_path, segments=3)
+
+
 def test_segments_computed_again_replace_those_of_the_compact_file(tmp_path):
     commit(tmp_path, [row(0, 0)], [row(1, 1)])
     compact(tmp_path)

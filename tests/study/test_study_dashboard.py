@@ -9,15 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from asgi_client import request
-from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, set_status, write_run
-from escapevelocity.report.diagnosis import diagnose_run
-from escapevelocity.runs import open_run
+from dashboard_stores import BATCH, HOSTILE, IMAGE, add_shard, hostile_store, rows, set_status, write_run
+from escapevelocity.runs.records import write_shard
 from escapevelocity.runs.status import acquire
 from escapevelocity.study.dashboard import Dashboard, make_app
-from escapevelocity.study.dashboard_judge import judge_run
 from escapevelocity.study.dashboard_records import Records
-from escapevelocity.study.dashboard_scan import Scanner
-from escapevelocity.study.dashboard_verdicts import Verdicts, WorkerProcess
 from escapevelocity.study.dashboard_worker import answer
 
 
@@ -120,13 +116,16 @@ def test_the_list_says_state_progress_and_verdict(viewer):
     assert rows["sound"]["speed"] == 30 * BATCH * 2 / 60
 
 
-def test_verdicts_are_those_of_ev_diagnose(store):
-    found = judge_run(store / "s" / "sick", Records(store))
-    diagnosis = diagnose_run(open_run(store / "s" / "sick"))
-    assert found["verdict"] == diagnosis.verdict
-    assert found["seeds"] == list(diagnosis.seeds)
-    assert found["confidence"] == diagnosis.confidence_word
-    assert [alarm["sign"] for alarm in found["alarms"]] == ["dead neurons", "dead neurons"]
+def test_runs_of_two_jobs_have_no_chart_in_common_but_a_column_that_is_asked_for(store):
+    other = write_run(store / "s" / "other")
+    spec = other / "spec.json"
+    spec.write_text(spec.read_text().replace('"job": "ppo"', '"job": "mine"'))
+    with Viewer(store) as viewer:
+        viewer.judged()
+        path = "/api/curves?run=s/sick&run=s/other"  # The sick one has marks.
+        assert viewer.get(path)["charts"] == []
+        (chart,) = viewer.get(f"{path}&column=trust/kl")["charts"]
+        assert [mark["label"] for mark in chart["marks"]] == ["dead neurons"]
 
 
 def test_a_list_that_has_not_changed_is_sent_once(viewer):
@@ -143,8 +142,8 @@ def test_a_shard_that_is_added_arrives_in_list_curves_and_verdict(store, viewer)
     add_shard(run, 1, dead=60.0)
     set_status(run, "interrupted", batches=20)
     after = viewer.get(f"/api/curves?run={name}")
-    assert (before["runs"][0]["points"], after["runs"][0]["points"]) == (20, 40)
-    assert after["charts"][0]["series"][0]["x"][-1] == 20 * BATCH
+    ends = [data["charts"][0]["series"][0]["x"][-1] for data in (before, after)]
+    assert ends == [10 * BATCH, 20 * BATCH]
     assert viewer.judged(f"/api/run?run={name}")["judged"]["steps"] == 20 * BATCH
 
 
@@ -210,10 +209,13 @@ def test_twenty_viewers_share_one_look(store):
 
 def test_curves_of_several_runs_have_a_group_each(viewer):
     data = viewer.get("/api/curves?run=s/sound&run=s/sick&column=trust/kl")
-    assert [run["label"] for run in data["runs"]] == ["sound", "sick"]
+    assert data["runs"] == ["s/sound", "s/sick"]
     dead = next(chart for chart in data["charts"] if chart["title"] == "Actor dead neurons")
     bold = [line for line in dead["series"] if not line["thin"]]
-    assert [(line["group"], line["y"][-1]) for line in bold] == [(0, 2), (1, 60)]
+    assert [(line["name"], line["group"], line["y"][-1]) for line in bold] == [
+        ("sound", 0, 2),
+        ("sick", 1, 60),
+    ]
     assert data["charts"][-1]["title"] == "trust/kl"
     assert "Formula: " in data["charts"][-1]["help"]
 
@@ -225,6 +227,16 @@ def test_the_onset_of_a_lasting_sign_is_marked(viewer):
         chart["title"]: [mark["label"] for mark in chart["marks"]] for chart in charts if chart["marks"]
     }
     assert marked == {"Actor dead neurons": ["dead neurons"]}
+
+
+def test_a_seed_that_was_frozen_is_marked(store, viewer):
+    kept = [
+        {**row, "segment": 0, "wall_time": 1.0} for row in rows(30) if row["seed"] == 1 or row["batch"] < 10
+    ]
+    kept[19]["fault"] = "seed 2, batch 9: loss is nan"
+    write_shard(store / "s" / "sound", 0, kept)
+    chart = viewer.get("/api/curves?run=s/sound")["charts"][0]
+    assert chart["marks"] == [{"x": 10 * BATCH, "label": "seed 2 frozen", "group": 0}]
 
 
 def test_a_study_is_a_grid_of_its_settings(viewer):
@@ -368,22 +380,3 @@ def test_a_branch_is_drawn_with_a_past_below_the_folder_and_no_other(tmp_path):
         parent = viewer.get("/api/run?run=near")["parent"]
         assert (parent["name"], parent["step"]) == ("p", 40)
         assert viewer.get("/api/run?run=far")["parent"]["name"] is None
-
-
-def test_the_process_that_judges_answers_and_is_started_again_when_it_dies(store):
-    worker = WorkerProcess(store)
-    try:
-        assert worker.ask(store / "s" / "sick")["verdict"] == "representation collapse"
-        worker._process.kill()
-        worker._process.wait()
-        assert worker.ask(store / "s" / "sound")["tone"] == "good"
-    finally:
-        worker.close()
-    assert "killed the process" in worker.ask(store / "s" / "sound")["error"]
-
-
-def test_who_looks_at_a_run_has_it_judged_next(store):
-    verdicts = Verdicts(lambda path: {"error": ""})
-    verdicts.want(Scanner(store).scan().entries.values())
-    verdicts.first("s/sound")
-    assert next(iter(verdicts._waiting)) == "s/sound"

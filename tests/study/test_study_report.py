@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from dashboard_stores import BATCH, write_run
+from dashboard_stores import BATCH, commit, rows, write_run
 from escapevelocity.errors import UserError
 from escapevelocity.report.page import render
 from escapevelocity.report.page_curves import SeedCurves, Traced
+from escapevelocity.runs.records import write_shard
 from escapevelocity.study.history import History, RunArrays
 from escapevelocity.study.paired import paired_comparison
 from escapevelocity.study.report_cells import cells_of, grouped, study_panels, traced_cell, varying
@@ -115,6 +116,32 @@ def test_last_values_are_means_over_the_last_tenth_of_what_is_defined():
     values[2] = np.nan
     found = last_values(traced("a", 0, values, (7, 8, 9)), "perf/return_mean")
     assert found == {7: pytest.approx(95.5), 8: pytest.approx(93.0)}
+
+
+def test_the_last_tenth_of_a_frozen_seed_ends_where_it_was_frozen():
+    values = np.tile(STEPS, (2, 1))
+    values[1, 50:] = np.nan
+    one = traced("a", 0, values, (7, 8))
+    assert last_values(one, "perf/return_mean") == {7: pytest.approx(95.5)}
+    died = one._replace(frozen={8: 50.0})
+    assert last_values(died, "perf/return_mean") == {7: pytest.approx(95.5), 8: pytest.approx(45.5)}
+    caption = last_table([Compared(died, "T", "learning", "good")], "ppo").caption
+    assert caption.endswith("1 seed was frozen by a fault and counts as it then was.")
+
+
+def test_a_cell_knows_which_of_its_seeds_died_and_which_are_not_as_far(tmp_path):
+    run = write_run(tmp_path / "died", seeds=(1, 2))
+    kept = [
+        {**row, "segment": 0, "wall_time": 1.0} for row in rows(30) if row["seed"] == 1 or row["batch"] < 10
+    ]
+    kept[19]["fault"] = "seed 2, batch 9: loss is nan"
+    write_shard(run, 0, kept)
+    commit(run)
+    write_run(tmp_path / "cut", seeds=(3,), batches=20, total=30, state="interrupted", why="stopped")
+    history = gathered(str(tmp_path)).history
+    (cell,) = cells_of(history.runs)
+    found = traced_cell(history, cell, "cell", 0)
+    assert (found.frozen, found.behind) == ({2: 10.0 * BATCH}, {3: 20.0 * BATCH})
 
 
 def test_differences_are_paired_by_seed_and_agree_with_the_paired_comparison():

@@ -205,6 +205,19 @@ def _faulty(records: pa.Table) -> list[int]:
     return [seed for seed, fault in newest.items() if fault]
 
 
+def frozen_at(records: pa.Table) -> dict[int, float]:
+    """Give the seeds whose newest row tells of a fault while others went on, each with the step of that row.
+
+    Args:
+        records: a run's records.
+    """
+    if "env_steps" not in records.column_names or not records.num_rows:
+        return {}
+    seeds, steps = _seeds(records), _floats(records, "env_steps")
+    ends = {seed: float(steps[seeds == seed].max()) for seed in _faulty(records)}
+    return {seed: end for seed, end in ends.items() if end < steps.max()}
+
+
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 

@@ -199,8 +199,13 @@ def _mark_ratios(axes: Axes, panel: Panel, series: Sequence[Series]) -> None:
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, 1 - epsilon), max(high, 1 + epsilon))
     low, high = axes.get_ylim()
-    room = (high / low) ** 0.15  # for the names at top and bottom
-    axes.set_ylim(low / room, high * room)
+    # Room for the names at top and bottom.
+    if axes.get_yscale() == "log":
+        room = (high / low) ** 0.15
+        axes.set_ylim(low / room, high * room)
+    else:  # No ratio but 0, which a logarithm does not show.
+        room = 0.15 * (high - low)
+        axes.set_ylim(low - room, high + room)
     axes.axhline(1.0, color=_GREY, linewidth=0.5)
     for name, height, align in zip(panel.names, (0.98, 0.02), ("top", "bottom"), strict=True):
         axes.text(0.03, height, name, transform=axes.transAxes, va=align, color=_GREY, fontsize=7.5)

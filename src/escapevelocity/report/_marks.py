@@ -45,8 +45,10 @@ def onset_marks(diagnosis: RunDiagnosis) -> list[Mark]:
 
 def panel_marks(marks: Sequence[Mark], panels: Sequence[Panel]) -> list[list[Mark]]:
     """Give every panel its marks: a sign goes where the first of its columns that is drawn is, KL to the ratios, and
-    what has no panel to the first.
+    what has no panel to the first; without a panel there is nothing to mark.
     """
+    if not panels:
+        return []
     found: list[list[Mark]] = [[] for _ in panels]
     for mark in marks:
         columns, instrument = SIGNS[mark.sign].columns, SIGNS[mark.sign].instrument

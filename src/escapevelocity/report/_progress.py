@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from escapevelocity.errors import UserError
 from escapevelocity.report._shown import (
     RANGED,
     find_setting,
@@ -68,7 +70,11 @@ class Progress:
         self.members = len(find_setting(info.spec, "seeds") or (0,))
         self.starts: dict[str, float] = {}
         if info.segments_done:
-            self.starts = first_values(first_rows(whole_records(info.path, info.parent)[0]))
+            # Only what the run goes on from: damage behind it is why it is resumed. Without a past to read, marks
+            # that depend on where the run began are less sure, which is no reason not to go on.
+            with contextlib.suppress(UserError):
+                past, _ = whole_records(info.path, info.parent, info.segments_done)
+                self.starts = first_values(first_rows(past))
         self.latest: dict[int, dict[str, Any]] = {}
         self.faults: dict[int, str] = {}
         self.step = info.steps_done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS, outside_healthy_range
 from escapevelocity.runs import Run
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_LONGEST = 2000  # Characters of a text from disk that is shown.
 UNDEFINED = "–"
 """Stands for a value that is undefined or was not measured."""
 
@@ -104,6 +107,19 @@ def write_number(value: float) -> str:
     if size >= 100 or value == round(value):
         return f"{value:,.0f}"
     return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
+def shown(value: Any) -> str:
+    """Give a text from disk as it may be shown: no control characters, no half characters, not without end.
+
+    A terminal obeys control characters: a stranger's run must not clear it, nor write to the clipboard.
+
+    Example:
+        >>> shown("stopped\\x1b[2J")
+        'stopped�[2J'
+    """
+    text = _CONTROL.sub("�", str(value))
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def write_time(seconds: float) -> str:

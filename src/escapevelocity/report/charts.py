@@ -1,4 +1,4 @@
-"""Charts of the web pages as values, and as the JSON that `web/charts.js` draws; thinned without losing an extreme."""
+"""Charts of the web pages as values, and as JSON for `web/charts-figure.js`; thinned without losing an extreme."""
 
 from __future__ import annotations
 

@@ -27,12 +27,13 @@ from escapevelocity.report._shown import (
     is_marked,
     layer_width,
     number,
+    shown,
     task_name,
     write_number,
     write_time,
 )
 from escapevelocity.report.settings import lineage_lines, settings_changed
-from escapevelocity.runs import Listed, Run, list_runs, open_run, whole_records
+from escapevelocity.runs import Run, list_runs, open_run, whole_records
 
 MARK_STYLE = "bold red"
 _STATE_STYLES = {
@@ -64,34 +65,43 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
         table.add_column(header, justify="right")
     table.add_column("outside its healthy range")
     for one in listed:
-        table.add_row(*_list_row(one, Path(out_dir)))
+        name = shown(one.path.relative_to(out_dir))
+        if one.run is None:
+            table.add_row(*_damaged_row(name, one.damage))
+            continue
+        try:
+            table.add_row(*_list_row(name, one.run))
+        except Exception as error:  # A spec of any shape: seeds that are a number, layers that are words, …
+            table.add_row(*_damaged_row(name, f"it cannot be read: {type(error).__name__}: {error}"))
     return table
 
 
-def _list_row(listed: Listed, out_dir: Path) -> list[RenderableType]:
-    name = Text(str(listed.path.relative_to(out_dir)))
-    if listed.run is not None and (parent := listed.run.parent) is not None:
-        name.append(f"\n  from {Path(parent.path).name} at {parent.step:,}", "dim")
-    state = Text(listed.state, _STATE_STYLES[listed.state])
-    if listed.run is None:
-        return [name, UNDEFINED, state, *[UNDEFINED] * 4, Text(listed.damage, MARK_STYLE)]
-    run, status = listed.run, listed.run.status
+def _damaged_row(name: str, damage: str) -> list[RenderableType]:
+    state = Text("damaged", _STATE_STYLES["damaged"])
+    return [Text(name), UNDEFINED, state, *[UNDEFINED] * 4, Text(shown(damage), MARK_STYLE)]
+
+
+def _list_row(label: str, run: Run) -> list[RenderableType]:
+    name, status = Text(label), run.status
+    if (parent := run.parent) is not None:
+        name.append(f"\n  from {shown(Path(parent.path).name)} at {parent.step:,}", "dim")
+    state = Text(status.state, _STATE_STYLES[status.state])
     members = len(find_setting(run.spec, "seeds") or (0,))
-    own_steps = status.steps_done - (run.parent.step if run.parent is not None else 0)
+    own_steps = status.steps_done - (parent.step if parent is not None else 0)
     speed = own_steps * members / status.wall_time if status.wall_time > 0 else math.nan
     done = status.steps_done / status.steps_total if status.steps_total else 0.0
     try:
-        records, _ = whole_records(run.path, run.parent)
+        records, _ = whole_records(run.path, parent)
         latest, starts = _latest(records), first_values(first_rows(records))
         outside = (_outside(column, latest, run, starts.get(column)) for column in RANGED)
         marks = Text("; ".join(text for text in outside if text), MARK_STYLE)
     except UserError as error:
-        latest, marks = {}, Text(str(error), MARK_STYLE)
+        latest, marks = {}, Text(shown(error), MARK_STYLE)
     returns = [
         x for x in (number(row.get("perf/return_mean")) for row in latest.values()) if not math.isnan(x)
     ]
     last = write_number(statistics.median(returns)) if returns else UNDEFINED
-    task = Text(task_name(run.spec, run.job))
+    task = Text(shown(task_name(run.spec, run.job)))
     return [name, task, state, str(members), f"{done:.0%}", write_number(speed), last, marks]
 
 
@@ -111,7 +121,7 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
     records, _ = whole_records(run.path, run.parent)
     return Group(
         _status_part(run),
-        *(Text(line) for line in lineage_lines(run)),
+        *(Text(shown(line)) for line in lineage_lines(run)),
         _heading("settings"),
         _settings_part(run),
         _heading("provenance"),
@@ -127,12 +137,12 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
 def _status_part(run: Run) -> RenderableType:
     status = run.status
     text = Text()
-    text.append(f"{run.path}  ", "bold")
+    text.append(f"{shown(run.path)}  ", "bold")
     text.append(status.state, _STATE_STYLES[status.state])
-    text.append(f": {status.why}\n" if status.why else "\n")
+    text.append(f": {shown(status.why)}\n" if status.why else "\n")
     text.append(
         f"{status.steps_done:,} of {status.steps_total:,} steps per seed · {write_time(status.wall_time)} of running"
-        f" · segment {status.segments_done}/{status.segments_total} · on {status.host or UNDEFINED}"
+        f" · segment {status.segments_done}/{status.segments_total} · on {shown(status.host) or UNDEFINED}"
     )
     return text
 
@@ -145,7 +155,7 @@ def _settings_part(run: Run) -> RenderableType:
         lines.append("seeds " + " ".join(map(str, seeds)))
     for name, (value, usual) in sorted(settings_changed(run).items()):
         lines.append(f"{name} = {value}" + ("" if usual is None else f"  (preset: {usual})"))
-    return Text("\n".join(lines))
+    return Text("\n".join(map(shown, lines)))
 
 
 def _provenance_part(run: Run) -> RenderableType:
@@ -155,10 +165,10 @@ def _provenance_part(run: Run) -> RenderableType:
         last: Mapping[str, Any] = sessions[-1]
         given = {name: value for name, value in last.items() if value is not None and name != "segments_done"}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return Text(f"{path} is missing or damaged", MARK_STYLE)
+        return Text(shown(f"{path} is missing or damaged"), MARK_STYLE)
     versions = {name.removeprefix("version/"): v for name, v in given.items() if name.startswith("version/")}
     rest = {name: v for name, v in given.items() if not name.startswith("version/")}
-    lines = ["  ".join(f"{name} {value}" for name, value in part.items()) for part in (versions, rest)]
+    lines = ["  ".join(shown(f"{name} {value}") for name, value in part.items()) for part in (versions, rest)]
     return Text("\n".join(lines) + (f"\nresumed {len(sessions) - 1} times" if len(sessions) > 1 else ""))
 
 
@@ -171,7 +181,7 @@ def _values_part(
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("metric", no_wrap=True)
     for seed in seeds:  # Values are what the page is for: on a narrow terminal the other columns give way.
-        table.add_column(f"seed {seed}", justify="right", no_wrap=True, min_width=9)
+        table.add_column(Text(shown(f"seed {seed}")), justify="right", no_wrap=True, min_width=9)
     table.add_column("healthy", overflow="fold")
     width = layer_width(run.spec)
     healthy = {column: str(m.healthy) for m in METRICS if m.healthy is not None for column in m.columns()}
@@ -182,7 +192,7 @@ def _values_part(
             value = number(latest[seed].get(column))
             marked = is_marked(column, value, width, starts.get(column))
             cells.append(Text(write_number(value) + ("!" if marked else " "), MARK_STYLE if marked else ""))
-        table.add_row(column, *cells, healthy.get(column, UNDEFINED))
+        table.add_row(Text(shown(column)), *cells, healthy.get(column, UNDEFINED))
     if len(latest) > len(seeds):
         return Group(table, Text(f"… and {len(latest) - len(seeds)} more seeds, in the records", "dim"))
     return table
@@ -194,7 +204,10 @@ def _faults_part(records: pa.Table) -> list[RenderableType]:
     faults = [text for text in records["fault"].to_pylist() if text]
     if not faults:
         return []
-    return [_heading("faults"), *(Text(text, MARK_STYLE) for text in fault_lines(dict(enumerate(faults))))]
+    return [
+        _heading("faults"),
+        *(Text(shown(text), MARK_STYLE) for text in fault_lines(dict(enumerate(faults)))),
+    ]
 
 
 def _checkpoints_part(run: Run) -> RenderableType:

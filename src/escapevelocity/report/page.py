@@ -13,7 +13,7 @@ from escapevelocity.report.page_verdict import VerdictCard
 _WEB = "escapevelocity.report"
 _STYLES = ("base.css", "page.css")
 _EARLY_SCRIPTS = ("theme.js",)
-_LATE_SCRIPTS = ("charts.js", "page.js")
+_LATE_SCRIPTS = ("charts-figure.js", "charts.js", "page.js")
 
 
 class Cell(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,23 +10,33 @@ import numpy as np
 from jaxtyping import Float
 
 from escapevelocity.health.diagnosis import RunDiagnosis
-from escapevelocity.report._curves import by_seed, moving_average, newest_weight, require_records, thinned
+from escapevelocity.report._curves import (
+    by_seed,
+    frozen_at,
+    moving_average,
+    newest_weight,
+    require_records,
+    thinned,
+)
 from escapevelocity.report._marks import Mark as Onset
 from escapevelocity.report._marks import onset_marks, panel_marks
 from escapevelocity.report._panels import Panel
 from escapevelocity.report._shown import first_rows, first_values, layer_width
 from escapevelocity.report.asr import heat_of
 from escapevelocity.report.charts import Chart, HeatMap, Line, Mark, healthy_range, metric_help, thin
+from escapevelocity.report.page_middle import (
+    frozen_marks,
+    held,
+    interquartile_band,
+    interquartile_mean,
+    middle_name,
+)
 from escapevelocity.runs import Run
 
-LEVEL = 0.95
-RESAMPLES = 400
-"""Of the bootstrap: its 2.5 % are then ten resamples, enough for the edge of a band that is looked at."""
 FEW = 200
 """Up to so many points a seed is drawn as recorded alone: noise hides nothing yet."""
 _SMOOTH = 200
 """Points of a smoothed seed: it has no peaks of a single point."""
-_TRIMMED = 4  # A quarter from either end: the interquartile mean.
 _HEAT = (
     "Share of the negatives that the controller asks for at each distance from the anchor, over training; the mean over"
     " seeds, on a logarithmic scale. A narrow start is a thin stripe, a broad one a wide one."
@@ -61,6 +71,10 @@ class Traced(NamedTuple):
     """Onsets of the signs of its diagnosis."""
     leaves: float | None = None
     """Of a branch beside its parent: the step at which they part; what lies before is drawn once, as the parent's."""
+    frozen: Mapping[int, float] = {}
+    """By seed, the step at which a fault froze it while others went on."""
+    behind: Mapping[int, float] = {}
+    """Of a cell, by seed, how far its run is, where others are further."""
 
 
 def traced_run(
@@ -91,7 +105,9 @@ def traced_run(
     total = float(run.status.steps_total or max(records["env_steps"].to_pylist()))
     onsets = () if diagnosis is None else tuple(onset_marks(diagnosis))
     starts = first_values(first_rows(records))
-    return Traced(label, group, read, total, layer_width(run.spec), starts, onsets, leaves)
+    return Traced(
+        label, group, read, total, layer_width(run.spec), starts, onsets, leaves, frozen_at(records)
+    )
 
 
 def charts_of(
@@ -120,6 +136,12 @@ def charts_of(
             for one, own in zip(traced, marks, strict=True)
             for mark in own[index]
             if one.leaves is None or mark.step > one.leaves
+        )
+        found += tuple(
+            mark
+            for one in traced
+            for mark in frozen_marks(one.frozen, one.group)
+            if one.leaves is None or mark.x > one.leaves
         )
         found += tuple(Mark(one.leaves, "branch", one.group) for one in traced if one.leaves is not None)
         charts.append(
@@ -164,51 +186,6 @@ def heat_charts(runs: Sequence[tuple[Run, str]], prefix: str = "distribution-") 
     return charts
 
 
-def interquartile_band(
-    values: Float[np.ndarray, "seeds points"], resamples: int = RESAMPLES
-) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
-    """Take the interquartile mean over seeds at every point, with its percentile bootstrap interval (95 %).
-
-    The seeds are drawn with replacement, the same ones at every point, so that the band is as smooth as the curves;
-    undefined values are left out. With one seed there is no interval: both ends are NaN. With few it is too narrow
-    (`study.bootstrap` says by how much), which is why the page draws the seeds as well.
-
-    Args:
-        values: NaN where undefined.
-        resamples: number of resamples, from a fixed seed.
-
-    Returns:
-        The mean, and the ends of the interval.
-    """
-    count = values.shape[0]
-    middle = _interquartile_mean(values)
-    if count < 2:
-        nothing = np.full(middle.shape, np.nan)
-        return middle, nothing, nothing
-    chosen = np.random.default_rng(0).integers(count, size=(count, resamples))
-    drawn = _interquartile_mean(values[chosen])
-    # A resample may hold only seeds that are undefined here: it says nothing.
-    ordered = np.sort(drawn, axis=0)
-    defined = np.isfinite(drawn).sum(axis=0)
-    ends = []
-    for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
-        at = np.clip(np.round(share * (defined - 1)).astype(int), 0, None)
-        ends.append(np.where(defined > 0, np.take_along_axis(ordered, at[None], axis=0)[0], np.nan))
-    return middle, ends[0], ends[1]
-
-
-def _interquartile_mean(values: Float[np.ndarray, "seeds ..."]) -> np.ndarray:
-    """Over the first axis, of the values that are defined; NaN where none is."""
-    finite = np.isfinite(values)
-    ordered = np.sort(np.where(finite, values, np.inf), axis=0)
-    counts = finite.sum(axis=0)
-    cut = counts // _TRIMMED
-    place = np.arange(values.shape[0]).reshape(-1, *[1] * (values.ndim - 1))
-    kept = (place >= cut) & (place < counts - cut)
-    total = np.where(kept, ordered, 0.0).sum(axis=0)
-    return np.where(counts > 0, total / np.maximum(kept.sum(axis=0), 1), np.nan)
-
-
 def _single(panel: Panel) -> list[Panel]:
     """A panel for each column: on a page there is room, and no line needs a second name."""
     if len(panel.columns) == 1:
@@ -234,7 +211,9 @@ def _lines(one: Traced, panel: Panel, seeds: bool, named: bool) -> list[Line]:
     if one.leaves is not None:
         found, smooth = _after(found, one.leaves), _after(smooth, one.leaves)
     lines = _seed_lines(one, found, smooth, named) if seeds else []
-    return [*lines, _middle(one.label if named else _middle_name(found), one.group, smooth)]
+    whole = held(smooth.steps, smooth.seeds, smooth.values, {**one.behind, **one.frozen})
+    name = one.label if named else _middle_name(found)
+    return [*lines, _middle(name, one.group, smooth._replace(values=whole))]
 
 
 def _after(found: SeedCurves, step: float) -> SeedCurves:
@@ -260,16 +239,6 @@ def _middle_name(found: SeedCurves) -> str:
     return "smoothed" if len(found.seeds) == 1 else middle_name([len(found.seeds)])
 
 
-def middle_name(counts: Iterable[int]) -> str:
-    """Say what the middle of so many seeds is: of fewer than four nothing is trimmed.
-
-    Example:
-        >>> middle_name([3, 2]), middle_name([3, 5])
-        ('mean', 'interquartile mean')
-    """
-    return "interquartile mean" if max(counts, default=0) >= _TRIMMED else "mean"
-
-
 def _smoothed(one: Traced, found: SeedCurves) -> SeedCurves:
     """The seeds smoothed as in `ev plot`, each for itself."""
     chosen = thinned(found.steps, one.total)
@@ -281,9 +250,8 @@ def _smoothed(one: Traced, found: SeedCurves) -> SeedCurves:
 def _middle(name: str, group: int, found: SeedCurves) -> Line:
     """The interquartile mean of smoothed seeds, with its interval."""
     steps, smooth = found.steps, found.values
-    kept = thin(
-        _interquartile_mean(smooth)
-    )  # Fewer points before the bootstrap than after: it takes as long as they are.
+    # Fewer points before the bootstrap than after: it takes as long as they are.
+    kept = thin(interquartile_mean(smooth))
     middle, low, high = interquartile_band(smooth[:, kept])
     if len(found.seeds) < 2:
         return Line(name, group, steps[kept], middle)

@@ -75,19 +75,22 @@ def differences_table(runs: Sequence[Run], labels: Sequence[str]) -> Table | Non
 def settings_parts(runs: Sequence[Run], labels: Sequence[str]) -> list[Part]:
     """Settings that differ from the preset's, of several runs side by side; and all of them, folded."""
     changed = [settings_changed(run) for run in runs]
-    names = sorted({name for own in changed for name in own})
+    settings = [_told(settings_of(run)) for run in runs]
     rows = []
-    for name in names:
-        usual = next(own[name][1] for own in changed if name in own)
-        mine = [own[name][0] if name in own else usual for own in changed]
-        marks = ["unsure" if value != usual else "" for value in mine]
-        cells = [Cell(_written(value), mark) for value, mark in zip(mine, marks, strict=True)]
-        rows.append((Cell(name, code=True), *cells, Cell(_written(usual))))
+    for name in sorted({name for own in changed for name in own}):
+        mine = [own.get(name, UNDEFINED) for own in settings]
+        cells = [
+            Cell(value, "unsure" if name in own else "") for value, own in zip(mine, changed, strict=True)
+        ]
+        # A run that has not changed it has the value of its own preset, which need not be another run's.
+        usual = dict.fromkeys(
+            _written(own[name][1]) if name in own else value for value, own in zip(mine, changed, strict=True)
+        )
+        rows.append((Cell(name, code=True), *cells, Cell(" or ".join(usual))))
     presets = ", ".join(dict.fromkeys(str(run.spec.get("preset") or run.job) for run in runs))
     head = (Heading("setting"), *map(Heading, labels), Heading(f"preset ({presets})"))
     intro = "" if rows else "Every setting is the preset's."
     differing = (Table("Settings that differ from the preset", head, tuple(rows)),) if rows else ()
-    settings = [_told(settings_of(run)) for run in runs]
     everything = tuple(
         (Cell(name, code=True), *(Cell(own.get(name, UNDEFINED)) for own in settings))
         for name in dict.fromkeys(name for own in settings for name in own)

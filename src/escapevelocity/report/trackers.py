@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import math
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ from typing import Any
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Observer, RunInfo, Status
+from escapevelocity.runs.atomic import write_bytes
 
 
 class TensorBoardTracker(Observer):
@@ -61,7 +62,7 @@ class WandbTracker(Observer):
     """Logs to one Weights & Biases run: keys `seed-S/column`, each against `env_steps`.
 
     Offline (files below RUN/wandb, sent later by `wandb sync`) unless WANDB_MODE says otherwise or
-    WANDB_API_KEY is set. A resumed run continues the same W&B run.
+    WANDB_API_KEY is set. A resumed run continues the same W&B run, whose id is kept in RUN/wandb/ev-id.
 
     Args:
         run_dir: the run's folder.
@@ -160,7 +161,12 @@ def _settings(spec: Any) -> dict[str, Any]:
 
 
 def _identity(run_dir: Path) -> str:
-    """Give the same id to every session of one run, another to a new run in the same place."""
-    spec = run_dir / "spec.json"
-    began = spec.stat().st_mtime_ns if spec.exists() else 0
-    return hashlib.sha256(f"{run_dir.resolve()} {began}".encode()).hexdigest()[:12]
+    """Give the id of the run's W&B run: made by chance when it first starts, read ever after.
+
+    What the folder holds at the start (its path, the times of its files) is no id: a new run in the same place would go
+    on with the old one.
+    """
+    path = run_dir / "wandb" / "ev-id"
+    if not path.exists():
+        write_bytes(path, secrets.token_hex(6).encode())
+    return path.read_text(encoding="ascii")

@@ -59,16 +59,15 @@ class EarlyWarning(Observer):
         if info.segments_done == 0:
             return
         try:
-            records, lost = whole_records(info.path, info.parent)
+            records, lost = whole_records(info.path, info.parent, info.segments_done)
         except UserError as error:
             self._tell(f"early warning starts anew, without what the run was like before: {error}")
             return
         for line in lost:
             self._tell(f"early warning starts anew: {line}")
         for row in records.to_pylist():
-            if row["segment"] < info.segments_done:  # What lies behind is computed again.
-                self._watch.update(row)
-                self._note_fault(row)
+            self._watch.update(row)
+            self._note_fault(row)
 
     def on_row(self, row: Mapping[str, Any]) -> bool | None:
         """Take in one record; tell what it shows, and stop if that was asked for."""

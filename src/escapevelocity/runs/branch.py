@@ -12,11 +12,15 @@ import pyarrow as pa
 
 from ..errors import UserError
 from . import checkpoint
+from ._typed_json import decode
 from .measured import with_measured
 from .records import read_records
 
 if TYPE_CHECKING:
     from .browse import Run
+
+
+_LONGEST = 20  # Generations of branches: a chain that a damaged folder has made a ring must end.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +54,13 @@ class Origin:
 
 
 def parent_in(meta: Mapping[str, Any]) -> Parent | None:
-    """Read the parent from the JSON of a branch's checkpoint; None for a run that is no branch."""
+    """Read the parent from the JSON of a branch's checkpoint; None for a run that is no branch.
+
+    Raises:
+        UserError: it is no record of a parent.
+    """
     parent = meta.get("lineage", {}).get("parent")
-    return None if parent is None else Parent(**parent)
+    return None if parent is None else decode(parent, Parent, (), field="parent")
 
 
 def parent_at(run: Run, number: int) -> Parent:
@@ -92,7 +100,9 @@ def open_parent(run_dir: str | os.PathLike[str], parent: Parent) -> Run:
     return found
 
 
-def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tuple[pa.Table, list[str]]:
+def whole_records(
+    run_dir: str | os.PathLike[str], parent: Parent | None, segments: int | None = None
+) -> tuple[pa.Table, list[str]]:
     """Read a run's records behind those of the past that it shares with its parent, and with the parent's parent.
 
     Columns that were measured on snapshots (`measured.with_measured`) are there too. The clock (`wall_time`) begins
@@ -101,6 +111,7 @@ def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tup
     Args:
         run_dir: the run's folder.
         parent: where it began; None for a run that is no branch.
+        segments: read only so many segments; see `records.read_records`.
 
     Returns:
         The records, sorted by segment, batch and seed; and a line for a past that cannot be read.
@@ -108,12 +119,20 @@ def whole_records(run_dir: str | os.PathLike[str], parent: Parent | None) -> tup
     Raises:
         UserError: the run's own records are damaged.
     """
-    own = with_measured(Path(run_dir), read_records(run_dir))
+    return _whole(run_dir, parent, segments, _LONGEST)
+
+
+def _whole(
+    run_dir: str | os.PathLike[str], parent: Parent | None, segments: int | None, generations: int
+) -> tuple[pa.Table, list[str]]:
+    own = with_measured(Path(run_dir), read_records(run_dir, segments))
     if parent is None:
         return own, []
     try:
+        if not generations:
+            raise UserError(f"more than {_LONGEST} branches lie between {run_dir} and the first run")
         found = open_parent(run_dir, parent)
-        past, lines = whole_records(found.path, found.parent)
+        past, lines = _whole(found.path, found.parent, None, generations - 1)
     except UserError as error:
         return own, [f"the shared past is missing: {error}"]
     shared = past.filter(pa.array(past["segment"].to_numpy() < parent.checkpoint))

@@ -158,6 +158,8 @@ def _list_one(path: Path) -> Listed:
         return Listed(path, open_run(path))
     except UserError as error:
         return Listed(path, None, str(error))
+    except Exception as error:  # JSON of any shape: nested too deeply, a list in place of a mapping, …
+        return Listed(path, None, f"it cannot be read: {type(error).__name__}: {error}")
 
 
 def _saved(folder: Path) -> list[Saved]:

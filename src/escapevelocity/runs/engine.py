@@ -25,6 +25,9 @@ from .job import Job, Observer
 from .spec import SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
 
+_TRACKER = "wandb"
+"""The folder that `report.WandbTracker` makes when it starts, before there is a spec.json."""
+
 
 def start(
     job: Job[Any, Any],
@@ -210,9 +213,9 @@ def _begin(session: Session, origin: Origin | None) -> Any:
 def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:
     """Refuse a folder that holds a run, or anything else."""
     if not (run_dir / SPEC_FILE).exists():
-        # A process killed before its spec.json landed leaves only hidden files.
+        # A process killed before its spec.json landed leaves only hidden files, and what a tracker began.
         remove_leftovers(run_dir)
-        if any(path.name != LOCK_FILE for path in run_dir.iterdir()):
+        if any(path.name not in (LOCK_FILE, _TRACKER) for path in run_dir.iterdir()):
             raise UserError(f"{run_dir} is not empty and not a run; give another --name or --out")
         return
     _require_same(job, spec, run_dir, digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from .atomic import remove, write_table
 RECORDS = _shards.RECORDS
 _ORDER = ("segment", "batch", "seed")
 _ENGINE_COLUMNS = {"segment": pa.int64(), "wall_time": pa.float64()}
+_TRIES = 3  # A run that ends while it is read swaps its files once.
 
 
 def clean_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,13 +45,16 @@ def write_shard(run_dir: Path, segment: int, rows: Sequence[Mapping[str, Any]], 
     return write_table(path, _with_engine_columns(_shards.to_table(rows)))
 
 
-def read_records(run_dir: str | os.PathLike[str]) -> pa.Table:
+def read_records(run_dir: str | os.PathLike[str], segments: int | None = None) -> pa.Table:
     """Read all records of a run, sorted by segment, batch and seed.
 
-    The partial shard of a failed or interrupted segment is included; it is dropped when the run is resumed.
+    The partial shard of a failed or interrupted segment is included; it is dropped when the run is resumed. The run
+    may go on, or end, meanwhile.
 
     Args:
         run_dir: the run's folder.
+        segments: read only so many segments from the first on, and no partial shard: what a resumed run goes on from,
+            whatever has become of the rest.
 
     Returns:
         One row per (seed, logged batch). A column that a row does not have is null there; NaN means
@@ -58,19 +63,39 @@ def read_records(run_dir: str | os.PathLike[str]) -> pa.Table:
     Raises:
         UserError: when a checksum says that a file is damaged or one is missing.
     """
-    run_dir = Path(run_dir)
+    for left in reversed(range(_TRIES)):
+        try:
+            return _read_once(Path(run_dir), segments)
+        except FileNotFoundError as error:
+            if not left:
+                raise UserError(f"{error.filename} goes away whenever it is read; try again") from error
+    raise AssertionError
+
+
+def _read_once(run_dir: Path, segments: int | None) -> pa.Table:
+    """Read the records as they lie there now.
+
+    Raises:
+        FileNotFoundError: a file went away meanwhile.
+    """
     folder = run_dir / RECORDS
     done, checksums = _committed(run_dir)
+    done = done if segments is None else min(done, segments)
     fault = _shards.first_fault(folder, done, checksums)
     if fault is not None:
         raise UserError(f"{fault}; `ev resume {run_dir}` computes it again")
-    compact_table, _, _ = _shards.read_compact(folder)
+    compact_table, covered, _ = _shards.read_compact(folder)
     shards = [segment for segment in range(done) if _shards.shard_path(folder, segment).exists()]
+    for segment in map(int, checksums):
+        # The shard was there a moment ago: its rows are in a compact file that has landed since.
+        if covered <= segment < done and segment not in shards:
+            raise FileNotFoundError(errno.ENOENT, "gone", str(_shards.shard_path(folder, segment)))
     # After a fallback the compact file may also hold segments that are being computed again.
     whole = [segment for segment in range(done) if segment not in shards]
     tables = [] if compact_table is None else [_only(compact_table, whole)]
     tables += [_read(_shards.shard_path(folder, segment)) for segment in shards]
-    tables += [_read(path) for path in sorted(folder.glob("*.partial.parquet"))]
+    if segments is None:
+        tables += [_read(path) for path in sorted(folder.glob("*.partial.parquet"))]
     return _sorted(_concat([_with_engine_columns(table) for table in tables]))
 
 
@@ -146,6 +171,8 @@ def _read(path: Path) -> pa.Table:
         # Not read_table: it would take a folder named "lr=0.1" for a partition and add its column.
         with pq.ParquetFile(path) as file:
             return file.read()
+    except FileNotFoundError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}".splitlines()[0]) from error
 

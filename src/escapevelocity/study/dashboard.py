@@ -22,11 +22,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from escapevelocity.errors import UserError
+from escapevelocity.report._shown import shown
 from escapevelocity.report.live import Guard, Shared, Told, answer, told
 from escapevelocity.report.live_files import page, web_file
 from escapevelocity.study.dashboard_records import Records
 from escapevelocity.study.dashboard_run import charts_json, require_known, require_whole, run_json
-from escapevelocity.study.dashboard_scan import Scan, Scanner, is_study, shown
+from escapevelocity.study.dashboard_scan import Scan, Scanner, is_study
 from escapevelocity.study.dashboard_verdicts import AGAIN, Ask, Verdicts, WorkerProcess
 from escapevelocity.study.dashboard_views import alarms_json, grid_json, list_json, studies_json
 

@@ -16,12 +16,11 @@ from escapevelocity.health.signs import CIRCUMSTANCES, MEDIAN_LEADS, NO_WARNING,
 from escapevelocity.health.verdict import Verdict
 from escapevelocity.health.watch import Onset
 from escapevelocity.report._marks import onset_marks
-from escapevelocity.report._shown import number
+from escapevelocity.report._shown import number, shown
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page_words import WORDS
 from escapevelocity.runs import open_run
 from escapevelocity.study.dashboard_records import Found, Records
-from escapevelocity.study.dashboard_scan import shown
 
 RETURN = {"ppo": "perf/return_mean", "asr": "test/recall_at_1"}
 """What a run is judged by first, by its job."""
@@ -29,6 +28,9 @@ RETURN = {"ppo": "perf/return_mean", "asr": "test/recall_at_1"}
 
 def judge_run(path: Path, records: Records) -> dict[str, Any]:
     """Diagnose a run as `ev diagnose` does, finished or not, without verifying its checksums.
+
+    Its signs are those of all seeds in the order of their onset; of them its alarms are those that the early warning
+    tells of.
 
     Args:
         path: its folder.
@@ -43,6 +45,9 @@ def judge_run(path: Path, records: Records) -> dict[str, Any]:
     require_rows(found)
     columns = found.table.to_pydict()
     diagnosis = diagnose_run(run, columns=columns)
+    onsets = sorted(
+        (o for member in diagnosis.members for o in member.onsets), key=lambda o: (o.step, o.seed)
+    )
     return {
         "verdict": str(diagnosis.verdict),
         "tone": WORDS[diagnosis.verdict].tone,
@@ -52,10 +57,10 @@ def judge_run(path: Path, records: Records) -> dict[str, Any]:
         "last": last_value(columns, column),
         "last_name": column,
         "steps": max((member.steps for member in diagnosis.members), default=0),
-        "alarms": [_alarm(onset) for member in diagnosis.members for onset in warned(member.onsets)],
+        "alarms": [_sign(onset) for onset in warned(onsets)],
+        "signs": [_sign(onset) for onset in onsets],
         "marks": [[str(mark.sign), mark.step] for mark in onset_marks(diagnosis)],
         "told": _told(diagnosis),
-        "faults": [shown(fault) for fault in found.faults],
     }
 
 
@@ -90,7 +95,7 @@ def last_value(columns: Mapping[str, Sequence[Any]], column: str) -> float | Non
     return statistics.median(newest.values()) if newest else None
 
 
-def _alarm(onset: Onset) -> dict[str, Any]:
+def _sign(onset: Onset) -> dict[str, Any]:
     lead = MEDIAN_LEADS.get(onset.sign)
     return {
         "sign": str(onset.sign),
@@ -114,10 +119,6 @@ def _told(diagnosis: RunDiagnosis) -> dict[str, Any]:
         "plain": words.plain,
         "seed": member.seed,
         "reason": shown(member.reason),
-        "onsets": [
-            {"sign": str(o.sign), "step": o.step, "ended": o.ended, "text": shown(o.text)}
-            for o in member.onsets
-        ],
         "evidence": [shown(text) for text in member.evidence],
         "refuted_by": list(member.refuted_by),
         "remedies": list(member.remedies),

@@ -147,7 +147,10 @@ class Records:
         # A segment that is computed again after a fallback is in its shard and in the compact file.
         tables = [_without(table, covered) for table in whole] + shards
         found = _together(tables)
-        if (run / MEASURED).is_dir():
+        strange = _strange_measured(run)
+        if strange:
+            faults.append(f"{strange} is no plain file: it is not read")
+        elif (run / MEASURED).is_dir():
             try:
                 found = with_measured(run, found)
                 found = found.select([name for name in found.column_names if name in wanted])
@@ -209,6 +212,17 @@ def record_files(run: Path) -> list[RecordFile]:
 
 def _is_records(name: str) -> bool:
     return name.endswith(_ENDING) and (name.startswith(_COMPACT) or name.split(".")[0].isdecimal())
+
+
+def _strange_measured(run: Path) -> str:
+    """Name what a reader of measurements must not open: it links elsewhere, or waits for a writer; empty for none."""
+    if (run / MEASURED).is_symlink():
+        return MEASURED
+    with contextlib.suppress(OSError):  # On most runs nothing was measured.
+        for entry in sorted(os.scandir(run / MEASURED), key=lambda entry: entry.name):
+            if entry.name.endswith(_ENDING) and not entry.is_file(follow_symlinks=False):
+                return f"{MEASURED}/{entry.name}"
+    return ""
 
 
 def fingerprint(run: Path, *more: str) -> str:

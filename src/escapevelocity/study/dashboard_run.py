@@ -10,17 +10,17 @@ import pyarrow as pa
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
-from escapevelocity.report._curves import by_seed
+from escapevelocity.report._curves import by_seed, frozen_at
 from escapevelocity.report._marks import Mark as Onset
 from escapevelocity.report._panels import column_panel, page_panels
-from escapevelocity.report._shown import first_rows, first_values, layer_width
+from escapevelocity.report._shown import first_rows, first_values, layer_width, shown
 from escapevelocity.report.charts import chart_json
 from escapevelocity.report.page_curves import SeedCurves, Traced, charts_of
 from escapevelocity.report.settings import settings_changed
 from escapevelocity.runs import Run, open_run
 from escapevelocity.study._folders import parent_of
 from escapevelocity.study.dashboard_records import Records
-from escapevelocity.study.dashboard_scan import Entry, shown
+from escapevelocity.study.dashboard_scan import Entry
 
 MOST_RUNS = 8
 """Runs side by side: more lines in one chart cannot be told apart."""
@@ -63,10 +63,7 @@ def charts_json(
     seeds = sum(len(entry.indexed.seeds) or 1 for entry in entries)
     charts = charts_of(traced, panels, jobs[0], seeds=seeds <= _LINES)
     return {
-        "runs": [
-            {"name": entry.name, "label": shown(name), "points": table.num_rows}
-            for entry, name, table in zip(entries, names, tables, strict=True)
-        ],
+        "runs": [entry.name for entry in entries],
         "charts": [chart_json(chart) for chart in charts],
         "faults": [shown(fault) for one in found for fault in one.faults],
     }
@@ -96,10 +93,7 @@ def run_json(entry: Entry, records: Records, known: Mapping[str, Entry]) -> dict
         ),
         "parent": _parent(entry, known),
         "seeds": list(entry.indexed.seeds),
-        "steps_done": entry.indexed.steps_done,
-        "steps_total": entry.indexed.steps_total,
         "wall_time": entry.indexed.wall_time,
-        "host": entry.indexed.host,
         "command": f"ev diagnose {shown(entry.path)}",
     }
 
@@ -122,7 +116,7 @@ def _traced(run: Run, table: pa.Table, label: str, group: int, marks: Sequence[O
     steps = table["env_steps"].to_pylist() if "env_steps" in table.column_names else []
     total = float(run.status.steps_total or max(steps, default=1) or 1)
     starts = first_values(first_rows(table)) if table.num_rows else {}
-    return Traced(label, group, read, total, _width(run), starts, tuple(marks))
+    return Traced(label, group, read, total, _width(run), starts, tuple(marks), frozen=frozen_at(table))
 
 
 def _width(run: Run) -> int | None:

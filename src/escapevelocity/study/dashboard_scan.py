@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from escapevelocity.errors import UserError
+from escapevelocity.report._shown import shown
 from escapevelocity.runs.checkpoint import CHECKPOINTS
+from escapevelocity.runs.measured import MEASURED
 from escapevelocity.runs.spec import SPEC_FILE
 from escapevelocity.runs.status import LOCK_FILE, STATUS_FILE, is_locked
 from escapevelocity.study._folders import run_folders
@@ -20,9 +21,7 @@ from escapevelocity.study.store import STUDY_FOLDER, Store
 from escapevelocity.study.wanted import read_wanted, wanted_files
 from escapevelocity.study.watch import Overview, look
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _MOST = 2**53  # Steps, and seconds of running; JavaScript counts no further.
-_LONGEST = 2000  # Characters of a text from disk that is shown.
 
 
 class Entry(NamedTuple):
@@ -150,12 +149,6 @@ class Scanner:
             return look(folder / STUDY_FOLDER / "nowhere", title=shown(title), runs=runs)
 
 
-def shown(value: Any) -> str:
-    """Give a text from disk as it may be shown: no control characters, no half characters, not without end."""
-    text = _CONTROL.sub("�", str(value))
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
 def is_study(root: Path, store: str) -> bool:
     """Say whether a study has trained the runs of a store."""
     return (root / store / STUDY_FOLDER).is_dir()
@@ -163,7 +156,7 @@ def is_study(root: Path, store: str) -> bool:
 
 def _stamps(path: Path) -> tuple[Any, ...]:
     """What changes with all that is shown of a run at a glance, but for its lock."""
-    return stamp_of(path), _mtime(path / SPEC_FILE), _mtime(path / CHECKPOINTS) > 0
+    return stamp_of(path), _mtime(path / SPEC_FILE), _mtime(path / CHECKPOINTS) > 0, _mtime(path / MEASURED)
 
 
 def _mtime(path: Path) -> int:
@@ -224,7 +217,7 @@ def _seen_to(found: Indexed) -> Indexed:
 
 def _strange(path: Path, top: str) -> str:
     """Name a file that must not be read: one that links out of the dashboard's folder, or waits for a writer."""
-    for folder in (path, path / CHECKPOINTS):
+    for folder in (path, path / CHECKPOINTS, path / MEASURED):
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:

@@ -21,6 +21,10 @@ AGAIN = 5.0
 which takes long, is not judged all the time."""
 _SETTLED = ("finished", "interrupted", "failed", "running")
 
+PATIENCE = 600.0
+"""Seconds that one run may take to be judged; the longest of ours take some ten. A file that is never read to its end
+must not keep all other runs from being judged."""
+
 Ask = Callable[[Path], Mapping[str, Any]]
 
 
@@ -126,17 +130,29 @@ class WorkerProcess:
 
     Args:
         root: the dashboard's folder.
+        patience: see `PATIENCE`; then the process is ended.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patience: float = PATIENCE) -> None:
         self._root = root
+        self.patience = patience
         self._process: subprocess.Popen[str] | None = None
         self._closed = False
 
     def ask(self, path: Path) -> Mapping[str, Any]:
-        """Judge a run; waits for the answer."""
+        """Judge a run; waits for the answer, as long as its patience lasts."""
+        late = threading.Event()
+        timer = None
         try:
             process = self._running()
+
+            def give_up() -> None:
+                late.set()
+                process.kill()
+
+            timer = threading.Timer(self.patience, give_up)
+            timer.daemon = True
+            timer.start()
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps(os.fspath(path)) + "\n")
@@ -147,7 +163,15 @@ class WorkerProcess:
             return json.loads(line)
         except (OSError, ValueError):
             self._end()
-            return {"error": "reading it killed the process that judges runs; `ev diagnose` may tell more"}
+            what = (
+                f"took more than {self.patience:g} s"
+                if late.is_set()
+                else "killed the process that judges runs"
+            )
+            return {"error": f"reading it {what}; `ev diagnose` may tell more"}
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def close(self) -> None:
         """End it."""

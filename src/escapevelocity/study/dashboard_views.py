@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from escapevelocity.report._shown import shown
 from escapevelocity.study.dashboard_judge import RETURN
-from escapevelocity.study.dashboard_scan import Entry, Scan, shown
+from escapevelocity.study.dashboard_scan import Entry, Scan
 from escapevelocity.study.dashboard_verdicts import Verdicts
 from escapevelocity.study.index import Indexed, varying_settings
 from escapevelocity.study.watch import STATES, Overview, Running

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from escapevelocity.errors import UserError
+from escapevelocity.report._shown import shown
 from escapevelocity.study.dashboard_judge import judge_run
 from escapevelocity.study.dashboard_records import Records
-from escapevelocity.study.dashboard_scan import shown
 
 _NICE = 10
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from escapevelocity.report._panels import Panel, panels_of
 from escapevelocity.report.page_curves import SeedCurves, Traced
+from escapevelocity.study.ended import deaths
 from escapevelocity.study.history import History, HistoryRun
 
 REMEDY = "remedy"
@@ -120,7 +121,27 @@ def traced_cell(history: History, cell: StudyCell, label: str, group: int) -> Tr
 
     hidden = cell.settings.get("hidden")
     width = int(hidden[-1]) if isinstance(hidden, tuple) and hidden else None
-    return Traced(label, group, read, float(max(run.steps_total for run in cell.runs) or 1), width)
+    total = float(max(run.steps_total for run in cell.runs) or 1)
+    frozen, behind = _ends(history, cell)
+    return Traced(label, group, read, total, width, frozen=frozen, behind=behind)
+
+
+def _ends(history: History, cell: StudyCell) -> tuple[dict[int, float], dict[int, float]]:
+    """By seed, where those end that do so before others of the cell: the frozen ones, and those of runs that are less
+    far.
+    """
+    last = {
+        run.name: float(history.rows.column(run.name, "env_steps")[0].max(initial=0)) for run in cell.runs
+    }
+    furthest = max(last.values())
+    died = [
+        (seed, float(step))
+        for run in cell.runs
+        for seed, step in zip(run.seeds, deaths(history, run), strict=True)
+    ]
+    frozen = {seed: step for seed, step in died if step < furthest}
+    behind = {seed: last[run.name] for run in cell.runs for seed in run.seeds if last[run.name] < furthest}
+    return frozen, behind
 
 
 def study_panels(job: str) -> list[Panel]:

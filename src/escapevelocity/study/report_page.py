@@ -14,7 +14,8 @@ from escapevelocity.report._panels import page_panels
 from escapevelocity.report._shown import find_setting, task_name
 from escapevelocity.report.diagnosis import diagnose_run
 from escapevelocity.report.page import Page, Part
-from escapevelocity.report.page_curves import Traced, charts_of, heat_charts, middle_name, traced_run
+from escapevelocity.report.page_curves import Traced, charts_of, heat_charts, traced_run
+from escapevelocity.report.page_middle import middle_name
 from escapevelocity.report.page_parts import (
     differences_table,
     environment_part,
@@ -36,7 +37,9 @@ _DIFFERENCES = 3
 """More would be no sentence."""
 _READING = (
     "Thick: the {middle} over seeds, smoothed, with its 95 % bootstrap interval. Thin: each seed. Green: the healthy"
-    " range. Dash-dotted: where a sign of the diagnosis begins, in the median seed."
+    " range. Dash-dotted: where a sign of the diagnosis begins, in the median seed, or where a seed was frozen by a"
+    " fault: from there the thick line is over the others. A seed without a value, as where no episode ended, keeps its"
+    " last in the thick line."
 )
 Advice = Callable[[Run, RunDiagnosis], Sequence[tuple[str, str]]]
 """What to try: names of remedies with commands."""

@@ -12,7 +12,8 @@ from escapevelocity.health import metric
 from escapevelocity.report._shown import UNDEFINED, is_marked, write_number
 from escapevelocity.report.charts import metric_help
 from escapevelocity.report.page import Cell, Heading, Table
-from escapevelocity.report.page_curves import Traced, middle_name
+from escapevelocity.report.page_curves import Traced
+from escapevelocity.report.page_middle import middle_name
 from escapevelocity.study.bootstrap import bootstrap_interval
 from escapevelocity.study.paired import paired_comparison
 from escapevelocity.study.statistics import iqm
@@ -56,7 +57,9 @@ def main_column(job: str) -> tuple[str, str]:
 
 
 def last_values(traced: Traced, column: str) -> dict[int, float]:
-    """Give each seed's mean over the last tenth of what it recorded; seeds without a defined value are left out.
+    """Give each seed's mean over the last tenth of the run; seeds without a defined value there are left out.
+
+    The last tenth of a seed that was frozen ends where it was frozen: one that died is not left out for that.
 
     Args:
         traced: a run or cell.
@@ -65,9 +68,10 @@ def last_values(traced: Traced, column: str) -> dict[int, float]:
     found = traced.read(column)
     if not found.steps.size:
         return {}
-    late = found.steps > found.steps[-1] - LAST * traced.total
     values = {}
     for seed, own in zip(found.seeds, found.values, strict=True):
+        end = traced.frozen.get(seed, found.steps[-1])
+        late = (found.steps > end - LAST * traced.total) & (found.steps <= end)
         defined = own[late & np.isfinite(own)]
         if defined.size:
             values[seed] = float(defined.mean())
@@ -102,9 +106,18 @@ def last_table(compared: Sequence[Compared], job: str, first: str = "run") -> Ta
         rows.append((name, Cell(one.told, one.tone), Cell(str(seeds), number=True), *cells))
     caption = (
         f"Last values: mean over the last tenth of each seed; {middle_name(counts)} over seeds [95 % bootstrap"
-        " interval]. ! marks what is outside its healthy range."
+        f" interval]. ! marks what is outside its healthy range.{_frozen_told(compared)}"
     )
     return Table(caption, head, tuple(rows))
+
+
+def _frozen_told(compared: Sequence[Compared]) -> str:
+    frozen = sum(len(one.traced.frozen) for one in compared)
+    if not frozen:
+        return ""
+    if frozen == 1:
+        return " 1 seed was frozen by a fault and counts as it then was."
+    return f" {frozen} seeds were frozen by a fault and count as they then were."
 
 
 def _last_cell(traced: Traced, column: str) -> Cell:

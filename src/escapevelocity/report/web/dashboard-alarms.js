@@ -34,7 +34,7 @@
     if (!found.length) { by("alarms").replaceChildren(el("p", { class: "card" }, "No alarm fits.")); return; }
     const head = ["run", "state", "seeds", "sign", "since step", "what was seen first", "then"];
     const classes = { "since step": "number", state: "wide", then: "wide" };
-    by("alarms").replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Alarms" },
+    ev.renew(by("alarms"), el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Alarms" },
       el("table", {}, el("caption", {}, "Alarms: runs that train now first, then by the time of their last change"),
         el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col", class: classes[text] || "" }, text)))),
         el("tbody", {}, ...found.slice(0, limit).map(line)))));

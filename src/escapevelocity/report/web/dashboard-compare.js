@@ -11,6 +11,7 @@
     ev.keep({ run: list.slice(-MOST) });
     table();
     curves.now();
+    columns.now();
   }
 
   function table() {
@@ -21,8 +22,8 @@
     const head = ["run", "state", "verdict", "done", "last return", "alarms", ""];
     const lines = chosen.map((name, group) => {
       const run = runs.get(name);
-      const swatch = el("span", { class: `swatch ${DASHES[evCharts.dash(group)] || ""}`, "aria-hidden": "true" });
-      swatch.style.borderTopColor = evCharts.color(group);
+      const swatch = el("span", { class: `swatch ${DASHES[evFigure.dash(group)] || ""}`, "aria-hidden": "true" });
+      swatch.style.borderTopColor = evFigure.color(group);
       const cells = run
         ? [ev.stateBadge(run.state), ev.verdictBadge(run.verdict, true), ev.percent(run.done), ev.number(run.last), run.verdict ? String(run.alarms) : "–"]
         : ["", "", "", "", ""];
@@ -31,12 +32,11 @@
       return el("tr", {}, el("th", { scope: "row" }, swatch, el("a", { href: ev.runLink(name) }, name), label),
         ...cells.map((cell, i) => el("td", { class: i > 1 ? "number" : "" }, cell)), el("td", {}, remove));
     });
-    const focused = document.activeElement && by("table").contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    by("table").replaceChildren(el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Runs compared" },
+    const focused = ev.renew(by("table"), el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Runs compared" },
       el("table", {}, el("caption", {}, "Runs compared, each with the colour of its curves"),
         el("thead", {}, el("tr", {}, ...head.map((text, i) => el("th", { scope: "col", class: i > 2 && text ? "number" : "" }, text || el("span", { class: "hidden-visually" }, "Remove"))))),
         el("tbody", {}, ...lines))));
-    if (focused) (by("table").querySelector(`[aria-label="${CSS.escape(focused)}"]`) || by("run")).focus();
+    if (!focused) by("run").focus();
   }
 
   by("pick").addEventListener("submit", (event) => {
@@ -58,6 +58,6 @@
     kept = known;
     table();
   });
-  ev.poll(() => (names().length ? `/api/run?run=${encodeURIComponent(names()[0])}` : ""), (data) => curves.offer(data.columns));
+  const columns = ev.poll(() => (names().length ? `/api/run?run=${encodeURIComponent(names()[0])}` : ""), (data) => curves.offer(data.columns));
   document.addEventListener("ev-theme", table);
 })();

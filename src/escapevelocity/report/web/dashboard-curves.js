@@ -45,6 +45,7 @@ const evCurves = ({ names, element, told = () => {} }) => {
     wanted.forEach((figure, i) => { if (element.children[i] !== figure) element.insertBefore(figure, element.children[i] || null); });
     while (element.children.length > wanted.length) element.lastElementChild.remove();
     for (const [id, one] of cards) if (!one.figure.isConnected) cards.delete(id);
+    if (!wanted.length) element.append(el("p", { class: "soft" }, "These runs have no chart in common: add a column."));
     const faults = by("faults");
     faults.hidden = !data.faults.length;
     faults.textContent = data.faults.join("\n");

@@ -70,16 +70,16 @@
   }
 
   function signs(data) {
-    const alarms = data.judged && data.judged.alarms;
-    if (!alarms || !alarms.length) {
-      by("signs").replaceChildren(el("p", { class: "soft" }, alarms ? "No sign of illness was seen." : "Not looked at yet."));
+    const found = data.judged && data.judged.signs;
+    if (!found || !found.length) {
+      by("signs").replaceChildren(el("p", { class: "soft" }, found ? "No sign of illness was seen." : "Not looked at yet."));
       return;
     }
     const total = data.row.steps || 1;
     const head = ["seed", "since step", "sign", "what was seen", "what it means", "now"];
-    by("signs").replaceChildren(table("Signs, in the order of their onset", head, alarms.map((alarm) => [
-      String(alarm.seed), `${alarm.since.toLocaleString("en")} (${ev.percent(alarm.since / total)})`, alarm.sign, alarm.text, alarm.meaning,
-      alarm.ended === null ? el("span", { class: "badge bad" }, "lasts") : `gone since ${alarm.ended.toLocaleString("en")}`,
+    by("signs").replaceChildren(table("Signs, in the order of their onset", head, found.map((sign) => [
+      String(sign.seed), `${sign.since.toLocaleString("en")} (${ev.percent(sign.since / total)})`, sign.sign, sign.text, sign.meaning,
+      sign.ended === null ? el("span", { class: "badge bad" }, "lasts") : `gone since ${sign.ended.toLocaleString("en")}`,
     ])));
   }
 
@@ -108,7 +108,7 @@
   ev.poll(() => `/api/run?run=${encodeURIComponent(name)}`, (data) => {
     facts(data);
     once("verdict", [data.judged, data.row.state, data.row.why], () => verdict(data));
-    once("signs", data.judged && data.judged.alarms, () => signs(data));
+    once("signs", data.judged && data.judged.signs, () => signs(data));
     once("settings", data.settings, () => settings(data));
     curves.offer(data.columns);
   }, (error) => { by("state").replaceChildren(el("p", { class: "card bad" }, error)); });

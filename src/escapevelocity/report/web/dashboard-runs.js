@@ -79,22 +79,30 @@
     const old = rows.get(run.name);
     if (old && old.json === json) return old.tr;
     const tr = draw(run, picked);
-    if (old && old.tr.isConnected) {
-      // The focus stays where a person has put it, though its row is new.
-      const at = [...old.tr.querySelectorAll("a, input")].indexOf(document.activeElement);
-      old.tr.replaceWith(tr);
-      if (at >= 0) tr.querySelectorAll("a, input")[at].focus({ preventScroll: true });
-    }
+    if (old && old.tr.isConnected) old.tr.replaceWith(tr);
     rows.set(run.name, { tr, json });
     return tr;
+  }
+
+  // Notes which run's control has the focus, and gives it back when rows have been made anew and moved, which takes it.
+  function holdFocus() {
+    const held = document.activeElement;
+    const [name, one] = [...rows].find(([, { tr }]) => tr.contains(held)) || [];
+    const at = one ? [...one.tr.querySelectorAll("a, input")].indexOf(held) : -1;
+    return () => {
+      const now = at < 0 ? null : rows.get(name).tr.querySelectorAll("a, input")[at];
+      if (now && now !== document.activeElement) now.focus({ preventScroll: true });
+    };
   }
 
   function show() {
     const now = asked();
     const found = ordered(chosen(now), now);
+    const giveFocus = holdFocus();
     const wanted = found.slice(0, limit).map((run) => row(run, now.pick.includes(run.name)));
     wanted.forEach((tr, i) => { if (body.children[i] !== tr) body.insertBefore(tr, body.children[i] || null); });
     while (body.children.length > wanted.length) body.lastElementChild.remove();
+    giveFocus();
     const there = new Set(runs.map((run) => run.name));
     for (const name of rows.keys()) if (!there.has(name)) rows.delete(name);
     tell(found.length, now);

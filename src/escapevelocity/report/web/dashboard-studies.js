@@ -26,7 +26,7 @@
 
   function stores(data) {
     by("stores").hidden = false;
-    by("stores").replaceChildren(...data.stores.map((one) => el("article", { class: "card" },
+    ev.renew(by("stores"), ...data.stores.map((one) => el("article", { class: "card" },
       el("h2", { class: "store" }, el("a", { href: link(one.store) }, one.title)),
       el("p", { class: "soft small" }, `${one.study ? "study" : "folder"} of ${ev.count(one.total, "run")}`),
       meter(one.counts, one.total), pace(one) ? el("p", { class: "small" }, pace(one)) : null)));
@@ -48,7 +48,7 @@
       el("td", { class: "number" }, ev.number(cell.last)),
       el("td", {}, cell.runs.length ? el("a", { href: cellLink(cell) }, cell.runs.length > 1 ? "compare" : "open") : "")));
     by("grid").hidden = false;
-    by("grid").replaceChildren(
+    ev.renew(by("grid"),
       el("p", { class: "small" }, el("a", { href: "/studies" }, "All studies")),
       meter(data.counts, data.total), pace(data) ? el("p", {}, pace(data)) : "",
       el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Cells and states" },

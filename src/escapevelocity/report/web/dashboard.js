@@ -1,6 +1,7 @@
 // What all pages of the dashboard share: asking the server, and writing what it says. Text only ever becomes text.
 //
 //   ev.el("td", {class: "x"}, child, …)   an element; strings among the children are text, never HTML
+//   ev.renew(element, child, …)           put new content into an element; the focus stays where it was
 //   ev.poll(() => url, show)              ask now and again, show(data) when the answer has changed; .now() asks at once
 //   ev.params() / ev.keep({q: "x"})       the page's state, in its address
 "use strict";
@@ -20,6 +21,20 @@ const ev = (() => {
     }
     made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
     return made;
+  }
+
+  // Put new content into an element; the focus stays on the control that leads where the old one did, or is called so.
+  // Gives false where that has gone.
+  function renew(element, ...children) {
+    const held = document.activeElement, inside = element.contains(held);
+    const called = (one) => one.getAttribute("href") || one.getAttribute("aria-label");
+    const alike = () => [...element.querySelectorAll("a, button, [tabindex]")].filter((one) => called(one) === called(held));
+    const nth = inside ? alike().indexOf(held) : 0;
+    element.replaceChildren(...children);
+    if (!inside) return true;
+    const same = alike(), next = same[Math.min(nth, same.length - 1)];
+    if (next) next.focus({ preventScroll: true });
+    return Boolean(next);
   }
 
   const by = (id) => document.getElementById(id);
@@ -133,5 +148,5 @@ const ev = (() => {
     if (text !== params().toString()) history.replaceState(null, "", text ? `?${text}` : location.pathname);
   }
 
-  return { el, by, runLink, number, time, ago, percent, count, stateBadge, verdictBadge, now, poll, params, keep };
+  return { el, renew, by, runLink, number, time, ago, percent, count, stateBadge, verdictBadge, now, poll, params, keep };
 })();

@@ -9,8 +9,8 @@
     const paint = () => {
       for (const swatch of document.querySelectorAll("[data-group]")) {
         const group = Number(swatch.dataset.group);
-        swatch.style.borderTopColor = evCharts.color(group);
-        swatch.style.borderTopStyle = { solid: "solid", dash: "dashed", dot: "dotted" }[evCharts.dash(group)];
+        swatch.style.borderTopColor = evFigure.color(group);
+        swatch.style.borderTopStyle = { solid: "solid", dash: "dashed", dot: "dotted" }[evFigure.dash(group)];
       }
     };
     paint();
