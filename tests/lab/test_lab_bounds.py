@@ -11,6 +11,8 @@ from escapevelocity.lab import (
     VaryingBandit,
     corner_starts,
     escape_time,
+    gnpg,
+    inverse_probability,
     predicted_escape_time,
     softmax_lower_bound,
     spg,
@@ -28,6 +30,21 @@ def test_predictions_are_the_table_by_hand():
     # p = 4: 10·(π₁^{−1/2} − 3)
     assert predicted_escape_time("EPG", 1e-5, 0.5, 0.4, p=4) == pytest.approx(10 * (1e5**0.5 - 3))
     assert set(expected) | {"EPG"} == set(PREDICTED_METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "rate"),
+    [(gnpg(1 / 6), "GNPG", 1 / 6), (inverse_probability(0.1), "inverse-probability", 0.1)],
+)
+@pytest.mark.parametrize("num_actions", [2, 6])
+def test_quick_rates_keep_to_their_law_however_deep_the_well(method, name, rate, num_actions):
+    """A(corner) = −π₁Δ must keep its digits: without, GNPG needed 341 steps from 1e-30, where the law says 284."""
+    best_probs = [1e-20, 1e-30]
+    bandit = Bandit([0.7] + [0.2] * (num_actions - 1))
+    starts = corner_starts(num_actions, num_actions - 1, best_probs)
+    times = escape_time(bandit, method, starts, 0.45, 2000)
+    law = predicted_escape_time(name, best_probs, 0.5, rate)
+    np.testing.assert_allclose(times.steps, law, rtol=0.05)  # discrete steps and the last ones near 0.1
 
 
 def test_the_lower_bound_is_its_formula():

@@ -77,7 +77,7 @@ def test_advantages_stay_exact_deep_in_the_well():
     # ∇V of SPG at the corner: (π₁Δ, −π₁Δ) up to π₁, from A(corner) = −π₁·Δ.
     starts = np.array([[1e-12], [1 - 1e-12]])
     found = speed(RULES[0], starts, np.array([[0.7], [0.2]]))
-    assert found[0] == pytest.approx(2 * (0.5e-12) ** 2, rel=1e-9)
+    assert found[0] == pytest.approx(2 * (0.5e-12) ** 2, rel=1e-9, abs=0)
     assert evaluate(Bandit([0.7, 0.2]), starts).suboptimality[0] == pytest.approx(0.5, rel=1e-9)
 
 

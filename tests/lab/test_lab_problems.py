@@ -15,6 +15,7 @@ from escapevelocity.lab import (
     CrossEntropyProblem,
     classification,
     corner_starts,
+    dense_mdp,
     epg,
     evaluate,
     spg,
@@ -32,6 +33,16 @@ def test_a_contextual_bandit_is_its_bandits_weighted():
     for s in range(2):
         np.testing.assert_allclose(together.advantage[:, s], apart[s].advantage, rtol=1e-12)
     np.testing.assert_allclose(together.visitation[0, :, 0], [0.3, 0.7])
+
+
+def test_advantages_keep_their_digits_deep_in_a_well():
+    """Of A(corner) = −π₁Δ, the difference of two numbers near Δ, rounding leaves nothing at π₁ = 1e-20."""
+    start, shares = np.array([[1e-20], [1e-20], [1.0]]), np.ones((3, 1, 1))
+    exact = np.array([[0.5], [-0.5e-20], [-0.5e-20]])
+    one_state = dense_mdp(shares, [[0.7], [0.2], [0.2]], gamma=0.0)
+    for advantage in (evaluate(Bandit([0.7, 0.2, 0.2]), start).advantage,
+                      evaluate(one_state, start[:, None]).advantage[:, 0]):  # fmt: skip
+        np.testing.assert_allclose(advantage, exact, rtol=1e-14)
 
 
 def test_the_gap_is_the_distance_to_the_second_best_reward():

@@ -131,7 +131,7 @@ def mirror_descent(step_size: StepSize) -> Method:
 def kl_penalised(rate: Any) -> Method:
     """PPO's penalty solved exactly: π' = argmax ⟨π', A⟩ − KL(π‖π')/η (Schulman et al. 2017, eq. 8).
 
-    Stationarity gives π'(a) = π(a)/(λ − η·A(a)), with λ the root of Σ π' = 1. The state is the policy and η.
+    Stationarity gives π'(a) = π(a)/(λ − η·(A(a) − max A)), with λ the root of Σ π' = 1. The state is the policy and η.
     """
     rate = checked_rate(rate, "rate")
 
@@ -140,22 +140,26 @@ def kl_penalised(rate: Any) -> Method:
 
     def update(state: tuple[Array, Array], at: Evaluation) -> tuple[Array, Array]:
         probs, each_rate = state
+        # The maximiser may move on to an action that π gave up: π'(a*) stays above 0 as π(a*) → 0 where ηΔ > 1.
+        probs = jnp.maximum(probs, 1e-300)
         scaled = each_rate * at.advantage
+        # Zero at the best: the root may be as small as π(a*), next to ηA it would be lost to rounding.
+        scaled = scaled - jnp.max(scaled, axis=0, keepdims=True)
 
         def total(root: Array) -> Array:
             return jnp.sum(probs / (root - scaled), axis=0, keepdims=True)
 
-        # At λ = max(ηA + π) one term of the sum is already 1; at λ = max(ηA) + 1 no denominator is below 1.
+        # At λ = max(ηA + π) one term of the sum is already 1; at λ = 1 no denominator is below 1.
         low = jnp.max(scaled + probs, axis=0, keepdims=True)
-        high = jnp.max(scaled, axis=0, keepdims=True) + 1
 
         def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = ends
-            middle = (low + high) / 2
+            middle = jnp.sqrt(low) * jnp.sqrt(high)  # halves the logarithm; low * high could be 0
             above = total(middle) > 1
             return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-        low, high = jax.lax.fori_loop(0, 60, halve, (low, high))  # to float64's last digit
+        # from ln 1e300 to float64's last digit
+        low, high = jax.lax.fori_loop(0, 60, halve, (low, jnp.ones_like(low)))
         new = probs / ((low + high) / 2 - scaled)
         return new / jnp.sum(new, axis=0, keepdims=True), each_rate
 

@@ -88,8 +88,7 @@ def evaluate_rewards(
         visitation = jnp.asarray(weights)[None, :, None]
         overall = jnp.sum(visitation * regret, axis=(0, 1))
     action_values = rewards if bonus is None else rewards + bonus
-    advantage = regret - shortfall if bonus is None else None
-    return exact(probs, action_values, visitation, best, regret[0], overall, advantage)
+    return exact(probs, action_values, visitation, best, regret[0], overall)
 
 
 def classification(labels: Any, num_classes: int) -> Bandit:
