@@ -54,6 +54,13 @@ def test_the_lower_bound_is_its_formula():
     assert softmax_lower_bound(bandit, np.full((3, 1), 1 / 3), corner=1, rate=0.4) == 0
 
 
+def test_the_lower_bound_is_one_for_the_deepest_starts_too():
+    """There 1 − π_c is a multiple of 1e-16, and the bound came out 10 % too high at 1e-16."""
+    probs = np.array([1e-14, 1e-16, 1e-17, 1e-30])
+    bound = softmax_lower_bound(Bandit([0.7] + [0.2] * 5), corner_starts(6, 5, probs), corner=5, rate=0.4)
+    np.testing.assert_allclose(bound, ((1 - 5 * probs) / (5 * probs) - 9) / 0.4, rtol=1e-12)
+
+
 def test_no_bandit_escapes_before_the_lower_bound():
     rng = np.random.default_rng(8)
     for _ in range(20):
@@ -105,11 +112,11 @@ STARTS = corner_starts(3, 1, [0.01])
         ),
         (
             lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), STARTS, 0, 0.4),
-            "corner = 0: must be an action",
+            "corner = 0: must be an action that is not the best",
         ),
         (
             lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), STARTS, 9, 0.4),
-            "corner = 9: must be an action",
+            r"corner = 9: must be an action in 0\.\.2",
         ),
         (lambda: softmax_lower_bound(Bandit([0.7, 0.2]), STARTS, 1, 0.4), r"starts has shape \(3, 1\)"),
         (lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), 2 * STARTS, 1, 0.4), "starts sums to 2"),

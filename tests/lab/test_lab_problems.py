@@ -21,6 +21,7 @@ from escapevelocity.lab import (
     spg,
     trajectory,
 )
+from escapevelocity.lab.problems import require_action
 
 
 def test_a_contextual_bandit_is_its_bandits_weighted():
@@ -91,6 +92,7 @@ def test_cross_entropy_stays_finite_where_the_label_has_no_probability():
 
 def test_corner_starts_hold_what_is_left_in_the_corner():
     starts = corner_starts(4, 2, [0.1, 1e-3])
+    np.testing.assert_array_equal(corner_starts(np.int64(4), np.int32(2), [0.1, 1e-3]), starts)
     np.testing.assert_allclose(starts[:, 0], [0.1, 0.1, 0.7, 0.1])
     np.testing.assert_allclose(starts.sum(axis=0), 1)
 
@@ -108,6 +110,7 @@ def test_corner_starts_hold_what_is_left_in_the_corner():
         (lambda: classification([0, 0.5], 3), r"labels\[1\] = 0\.5: must be an integer in 0\.\.2"),
         (lambda: CrossEntropyProblem([0], 1), "num_classes = 1: must be an integer ≥ 2"),
         (lambda: corner_starts(3, 3, [0.1]), r"corner = 3: must be an action in 0\.\.2"),
+        (lambda: corner_starts(3, True, [0.1]), r"corner = True: must be an action in 0\.\.2"),
         (lambda: corner_starts(3, 0, [0.1, 0.5]), r"other_probs\[1\] = 0\.5: must be in \(0, 0\.5\)"),
         (lambda: corner_starts(1, 0, [0.1]), "num_actions = 1: must be an integer ≥ 2"),
     ],
@@ -115,6 +118,13 @@ def test_corner_starts_hold_what_is_left_in_the_corner():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [2.0, np.float64(1.0), True, -1, 3, np.int64(3), "1", None])
+def test_an_action_is_an_integer_in_range(value):
+    """2.0 is in range(3) too, and no index of an array."""
+    with pytest.raises(UserError, match=r"corner = .*: must be an action in 0\.\.2"):
+        require_action(value, 3, "corner")
 
 
 def test_every_public_name_is_there_and_documented():
