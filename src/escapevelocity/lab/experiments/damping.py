@@ -17,6 +17,7 @@ from escapevelocity.lab.experiments.experiment import (
     require_all,
     silently,
 )
+from escapevelocity.lab.simulate import require_count
 from escapevelocity.policy import CrossEntropy, EscortCrossEntropy, SoftmaxCrossEntropy
 
 EXPONENTIAL_WINDOW = (1e-18, 1e-5)
@@ -78,6 +79,7 @@ class Damping(Experiment):
         require(self.num_classes >= 2, "num_classes", self.num_classes, "an integer ≥ 2")
         positive = 0 < self.learning_rate < math.inf
         require(positive, "learning_rate", self.learning_rate, "a finite number > 0")
+        require_count(self.num_steps, "num_steps")
         require(self.num_steps >= 100, "num_steps", self.num_steps, "an integer ≥ 100")
         require(self.num_points >= 50, "num_points", self.num_points, "an integer ≥ 50")
 

@@ -35,6 +35,7 @@ from escapevelocity.lab.experiments.experiment import (
     silently,
     stack_rows,
 )
+from escapevelocity.lab.simulate import require_count
 
 _SHOWN = (1.0, 1.5, 2.0, 4.0, 8.0, SOFTMAX)
 """Exponents whose numbers the summary shows beside the recommended one."""
@@ -144,7 +145,9 @@ class PStudy(Experiment):
         for name in ("powers", "rates", "horizons"):
             rises = bool((np.diff(getattr(self, name)) > 0).all())
             require(rises, name, getattr(self, name), "in increasing order")
-        for name, least in (("bandits", 20), ("steps", 10), ("runs", 10), ("max_steps", 1), ("seed", 0)):
+        for name in ("steps", "max_steps"):
+            require_count(getattr(self, name), name)
+        for name, least in (("bandits", 20), ("steps", 10), ("runs", 10), ("seed", 0)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"an integer ≥ {least}")
 
     def _corner(self, bandit: Bandit, p: float) -> list[Row]:
