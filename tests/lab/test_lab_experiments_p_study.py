@@ -143,7 +143,7 @@ def test_any_number_of_starts_and_rates_can_be_drawn():
         horizons=(2,),
     )
     figures = draw(few, few.run())
-    assert len(figures[""].axes[0].get_legend().get_texts()) == 10
+    assert len(figures[""].axes[0].get_legend_handles_labels()[1]) == 10
 
 
 def test_one_sampled_step_of_two_actions_is_known_exactly():

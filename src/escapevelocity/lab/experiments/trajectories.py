@@ -147,6 +147,9 @@ class Trajectories(Experiment):
         """The paths, start after start."""
         steps = log_spaced(self.max_steps, self.num_points)
         path = trajectory(bandit, contender.method, starts.probs, steps)
+        finite = bool(np.isfinite(path.probs).all())
+        accepted = f"smaller: {contender.method.name}'s parameters leave float64"
+        require(finite, "learning_rate", self.learning_rate, accepted)
         sides = lojasiewicz_along(bandit, path, contender.p)
         records, count = path.suboptimality.shape
         index = np.repeat(np.arange(count), records)
