@@ -106,6 +106,15 @@ def test_two_classes_that_tie_for_the_largest_are_both_counted():
     np.testing.assert_allclose(SoftmaxCrossEntropy().gradient(logits, y), [0.5, -0.5, 0.0], rtol=1e-6)
 
 
+def test_a_masked_class_has_no_derivative_in_either_mode():
+    """Reverse mode multiplies by the cotangent alone; forward mode also log π = −inf by the targets' tangent, 0."""
+    loss, logits, y = SoftmaxCrossEntropy(), jnp.array([1.0, -jnp.inf, 0.0]), jnp.array([1.0, 0.0, 0.0])
+    closed, reverse, forward = gradients(loss, logits, y)
+    np.testing.assert_allclose(closed, [-1 / (1 + math.e), 0, 1 / (1 + math.e)], rtol=1e-6)
+    np.testing.assert_array_equal(reverse, closed)
+    np.testing.assert_array_equal(forward, closed)
+
+
 @pytest.mark.parametrize("p", [1.0, 3.5, 64.0])
 def test_the_escort_loss_is_safe_at_theta_zero(p):
     loss, y = EscortCrossEntropy(p), jnp.array([1.0, 0.0, 0.0])
