@@ -109,7 +109,7 @@ def test_a_small_rotation_is_seen_in_float32():
     # 1 − cos(1e-5) = 5e-11 is far below float32's eps: 1 − a·b would give 0 or 6e-8.
     old = np.array([[1.0, 0.0]], dtype=np.float32)
     new = np.array([[1.0, 1e-5]], dtype=np.float32)
-    assert feature_change(old, new).cosine == pytest.approx(5e-11, rel=1e-4)
+    assert feature_change(old, new).cosine == pytest.approx(5e-11, rel=1e-4, abs=0)
 
 
 @settings(deadline=None, max_examples=30)

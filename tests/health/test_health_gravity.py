@@ -46,6 +46,8 @@ def test_logarithmic_laws_by_hand():
 
 def test_a_start_outside_the_well_needs_no_time():
     for time in (
+        gravity.softmax_escape_time(0.5, 0.5, 0.4),
+        gravity.accumulated_gap_needed(0.2, 0.4),
         gravity.natural_escape_time(0.5, 0.5, 0.4),
         gravity.escort_escape_time(0.5, 0.5, 0.4, 3),
         gravity.escort_escape_time(0.5, 0.5, 0.4, 1.5),
@@ -89,6 +91,15 @@ def test_what_is_no_probability_has_no_escape_time(law):
 def test_a_gap_or_rate_that_is_not_positive_has_no_escape_time():
     assert np.isnan(gravity.softmax_escape_time(1e-3, 0.0, 0.4))
     assert np.isnan(gravity.natural_escape_time(1e-3, 0.5, -1.0))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_numbers_of_numpy_are_numbers(kind):
+    assert gravity.escort_escape_time(1e-3, 0.5, 0.4, kind(3)) == gravity.escort_escape_time(
+        1e-3, 0.5, 0.4, 3
+    )
+    assert gravity.escape_time_slope(kind(4)) == -0.5
+    assert gravity.softmax_escape_time(np.float32(0.0625), 0.5, 0.4) == 40
 
 
 @pytest.mark.parametrize("p", [0.9, float("nan"), float("inf")])

@@ -11,6 +11,8 @@ from escapevelocity.lab import (
     VaryingBandit,
     corner_starts,
     escape_time,
+    gnpg,
+    inverse_probability,
     predicted_escape_time,
     softmax_lower_bound,
     spg,
@@ -30,11 +32,33 @@ def test_predictions_are_the_table_by_hand():
     assert set(expected) | {"EPG"} == set(PREDICTED_METHODS)
 
 
+@pytest.mark.parametrize(
+    ("method", "name", "rate"),
+    [(gnpg(1 / 6), "GNPG", 1 / 6), (inverse_probability(0.1), "inverse-probability", 0.1)],
+)
+@pytest.mark.parametrize("num_actions", [2, 6])
+def test_quick_rates_keep_to_their_law_however_deep_the_well(method, name, rate, num_actions):
+    """A(corner) = −π₁Δ must keep its digits: without, GNPG needed 341 steps from 1e-30, where the law says 284."""
+    best_probs = [1e-20, 1e-30]
+    bandit = Bandit([0.7] + [0.2] * (num_actions - 1))
+    starts = corner_starts(num_actions, num_actions - 1, best_probs)
+    times = escape_time(bandit, method, starts, 0.45, 2000)
+    law = predicted_escape_time(name, best_probs, 0.5, rate)
+    np.testing.assert_allclose(times.steps, law, rtol=0.05)  # discrete steps and the last ones near 0.1
+
+
 def test_the_lower_bound_is_its_formula():
     bandit = Bandit([0.7, 0.2, 0.5])
     bound = softmax_lower_bound(bandit, corner_starts(3, 1, [0.01, 0.001]), corner=1, rate=0.4)
     np.testing.assert_allclose(bound, [(0.98 / 0.02 - 9) / 0.4, (0.998 / 0.002 - 9) / 0.4])
     assert softmax_lower_bound(bandit, np.full((3, 1), 1 / 3), corner=1, rate=0.4) == 0
+
+
+def test_the_lower_bound_is_one_for_the_deepest_starts_too():
+    """There 1 − π_c is a multiple of 1e-16, and the bound came out 10 % too high at 1e-16."""
+    probs = np.array([1e-14, 1e-16, 1e-17, 1e-30])
+    bound = softmax_lower_bound(Bandit([0.7] + [0.2] * 5), corner_starts(6, 5, probs), corner=5, rate=0.4)
+    np.testing.assert_allclose(bound, ((1 - 5 * probs) / (5 * probs) - 9) / 0.4, rtol=1e-12)
 
 
 def test_no_bandit_escapes_before_the_lower_bound():
@@ -88,11 +112,11 @@ STARTS = corner_starts(3, 1, [0.01])
         ),
         (
             lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), STARTS, 0, 0.4),
-            "corner = 0: must be an action",
+            "corner = 0: must be an action that is not the best",
         ),
         (
             lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), STARTS, 9, 0.4),
-            "corner = 9: must be an action",
+            r"corner = 9: must be an action in 0\.\.2",
         ),
         (lambda: softmax_lower_bound(Bandit([0.7, 0.2]), STARTS, 1, 0.4), r"starts has shape \(3, 1\)"),
         (lambda: softmax_lower_bound(Bandit([0.7, 0.2, 0.5]), 2 * STARTS, 1, 0.4), "starts sums to 2"),

@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from escapevelocity.errors import UserError
-from escapevelocity.lab.classifier import Recipe, train_classifiers, tune
+from escapevelocity.lab import classifier
+from escapevelocity.lab.classifier import Recipe, Training, train_classifiers, tune
 from escapevelocity.lab.classifier_objective import Objective
 from escapevelocity.lab.images import ImageData
 
@@ -160,6 +161,21 @@ def test_tuning_takes_the_best_rate_and_reports_other_seeds(data):
     assert tuned.scores[1] > tuned.scores[0] > -np.inf
     alone = train_classifiers(data, SCE, "SGD", SMALL, [0.3], [2, 3])
     np.testing.assert_array_equal(tuned.training.loss, alone.loss)
+
+
+def test_a_rate_at_which_one_seed_diverged_is_never_taken(data, monkeypatch):
+    """By reward too, where the other seeds' mean can be the highest: 0.8 of 0.9 and 0 for one of nine."""
+
+    def trained(data, objective, optimiser, recipe, learning_rates, seeds):
+        reward = np.full((len(learning_rates), len(seeds), 2), 0.5)
+        loss = np.ones_like(reward)
+        reward[1:2], reward[1:2, 0], loss[1:2, 0] = 0.9, 0.0, np.inf
+        return Training(reward, loss, reward)
+
+    monkeypatch.setattr(classifier, "train_classifiers", trained)
+    tuned = tune(data, Objective("reward"), "SGD", SMALL, [0.1, 0.2, 0.3], range(9), [9])
+    assert tuned.learning_rate == 0.1
+    np.testing.assert_array_equal(tuned.scores, [0.5, -np.inf, 0.5])
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_flagged(data):

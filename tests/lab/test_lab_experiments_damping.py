@@ -9,6 +9,7 @@ import scipy.integrate
 from escapevelocity.errors import UserError
 from escapevelocity.lab.experiments.damping import Damping, arrival_step, jitter, late_law
 from escapevelocity.report.lab.canvas import select
+from escapevelocity.report.lab.damping import draw
 
 K, RATE = 10, 0.1
 GROWN = K + RATE * math.log(K)
@@ -109,7 +110,7 @@ def test_the_jitter_is_that_of_a_numpy_loop(p):
         assert 0 < max(seen) <= law
     else:
         # ‖θ‖₂² grows by η·log K = 0.4 %, and KL goes with its power −p/(2 − p): 5.7 at p = 1.7
-        assert np.median(seen) == pytest.approx(law, rel=0.03)
+        assert np.median(seen) == pytest.approx(law, rel=0.03, abs=0)
 
 
 def test_answers_and_summary_carry_the_fits(findings):
@@ -129,9 +130,49 @@ def test_an_escort_that_has_not_arrived_is_said_not_to_have():
         np.testing.assert_array_equal(again.tables[""][name], values)
 
 
+def test_a_loss_that_reaches_the_floor_of_theta_has_no_law_fitted_to_it():
+    """For p = 2.1 the flow's θ(b) is at 1e-12 after (1e12^0.1 − 1)/0.0019 = 8,000 steps, with KL = 9·10^−25.2.
+
+    For p = 1.99 the orbit of the jitter would be 1e-200, below the floor: it never crosses 0.
+    """
+    experiment = Damping(escort_powers=(2.1, 1.99), num_steps=20_000, num_points=400)
+    findings = experiment.run()
+    one = fit(findings, "ECE(2.1)")
+    assert one["last_kl"] == pytest.approx(9 * 10**-25.2, rel=0.01, abs=0)
+    assert math.isnan(one["fitted_exponent"])
+    said = "before its law, t^-21, could be measured."
+    assert findings.answers[1] == f"ECE(2.1): reached the floor of |θ|, KL = 5.7e-25, {said}"
+    assert findings.answers[2].startswith(
+        "ECE(1.99): reached the floor of |θ|, KL = 1.2e-23, before its law, 0 at t ="
+    )
+    assert [row[2] for row in findings.summary.rows[1:]] == ["at the floor", "at the floor"]
+    labels = draw(experiment, findings)[""].axes[2].get_legend_handles_labels()[1]
+    assert labels[1:] == ["ECE(2.1): at the floor", "ECE(1.99): at the floor"]
+
+
+def test_laws_of_large_exponents_do_not_overflow():
+    # (v/√K)^(p − 2) = K/((p − 2)·p·η·t), and KL is (K − 1) times its power p/(p − 2)
+    law = late_law(700.0, 10, 0.1, np.array([100]))
+    assert law.kl[0] == pytest.approx(9 * (10 / (698 * 700 * 0.1 * 100)) ** (700 / 698), rel=1e-9, abs=0)
+    assert (
+        Damping(escort_powers=(700.0,), num_steps=100, num_points=50).run().summary.rows[1][1] == "t^-1.003"
+    )
+
+
+def test_what_is_not_near_the_target_yet_is_said_and_drawn():
+    experiment = Damping(escort_powers=(2.0, 1.5), learning_rate=1e-9, num_steps=1000, num_points=60)
+    findings = experiment.run()
+    assert findings.answers[1] == "ECE(2): is not yet near the target after 1,000 steps."
+    assert [row[2] for row in findings.summary.rows[1:]] == ["not yet", "not yet"]
+    assert draw(experiment, findings)[""].axes[2].get_xlim()[1] > 0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"learning_rate": 1e6}, "learning_rate = 1000000.0: must be below 5, num_classes/2"),
+        ({"learning_rate": 100.0, "num_classes": 2}, "learning_rate = 100.0: must be below 1, num_classes/2"),
+        ({"num_steps": 10**19}, r"num_steps = 10000000000000000000: must be at most 1e\+18"),
         ({"escort_powers": (2.0, 0.9)}, r"escort_powers\[1\] = 0.9: must be finite and ≥ 1"),
         ({"num_classes": 1}, "num_classes = 1: must be an integer ≥ 2"),
         ({"learning_rate": -0.1}, "learning_rate = -0.1: must be a finite number > 0"),

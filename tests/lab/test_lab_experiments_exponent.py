@@ -1,6 +1,7 @@
 """Exponents: formulas against the methods' own updates and the laws, slopes against the laws."""
 
 import dataclasses
+import io
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from escapevelocity.lab import Bandit, corner_starts, evaluate, lojasiewicz
 from escapevelocity.lab.experiments._speeds import coefficient, rules, speed
 from escapevelocity.lab.experiments.exponent import Exponent
 from escapevelocity.lab.simulate import evaluate_state
+from escapevelocity.report.lab.exponent import draw
 
 RULES = rules((1.5, 2.0, 4.0), (0.5, 0.8), (0.1,))
 SMALL = Exponent(
@@ -77,7 +79,7 @@ def test_advantages_stay_exact_deep_in_the_well():
     # ∇V of SPG at the corner: (π₁Δ, −π₁Δ) up to π₁, from A(corner) = −π₁·Δ.
     starts = np.array([[1e-12], [1 - 1e-12]])
     found = speed(RULES[0], starts, np.array([[0.7], [0.2]]))
-    assert found[0] == pytest.approx(2 * (0.5e-12) ** 2, rel=1e-9)
+    assert found[0] == pytest.approx(2 * (0.5e-12) ** 2, rel=1e-9, abs=0)
     assert evaluate(Bandit([0.7, 0.2]), starts).suboptimality[0] == pytest.approx(0.5, rel=1e-9)
 
 
@@ -150,3 +152,13 @@ def test_random_arms_keep_the_corner_and_the_best_action():
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(UserError, match=message):
         Exponent(**settings).run()
+
+
+def test_without_any_slope_the_panels_are_empty_and_say_why():
+    trapped = dataclasses.replace(SMALL, max_steps=5, deep_steps=5)
+    findings = trapped.run()
+    assert "Too few starts escaped for the slopes of unequal wrong arms." in findings.answers
+    assert not any("nan" in answer for answer in findings.answers)
+    figure = draw(trapped, findings)[""]
+    figure.savefig(io.BytesIO())
+    assert [panel.texts[0].get_text() for panel in figure.axes] == ["too few starts escaped"] * 2

@@ -143,6 +143,13 @@ def test_a_studys_times_are_those_of_a_loop_in_numpy():
         ({"escort_powers": (0.0,)}, r"escort_powers\[0\] = 0.0: must be finite and ≥ 1"),
         ({"study_rates": (2.0, 1.0)}, r"study_rates = \(2.0, 1.0\): must be increasing"),
         ({"bandits": 3}, "bandits = 3: must be an integer ≥ 4"),
+        ({"corner_prob": 1e-20}, r"corner_prob = 1e-20: must be at least 2\.5e-08, from where SPG needs"),
+        ({"corner_prob": 0.2, "num_actions": (3, 4, 5)}, r"corner_prob = 0\.2: must be in \(0, 0\.1\)"),
+        (
+            {"learning_rate": 1e-9},
+            "learning_rate = 1e-09: must be large enough for SPG to leave the corner in",
+        ),
+        ({"max_steps": 10**19}, r"max_steps = 10000000000000000000: must be at most 1e\+18"),
         ({"max_steps": 0}, "max_steps = 0: must be an integer ≥ 1"),
         ({"optimisers": ("x",)}, r"optimisers\[0\] = 'x': must be one of SGD, momentum, Adam"),
     ],

@@ -1,5 +1,6 @@
 """The p study against reference numbers, laws, a simulation in NumPy and SciPy's intervals; and its advice."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from escapevelocity.lab import Bandit
 from escapevelocity.lab.experiments._p_study_parts import SOFTMAX, random_bandits, sampled_rows
 from escapevelocity.lab.experiments._which_p import Situation, all_round, largest_stable_rate, stable_rates
 from escapevelocity.lab.experiments.p_study import PStudy
+from escapevelocity.report.lab.p_study import draw
 
 EXPERIMENT = PStudy(
     powers=(1.5,),
@@ -115,6 +117,35 @@ def test_corner_times_are_the_reference_numbers_and_large_p_follows_the_flow_to_
     assert "within 5 % from p = 4096" in findings.answers[1]
 
 
+def test_times_that_were_cut_off_are_not_compared():
+    """Divided as if they had been measured, they made every p softmax: '1.000 at p = 4, within 5 % from p = 1'."""
+    experiment = dataclasses.replace(EXPERIMENT, best_probs=(1e-2, 1e-6), max_steps=300)
+    _, limits, constant, *_ = experiment.run().answers
+    assert "π₁ = 0.01: 0.996 at p = 4096, within 5 % from p = 4096" in limits
+    assert "π₁ = 1e-06: not measured, cut off after 300 updates" in limits
+    assert "EPG(p) tends to softmax" in limits
+    assert "takes 0.996 of softmax's time from π₁ = 0.01" in constant
+    _, limits, constant, *_ = dataclasses.replace(experiment, max_steps=3).run().answers
+    assert "π₁ = 0.01: not measured" in limits
+    assert "cannot be said to tend to softmax" in limits
+    assert "p = 4096, or softmax, was cut off after 3 updates from π₁ = 0.01" in constant
+
+
+def test_any_number_of_starts_and_rates_can_be_drawn():
+    few = dataclasses.replace(
+        EXPERIMENT,
+        best_probs=tuple(10.0**-k for k in range(2, 12)),
+        sampled_rates=tuple(0.1 * k for k in range(1, 11)),
+        limit_powers=(64.0,),
+        max_steps=20,
+        steps=10,
+        runs=10,
+        horizons=(2,),
+    )
+    figures = draw(few, few.run())
+    assert len(figures[""].axes[0].get_legend_handles_labels()[1]) == 10
+
+
 def test_one_sampled_step_of_two_actions_is_known_exactly():
     # With the true value as baseline both samples give the same update: θ(a*) − θ(other) grows by ηΔ/2 in
     # softmax; with p = 1 u moves by ηΔ/2·(1, −1), here to (1.5, −0.5), so π(a*) = 3/4.
@@ -206,6 +237,7 @@ def test_the_advice_for_all_situations_is_the_p_never_far_from_the_best_among_th
         ({"powers": (0.5,)}, r"powers\[0\] = 0\.5: must be finite and ≥ 1"),
         ({"powers": (2.0, 1.0)}, r"powers = \(2\.0, 1\.0\): must be in increasing order"),
         ({"limit_powers": ()}, r"limit_powers = \(\): must be one or more"),
+        ({"best_probs": (1e-4, 1e-2)}, r"best_probs = \(0\.0001, 0\.01\): must be in decreasing order"),
         ({"best_probs": (0.3,)}, r"best_probs\[0\] = 0\.3: must be in \(0, 0\.2\)"),
         ({"base_reward": -0.1}, r"base_reward = -0\.1: must be in \[0, 1\]"),
         ({"gap": 0.9}, r"gap = 0\.9: must be in \(0, 0\.8\]"),

@@ -1,6 +1,7 @@
 """The toy experiment's counts against a NumPy version of the example, and the published ratios."""
 
 import dataclasses
+import io
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from escapevelocity.errors import UserError
 from escapevelocity.lab.experiments.toy import Toy
 from escapevelocity.report.lab.canvas import select
+from escapevelocity.report.lab.toy import draw
 
 SMALL = Toy(sweep_alphas=(0.0, 1.0, 2.5), features=(0.05, 0.5), num_draws=300, seed=7)
 
@@ -133,6 +135,9 @@ def test_answers_name_the_states_that_overshoot_or_sink(findings):
         ({"alphas": (3.0, math.nan)}, r"alphas\[1\] = nan: must be finite"),
         ({"sweep_alphas": ()}, r"sweep_alphas = \(\): must be one or more"),
         ({"features": (0.1, -0.1)}, r"features\[1\] = -0.1: must be finite and > 0"),
+        ({"features": (0.1, 1e308)}, r"features = \(0\.1, 1e\+308\): must be at most 100 in size"),
+        ({"feature": -1e308}, r"feature = -1e\+308: must be at most 100 in size"),
+        ({"alphas": (1e308,)}, r"alphas = \(1e\+308,\): must be at most 100 in size"),
         ({"feature": math.inf}, "feature = inf: must be finite"),
         ({"theta": (0.1, math.nan)}, r"theta\[1\] = nan: must be finite"),
         ({"clip_epsilon": 1.0}, r"clip_epsilon = 1.0: must be in \(0, 1\)"),
@@ -145,3 +150,9 @@ def test_answers_name_the_states_that_overshoot_or_sink(findings):
 def test_a_setting_out_of_range_is_refused_in_one_line(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SMALL, **change).run()
+
+
+def test_the_largest_features_can_be_drawn():
+    extreme = dataclasses.replace(SMALL, features=(1e-300, 3.0), feature=3.0, alphas=(100.0,))
+    for figure in draw(extreme, extreme.run()).values():
+        figure.savefig(io.BytesIO())

@@ -199,3 +199,11 @@ def test_the_same_settings_find_the_same(findings):
 def test_a_setting_out_of_range_is_refused_in_one_line(change, message):
     with pytest.raises(UserError, match=message):
         Trajectories(**change).run()
+
+
+def test_a_learning_rate_that_overflows_is_named():
+    huge = Trajectories(learning_rate=1e200, escort_powers=(2.0,), max_steps=20, num_points=10, grid=3)
+    with pytest.raises(
+        UserError, match=r"learning_rate = 1e\+200: must be smaller: EPG\(2\)'s parameters leave float64"
+    ):
+        huge.run()

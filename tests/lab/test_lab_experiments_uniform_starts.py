@@ -146,6 +146,7 @@ def test_another_seed_gives_other_rewards():
         ({"sampled_rates": (0.0,)}, r"sampled_rates\[0\] = 0\.0: must be a finite number > 0"),
         ({"learning_rate": -1.0}, r"learning_rate = -1\.0: must be a finite number > 0"),
         ({"horizon": float("inf")}, "horizon = inf: must be a finite number > 0"),
+        ({"horizon": 1e30}, r"horizon = 1e\+30: must be at most 1e\+17"),
         ({"runs": 0}, "runs = 0: must be an integer ≥ 1"),
         ({"sampled_runs": 0}, "sampled_runs = 0: must be an integer ≥ 1"),
         ({"early_steps": 0}, "early_steps = 0: must be an integer ≥ 1"),

@@ -169,7 +169,7 @@ def test_normalised_gradient_is_finite_where_the_gradient_is_zero_or_tiny():
     deep = np.array([[1e-200], [1.0]])
     # near the corner ∇ ∝ (1, −1), so each logit moves by η/√2
     moved = after_one_step(gnpg(0.1), Bandit([1.0, 0.0]), deep)
-    assert moved[0, 0] == pytest.approx(1e-200 * np.exp(0.1 * np.sqrt(2)), rel=1e-10)
+    assert moved[0, 0] == pytest.approx(1e-200 * np.exp(0.1 * np.sqrt(2)), rel=1e-10, abs=0)
 
 
 def test_inverse_probability_rate_divides_by_the_best_actions_probability():
@@ -226,6 +226,14 @@ def test_kl_penalised_step_maximises_its_objective():
         expected = np.exp(found) / np.exp(found).sum()
         # BFGS with difference quotients of step 1e-8 finds the optimum to about 1e-7.
         np.testing.assert_allclose(measured[:, column], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("best_prob", [1e-16, 1e-30, 0.0])
+def test_kl_penalised_step_leaves_the_deepest_corner_at_once_when_its_rate_is_large(best_prob):
+    """With π → e_corner, ⟨π', r⟩ + ln π'(corner)/η is largest at π'(corner) = 1/(ηΔ), the rest on the best action."""
+    start = np.array([[best_prob], [best_prob], [1.0]])
+    moved = after_one_step(kl_penalised(4.0), Bandit([1.0, 0.0, 0.0]), start)
+    np.testing.assert_allclose(moved[:, 0], [0.75, best_prob / 4, 0.25], rtol=1e-14, atol=1e-300)
 
 
 def test_delightful_gradient_is_the_gated_mean_of_score_functions():

@@ -1,5 +1,6 @@
 """What every update rule keeps to: the start it is given, the simplex, rest where nothing is to gain; bad settings."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from escapevelocity.lab import (
     mirror_descent,
     neurd,
     npg,
+    sampled,
     spg,
     trajectory,
     tsallis,
@@ -57,6 +59,21 @@ STILL = {name: method for name, method in ALL.items() if name != "entropy"}  # w
 def test_no_method_moves_when_all_actions_are_equally_good(method):
     probs = trajectory(Bandit(np.full(4, 0.5)), method, START, [3]).probs[0]
     np.testing.assert_allclose(probs, START, rtol=1e-9)
+
+
+@pytest.mark.parametrize("number", [np.int64(2), np.float32(2.0)])
+def test_numbers_of_numpy_do_what_those_of_python_do(number):
+    for make in (
+        lambda x: epg(0.3, x),
+        lambda x: spg(0.3, temperature=x),
+        lambda x: neurd(0.3, x),
+        lambda x: entropy_regularised(0.3, x),
+        lambda x: delightful(0.3, x),
+        lambda x: tsallis(0.3, x / 4),
+        lambda x: sampled(spg(0.3), baseline=x, reward_noise=x),
+    ):
+        found, expected = (trajectory(BANDIT, make(x), START, [2], jax.random.key(0)) for x in (number, 2))
+        np.testing.assert_array_equal(found.probs, expected.probs)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, np.nan, np.inf, [0.1, -0.1], "fast"])

@@ -15,11 +15,13 @@ from escapevelocity.lab import (
     CrossEntropyProblem,
     classification,
     corner_starts,
+    dense_mdp,
     epg,
     evaluate,
     spg,
     trajectory,
 )
+from escapevelocity.lab.problems import require_action
 
 
 def test_a_contextual_bandit_is_its_bandits_weighted():
@@ -32,6 +34,16 @@ def test_a_contextual_bandit_is_its_bandits_weighted():
     for s in range(2):
         np.testing.assert_allclose(together.advantage[:, s], apart[s].advantage, rtol=1e-12)
     np.testing.assert_allclose(together.visitation[0, :, 0], [0.3, 0.7])
+
+
+def test_advantages_keep_their_digits_deep_in_a_well():
+    """Of A(corner) = −π₁Δ, the difference of two numbers near Δ, rounding leaves nothing at π₁ = 1e-20."""
+    start, shares = np.array([[1e-20], [1e-20], [1.0]]), np.ones((3, 1, 1))
+    exact = np.array([[0.5], [-0.5e-20], [-0.5e-20]])
+    one_state = dense_mdp(shares, [[0.7], [0.2], [0.2]], gamma=0.0)
+    for advantage in (evaluate(Bandit([0.7, 0.2, 0.2]), start).advantage,
+                      evaluate(one_state, start[:, None]).advantage[:, 0]):  # fmt: skip
+        np.testing.assert_allclose(advantage, exact, rtol=1e-14)
 
 
 def test_the_gap_is_the_distance_to_the_second_best_reward():
@@ -80,6 +92,7 @@ def test_cross_entropy_stays_finite_where_the_label_has_no_probability():
 
 def test_corner_starts_hold_what_is_left_in_the_corner():
     starts = corner_starts(4, 2, [0.1, 1e-3])
+    np.testing.assert_array_equal(corner_starts(np.int64(4), np.int32(2), [0.1, 1e-3]), starts)
     np.testing.assert_allclose(starts[:, 0], [0.1, 0.1, 0.7, 0.1])
     np.testing.assert_allclose(starts.sum(axis=0), 1)
 
@@ -97,6 +110,7 @@ def test_corner_starts_hold_what_is_left_in_the_corner():
         (lambda: classification([0, 0.5], 3), r"labels\[1\] = 0\.5: must be an integer in 0\.\.2"),
         (lambda: CrossEntropyProblem([0], 1), "num_classes = 1: must be an integer ≥ 2"),
         (lambda: corner_starts(3, 3, [0.1]), r"corner = 3: must be an action in 0\.\.2"),
+        (lambda: corner_starts(3, True, [0.1]), r"corner = True: must be an action in 0\.\.2"),
         (lambda: corner_starts(3, 0, [0.1, 0.5]), r"other_probs\[1\] = 0\.5: must be in \(0, 0\.5\)"),
         (lambda: corner_starts(1, 0, [0.1]), "num_actions = 1: must be an integer ≥ 2"),
     ],
@@ -104,6 +118,13 @@ def test_corner_starts_hold_what_is_left_in_the_corner():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [2.0, np.float64(1.0), True, -1, 3, np.int64(3), "1", None])
+def test_an_action_is_an_integer_in_range(value):
+    """2.0 is in range(3) too, and no index of an array."""
+    with pytest.raises(UserError, match=r"corner = .*: must be an action in 0\.\.2"):
+        require_action(value, 3, "corner")
 
 
 def test_every_public_name_is_there_and_documented():

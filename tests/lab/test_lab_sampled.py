@@ -191,6 +191,13 @@ def test_the_interval_of_none_begins_at_exactly_zero_and_that_of_all_ends_at_one
     assert wilson_interval(trials, trials)[1] == 1.0
 
 
+def test_no_trials_have_no_interval():
+    with pytest.raises(UserError, match="trials = 0: must be an integer ≥ 1"):
+        wilson_interval(0, 0)
+    with pytest.raises(UserError, match=r"successes = 3: must be in 0\.\.2 \(trials\)"):
+        wilson_interval(3, 2)
+
+
 def test_the_interval_covers_at_nearly_the_stated_rate():
     p, n = 0.3, 200
     covered = sum(

@@ -216,6 +216,7 @@ OFF_SIMPLEX = np.full((6, 1), 0.2)
         ({"threshold": 0.0}, r"threshold = 0\.0: must be > 0"),
         ({"threshold": np.nan}, "threshold.* = nan: must be finite"),
         ({"max_steps": 0}, "max_steps = 0: must be an integer ≥ 1"),
+        ({"max_steps": 10**19}, r"max_steps = 10000000000000000000: must be at most 1e\+18"),
         ({"max_steps": True}, "max_steps = True: must be an integer ≥ 1"),
         (
             {"method": sampled(spg(0.1))},
@@ -239,3 +240,8 @@ def test_a_threshold_per_state_must_fit_the_states():
 def test_recording_steps_must_be_increasing_integers(steps):
     with pytest.raises(UserError, match=r"record_at = .*must be increasing integers ≥ 0"):
         trajectory(BANDIT, spg(0.1), well(2), steps)
+
+
+def test_no_step_is_recorded_beyond_the_count_of_steps():
+    with pytest.raises(UserError, match=r"record_at = .*: must be at most 1e\+18"):
+        trajectory(BANDIT, spg(0.1), well(2), [0, 1e19])

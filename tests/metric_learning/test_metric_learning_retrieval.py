@@ -273,8 +273,8 @@ def test_distances_of_a_nearly_collapsed_embedding_keep_their_digits():
     angles = np.array([0.0, 2e-9, 5e-9])
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     found = class_distances(points, np.array([0, 0, 1]))
-    assert found["intra_distance"] == pytest.approx(2e-18, rel=1e-6)
-    assert found["inter_distance"] == pytest.approx((25e-18 + 9e-18) / 4, rel=1e-6)
+    assert found["intra_distance"] == pytest.approx(2e-18, rel=1e-6, abs=0)
+    assert found["inter_distance"] == pytest.approx((25e-18 + 9e-18) / 4, rel=1e-6, abs=0)
 
 
 def test_chunks_change_nothing_and_r_may_be_half_of_all():

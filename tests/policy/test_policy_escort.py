@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from escapevelocity.errors import UserError
-from escapevelocity.policy import Escort
+from escapevelocity.policy import Escort, escort_policy_gradient
 
 POWERS = [1.0, 2.5, 64.0]
 every_power = pytest.mark.parametrize("p", POWERS)
@@ -110,6 +110,22 @@ def test_the_gradient_is_zero_at_and_below_the_floor_and_whole_above_it(p):
             assert np.all(np.isfinite(gradient(below)))
         # ∂ log π(1)/∂θ(1) = (p/θ)(1 − π(1))
         assert gradient(-2e-12)[1] == pytest.approx(-p / 2e-12, rel=1e-10)
+
+
+@every_power
+def test_autodiff_at_a_theta_of_zero_is_the_closed_form_with_sgn_0_equal_to_0(p):
+    """JAX's derivative of |θ| at 0 is 1, which showed at p = 1."""
+    policy = Escort(3, p)
+    with jax.enable_x64(True):
+        theta, rewards = jnp.array([1.0, 0.0, -0.5]), jnp.array([0.0, 1.0, 0.5])
+        found = jax.grad(lambda x: jnp.sum(policy.probs(x) * rewards))(theta)
+        np.testing.assert_allclose(found, escort_policy_gradient(policy, theta, rewards), rtol=1e-12)
+        for score in (
+            policy.entropy,
+            lambda x: policy.kl(x, jnp.ones(3)),
+            lambda x: policy.kl(jnp.ones(3), x),
+        ):
+            assert jax.grad(score)(theta)[1] == 0
 
 
 def test_theta_of_all_zeros_counts_as_uniform_and_has_no_gradient():

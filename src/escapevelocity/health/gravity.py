@@ -17,6 +17,10 @@ import numpy as np
 from escapevelocity.errors import require
 from escapevelocity.health._arrays import floating, quiet
 
+Integer = int | np.integer
+Number = float | int | np.integer | np.floating
+"""Numbers as users have them; `python_number` makes them one kind."""
+
 ESCAPE_PROB = 0.1
 """Probability of the best action at which a policy counts as escaped."""
 
@@ -34,18 +38,19 @@ def softmax_escape_time(best_prob: Any, gap: Any, rate: Any) -> Any:
         rate: η, broadcastable.
 
     Returns:
-        Updates until the escape.
+        Updates until the escape; 0 for a start outside the well.
 
     Example:
         >>> float(softmax_escape_time(1e-3, gap=0.5, rate=0.4))
         2500.0
     """
-    best_prob, _ = _checked(best_prob, gap, rate)
-    return 1 / (2 * rate * gap * best_prob)
+    best_prob, xp = _checked(best_prob, gap, rate)
+    time = 1 / (2 * rate * gap * best_prob)
+    return xp.where(best_prob > ESCAPE_ODDS, xp.zeros_like(time), time)
 
 
 @quiet
-def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: float | int) -> Any:
+def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: Number) -> Any:
     """Return the escape time of escort policy gradient with rate η‖θ‖_p²/p².
 
     Near the corner x = θ(a*)/θ(corner) grows as dx/dt = (η·Δ/p)·x^{p−1}, so with x₁ = π₁^{1/p} and
@@ -71,7 +76,7 @@ def escort_escape_time(best_prob: Any, gap: Any, rate: Any, p: float | int) -> A
         >>> round(float(escort_escape_time(1e-6, gap=0.5, rate=0.4, p=3)))
         1469
     """
-    require_exponent(p)
+    p = require_exponent(p)
     best_prob, xp = _checked(best_prob, gap, rate)
     if p == 2:
         return _log_odds(best_prob, xp) / (rate * gap)
@@ -117,7 +122,7 @@ def inverse_probability_escape_time(best_prob: Any, gap: Any, rate: Any) -> Any:
 
 @quiet
 def accumulated_gap_needed(best_prob: Any, rate: Any) -> Any:
-    """Return 1/(2·η·π₁): the ∫ gap dt after which softmax escapes, however the gap varies with time.
+    """Return 1/(2·η·π₁): the ∫ gap dt after which softmax escapes, however the gap varies; 0 outside the well.
 
     The clock of the well (Dou et al.): a gap that is zero for a while adds exactly that while to the plateau.
 
@@ -128,7 +133,7 @@ def accumulated_gap_needed(best_prob: Any, rate: Any) -> Any:
     return softmax_escape_time(best_prob, 1.0, rate)
 
 
-def escape_time_slope(p: float | int | None = None) -> float:
+def escape_time_slope(p: Number | None = None) -> float:
     """Return d log T / d log π₁ as π₁ → 0: −1 for softmax (p None), −(1 − 2/p) for escort p > 2, else 0.
 
     Raises:
@@ -140,18 +145,26 @@ def escape_time_slope(p: float | int | None = None) -> float:
     """
     if p is None:
         return -1.0
-    require_exponent(p)
+    p = require_exponent(p)
     return -(1 - 2 / p) if p > 2 else 0.0
 
 
-def require_exponent(p: float | int) -> None:
-    """Raise `UserError` unless p is a finite number of at least 1."""
+def require_exponent(p: Any) -> float | int:
+    """Return p as a number of Python, or raise `UserError` unless it is finite and at least 1."""
+    p = python_number(p)
     in_range = isinstance(p, int | float) and math.isfinite(p) and p >= 1
     require(in_range, "p", p, "a finite number ≥ 1")
+    return p
+
+
+def python_number(value: Any) -> Any:
+    """Return a NumPy scalar as the number of Python that it is, anything else unchanged."""
+    return value.item() if isinstance(value, np.integer | np.floating) else value
 
 
 def _checked(best_prob: Any, gap: Any, rate: Any) -> tuple[Any, Any]:
     """π₁ as an array, NaN wherever one of the three is out of range, and its namespace."""
+    best_prob = python_number(best_prob)
     if isinstance(best_prob, int | float):
         best_prob = np.asarray(best_prob, dtype=np.float64)
     best_prob, xp = floating(best_prob, "best_prob", min_ndim=0)

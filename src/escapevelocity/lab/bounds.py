@@ -10,16 +10,17 @@ from jaxtyping import Float
 
 from escapevelocity.errors import UserError, require
 from escapevelocity.health import gravity
+from escapevelocity.health.gravity import Integer, Number
 from escapevelocity.lab._float64 import float64_array
 from escapevelocity.lab.methods import require_positive
-from escapevelocity.lab.problems import Bandit, require_simplex
+from escapevelocity.lab.problems import Bandit, require_action, require_simplex
 
 PREDICTED_METHODS = ("SPG", "EPG", "NPG", "NeuRD", "mirror descent", "GNPG", "inverse-probability")
 """Methods with a closed-form escape time."""
 
 
 def predicted_escape_time(
-    method: str, best_prob: Any, gap: float | int, rate: float | int, p: float | int | None = None
+    method: str, best_prob: Any, gap: Number, rate: Number, p: Number | None = None
 ) -> Float[np.ndarray, "*shape"]:
     """The gradient flow's escape time from a corner where every other action shares the corner's reward.
 
@@ -43,8 +44,7 @@ def predicted_escape_time(
     if method not in PREDICTED_METHODS:
         raise UserError(f"method = {method!r}: must be one of {', '.join(PREDICTED_METHODS)}")
     probs = checked_probs(best_prob)
-    require_positive(gap, "gap")
-    require_positive(rate, "rate")
+    gap, rate = require_positive(gap, "gap"), require_positive(rate, "rate")
     if method != "EPG":
         require(p is None, "p", p, f"None for {method}, which has no exponent")
     if method == "EPG":
@@ -63,7 +63,7 @@ def predicted_escape_time(
 
 
 def softmax_lower_bound(
-    bandit: Bandit, starts: Any, corner: int, rate: float
+    bandit: Bandit, starts: Any, corner: Integer, rate: Number
 ) -> Float[np.ndarray, " starts"]:
     """No softmax policy gradient can leave the corner faster, whatever the other actions pay.
 
@@ -87,15 +87,15 @@ def softmax_lower_bound(
     if rewards.ndim != 1:
         raise UserError(f"bandit has rewards of shape {rewards.shape}: must be (K,), without contexts")
     require_unit_interval(rewards, "rewards")
-    require_positive(rate, "rate")
+    rate = require_positive(rate, "rate")
     probs = float64_array(starts, "starts", 2)
     if len(probs) != len(rewards):
         raise UserError(f"starts has shape {probs.shape}: must be ({len(rewards)}, B)")
     require_simplex(probs, "starts")
-    wrong = corner in range(len(rewards)) and rewards[corner] < rewards.max()
-    require(bool(wrong), "corner", corner, f"an action in 0..{len(rewards) - 1} that is not the best")
+    corner = require_action(corner, len(rewards), "corner")
     gap = rewards.max() - rewards[corner]
-    off_corner = 1 - probs[corner]
+    require(bool(gap > 0), "corner", corner, "an action that is not the best")
+    off_corner = np.delete(probs, corner, axis=0).sum(axis=0)  # 1 − π_c would keep no digit of a deep start
     with np.errstate(divide="ignore"):
         inverse_odds = probs[corner] / off_corner
     return np.maximum(inverse_odds - 1 / gravity.ESCAPE_ODDS, 0.0) / (2 * rate * gap)

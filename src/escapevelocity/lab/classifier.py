@@ -126,7 +126,8 @@ def tune(
     require(bool((np.diff(rates) > 0).all()), "learning_rates", learning_rates, "increasing")
     search = train_classifiers(data, objective, optimiser, recipe, learning_rates, selection_seeds)
     final = search.reward if objective.maximises == "reward" else -search.loss
-    scores = final[..., -1].mean(axis=1)
+    # Diverged classifiers have reward 0, which the other seeds' mean would hide.
+    scores = np.where(search.diverged, -np.inf, final[..., -1]).mean(axis=1)
     best = int(np.argmax(scores))
     training = train_classifiers(data, objective, optimiser, recipe, [float(rates[best])], report_seeds)
     return Tuned(float(rates[best]), best in (0, len(rates) - 1), scores, training)

@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from escapevelocity.errors import require
+from escapevelocity.health.gravity import Integer, Number, python_number
 from escapevelocity.lab._float64 import float64_array, in_float64
+from escapevelocity.lab.problems import require_action
 from escapevelocity.lab.simulate import log_spaced, require_count
 from escapevelocity.policy import CrossEntropy, EscortCrossEntropy
 
@@ -45,10 +47,10 @@ class DampingCurve(NamedTuple):
 def damping_curve(
     loss: CrossEntropy,
     start: Any,
-    target: int,
-    learning_rate: float | int,
-    num_steps: int,
-    num_points: int = 200,
+    target: Integer,
+    learning_rate: Number,
+    num_steps: Integer,
+    num_points: Integer = 200,
 ) -> DampingCurve:
     """Descend `loss` on one sample of class `target` and record along the way, evenly in log(step).
 
@@ -78,14 +80,15 @@ def damping_curve(
     require(len(theta) >= 2, "start.shape", theta.shape, "(K,) with K of at least 2")
     is_zero = isinstance(loss, EscortCrossEntropy) and not theta.any()
     require(not is_zero, "start", theta.tolist(), "different from 0 somewhere; the escort transform needs it")
-    require(target in range(len(theta)), "target", target, f"a class in 0, …, {len(theta) - 1}")
-    positive = math.isfinite(learning_rate) and learning_rate > 0
+    target = require_action(target, len(theta), "target", "a class")
+    rate = python_number(learning_rate)
+    positive = math.isfinite(rate) and rate > 0
     require(positive, "learning_rate", learning_rate, "a finite number above 0")
-    require_count(num_steps, "num_steps")
-    require_count(num_points, "num_points")
+    num_steps = require_count(num_steps, "num_steps")
+    num_points = require_count(num_points, "num_points")
     steps = log_spaced(num_steps, num_points)
     one_hot = np.eye(len(theta))[target]
-    recorded = _descend(loss, jnp.asarray(theta), jnp.asarray(one_hot), learning_rate, np.diff(steps))
+    recorded = _descend(loss, jnp.asarray(theta), jnp.asarray(one_hot), rate, np.diff(steps))
     return DampingCurve(steps, *recorded)
 
 

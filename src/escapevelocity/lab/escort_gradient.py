@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from escapevelocity.errors import require
+from escapevelocity.health.gravity import Number, require_exponent
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method, StepSize, checked_rate, optimiser_per_start, rate_of_starts
 
@@ -33,7 +33,7 @@ class EscortState(NamedTuple):
     optimiser: Any
 
 
-def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
+def epg(step_size: StepSize, p: Number, scaled: bool = True) -> Method:
     """Escort policy gradient: θ += η_t·d·(p/‖θ‖_p)·sgn θ·π^{1−1/p}·A (Mei et al. 2020, eq. 6).
 
     Args:
@@ -49,8 +49,7 @@ def epg(step_size: StepSize, p: float | int, scaled: bool = True) -> Method:
         >>> epg(0.4, p=2).name
         'EPG(2)'
     """
-    in_range = isinstance(p, int | float) and 1 <= p < float("inf")
-    require(in_range, "p", p, "a finite number ≥ 1")
+    p = require_exponent(p)
     power = int(p) if float(p).is_integer() else float(p)
     optimiser = step_size if isinstance(step_size, optax.GradientTransformation) else None
     rate = None if optimiser else checked_rate(step_size, "step_size")

@@ -61,12 +61,14 @@ def exact(
     best: Array,
     state_suboptimality: Array,
     suboptimality: Array,
-    advantage: Array | None = None,
 ) -> Evaluation:
     """Fill an `Evaluation` that is not sampled; `best` is 1 at the best actions of each state, else 0."""
     state_values = jnp.sum(probs * action_values, axis=0, keepdims=True)
-    if advantage is None:
-        advantage = action_values - state_values
+    # Relative to the likeliest action: with one action at almost 1, its A is a sum of small terms, and the
+    # difference of Q and πᵀQ, both large, would lose it to rounding.
+    likeliest = probs == jnp.max(probs, axis=0, keepdims=True)
+    relative = action_values - jnp.max(jnp.where(likeliest, action_values, -jnp.inf), axis=0, keepdims=True)
+    advantage = relative - jnp.sum(probs * relative, axis=0, keepdims=True)
     return Evaluation(
         probs,
         action_values,

@@ -3,15 +3,17 @@
 import numpy as np
 
 from escapevelocity.errors import require
+from escapevelocity.health.gravity import Integer, Number
 from escapevelocity.lab.mdp import TabularMDP, dense_mdp, sparse_mdp
+from escapevelocity.lab.simulate import require_count
 
 
 def garnet(
     rng: np.random.Generator,
-    num_states: int,
-    num_actions: int,
-    branching: int,
-    gamma: float | int,
+    num_states: Integer,
+    num_actions: Integer,
+    branching: Integer,
+    gamma: Number,
     sparse: bool = False,
 ) -> TabularMDP:
     """Draw a random MDP G(S, A, b).
@@ -30,10 +32,10 @@ def garnet(
     Raises:
         UserError: if a size is out of range.
     """
-    for field, value in (("num_states", num_states), ("num_actions", num_actions)):
-        require(isinstance(value, int) and value >= 1, field, value, "an integer ≥ 1")
-    is_branching = isinstance(branching, int) and 1 <= branching <= num_states
-    require(is_branching, "branching", branching, f"an integer in 1..{num_states} (num_states)")
+    num_states = require_count(num_states, "num_states")
+    num_actions = require_count(num_actions, "num_actions")
+    branching = require_count(branching, "branching")
+    require(branching <= num_states, "branching", branching, f"an integer in 1..{num_states} (num_states)")
     rows = num_actions * num_states
     successors = np.stack([rng.choice(num_states, branching, replace=False) for _ in range(rows)])
     cuts = np.sort(rng.random((rows, branching - 1)), axis=1)

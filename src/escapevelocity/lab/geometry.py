@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from escapevelocity.errors import UserError
-from escapevelocity.health.gravity import require_exponent
+from escapevelocity.health.gravity import Number, require_exponent
 from escapevelocity.lab._float64 import in_float64
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.mdp import TabularMDP
@@ -41,9 +41,7 @@ class Lojasiewicz(NamedTuple):
 
 
 @in_float64
-def lojasiewicz(
-    problem: Any, probs: Any, p: float | int | None = None, temperature: float | int = 1.0
-) -> Lojasiewicz:
+def lojasiewicz(problem: Any, probs: Any, p: Number | None = None, temperature: Number = 1.0) -> Lojasiewicz:
     """Evaluate both sides of the NŁ inequality at policies.
 
     Args:
@@ -62,15 +60,15 @@ def lojasiewicz(
     """
     policies = jnp.asarray(checked_starts(problem, probs))
     if p is not None:
-        require_exponent(p)
-    require_positive(temperature, "temperature")
+        p = require_exponent(p)
+    temperature = require_positive(temperature, "temperature")
     best, visitation = _optimum(problem)
     sides = _both_sides(problem, policies, jnp.asarray(best), jnp.asarray(visitation), p, temperature)
     return Lojasiewicz(*map(np.asarray, sides))
 
 
 def lojasiewicz_along(
-    problem: Any, trajectory: Trajectory, p: float | int | None = None, temperature: float | int = 1.0
+    problem: Any, trajectory: Trajectory, p: Number | None = None, temperature: Number = 1.0
 ) -> Lojasiewicz:
     """Both sides of the NŁ inequality along recorded trajectories, each (R, B); see `lojasiewicz`."""
     probs = trajectory.probs  # (R, A, ..., B)

@@ -16,6 +16,7 @@ from jax.scipy.sparse.linalg import bicgstab
 from jaxtyping import Array, Float
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Number, python_number
 from escapevelocity.lab._float64 import float64_array, in_float64
 from escapevelocity.lab.evaluation import Evaluation, exact
 from escapevelocity.lab.problems import require_simplex
@@ -126,7 +127,7 @@ class _SparseMDP(TabularMDP):
         return jnp.stack(columns, axis=1), _solve_discounted(transposed, start, self.gamma)
 
 
-def dense_mdp(transitions: Any, rewards: Any, gamma: float | int, start: Any = None) -> TabularMDP:
+def dense_mdp(transitions: Any, rewards: Any, gamma: Number, start: Any = None) -> TabularMDP:
     """Make an MDP from full transition matrices; right up to about a thousand states.
 
     Args:
@@ -154,7 +155,7 @@ def dense_mdp(transitions: Any, rewards: Any, gamma: float | int, start: Any = N
 
 
 def sparse_mdp(
-    successors: Any, successor_probs: Any, rewards: Any, gamma: float | int, start: Any = None
+    successors: Any, successor_probs: Any, rewards: Any, gamma: Number, start: Any = None
 ) -> TabularMDP:
     """Make an MDP from the N possible successors of each state and action; for up to 10⁴ states and more.
 
@@ -260,6 +261,7 @@ def _checked(rewards: Any, gamma: Any, start: Any, shape: tuple) -> tuple[np.nda
     reward = float64_array(rewards, "rewards", 2)
     if reward.shape != shape:
         raise UserError(f"rewards has shape {reward.shape}: must be {shape}, one per action and state")
+    gamma = python_number(gamma)
     require(isinstance(gamma, int | float) and 0 <= gamma < 1, "gamma", gamma, "a discount in [0, 1)")
     mu = float64_array(np.full(shape[1], 1 / shape[1]) if start is None else start, "start", 1)
     if mu.shape != shape[1:]:

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Number, python_number
 from escapevelocity.lab import _transforms as transforms
 from escapevelocity.lab._transforms import Transform
 from escapevelocity.lab.evaluation import Evaluation
@@ -55,14 +56,14 @@ class AscentState(NamedTuple):
     optimiser: Any
 
 
-def spg(step_size: StepSize, temperature: float | int = 1.0) -> Method:
+def spg(step_size: StepSize, temperature: Number = 1.0) -> Method:
     """Softmax policy gradient: θ += η·d·π·A/τ (Sutton et al. 2000; Mei et al. 2020, eq. 2).
 
     Args:
         step_size: η, η per start (B,), or an Optax optimiser.
         temperature: τ > 0 of the softmax.
     """
-    require_positive(temperature, "temperature")
+    temperature = require_positive(temperature, "temperature")
 
     def direction(at: Evaluation) -> Array:
         return at.visitation * at.probs * at.advantage / temperature
@@ -75,7 +76,7 @@ def npg(step_size: StepSize) -> Method:
     return ascent("NPG", transforms.softmax(), lambda at: at.advantage, step_size)
 
 
-def neurd(step_size: StepSize, threshold: float | int | None = None) -> Method:
+def neurd(step_size: StepSize, threshold: Number | None = None) -> Method:
     """Neural replicator dynamics: θ += η·A; no logit grows beyond ±β (Hennes et al. 2020, eq. 10).
 
     Args:
@@ -84,9 +85,8 @@ def neurd(step_size: StepSize, threshold: float | int | None = None) -> Method:
     """
     if threshold is None:
         return npg(step_size)._replace(name="NeuRD")
-    require_positive(threshold, "threshold")
+    beta = require_positive(threshold, "threshold")
     softmax = transforms.softmax()
-    beta = threshold
 
     def direction(at: Evaluation) -> Array:
         theta = jnp.log(jnp.maximum(at.probs, 1e-300))
@@ -117,9 +117,9 @@ def inverse_probability(step_size: StepSize) -> Method:
     return ascent("inverse-probability", transforms.softmax(), direction, step_size)
 
 
-def entropy_regularised(step_size: StepSize, temperature: float | int) -> Method:
+def entropy_regularised(step_size: StepSize, temperature: Number) -> Method:
     """Gradient of value + τ·entropy: θ += η·d·π·Ã, Ã from rewards r − τ log π (Mei et al. 2020b, eq. 17)."""
-    require_positive(temperature, "temperature")
+    temperature = require_positive(temperature, "temperature")
     return spg(step_size)._replace(name=f"entropy PG({temperature:g})", temperature=temperature)
 
 
@@ -131,7 +131,7 @@ def mirror_descent(step_size: StepSize) -> Method:
 def kl_penalised(rate: Any) -> Method:
     """PPO's penalty solved exactly: π' = argmax ⟨π', A⟩ − KL(π‖π')/η (Schulman et al. 2017, eq. 8).
 
-    Stationarity gives π'(a) = π(a)/(λ − η·A(a)), with λ the root of Σ π' = 1. The state is the policy and η.
+    Stationarity gives π'(a) = π(a)/(λ − η·(A(a) − max A)), with λ the root of Σ π' = 1. The state is the policy and η.
     """
     rate = checked_rate(rate, "rate")
 
@@ -140,33 +140,38 @@ def kl_penalised(rate: Any) -> Method:
 
     def update(state: tuple[Array, Array], at: Evaluation) -> tuple[Array, Array]:
         probs, each_rate = state
+        # The maximiser may move on to an action that π gave up: π'(a*) stays above 0 as π(a*) → 0 where ηΔ > 1.
+        probs = jnp.maximum(probs, 1e-300)
         scaled = each_rate * at.advantage
+        # Zero at the best: the root may be as small as π(a*), next to ηA it would be lost to rounding.
+        scaled = scaled - jnp.max(scaled, axis=0, keepdims=True)
 
         def total(root: Array) -> Array:
             return jnp.sum(probs / (root - scaled), axis=0, keepdims=True)
 
-        # At λ = max(ηA + π) one term of the sum is already 1; at λ = max(ηA) + 1 no denominator is below 1.
+        # At λ = max(ηA + π) one term of the sum is already 1; at λ = 1 no denominator is below 1.
         low = jnp.max(scaled + probs, axis=0, keepdims=True)
-        high = jnp.max(scaled, axis=0, keepdims=True) + 1
 
         def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = ends
-            middle = (low + high) / 2
+            middle = jnp.sqrt(low) * jnp.sqrt(high)  # halves the logarithm; low * high could be 0
             above = total(middle) > 1
             return jnp.where(above, middle, low), jnp.where(above, high, middle)
 
-        low, high = jax.lax.fori_loop(0, 60, halve, (low, high))  # to float64's last digit
+        # from ln 1e300 to float64's last digit
+        low, high = jax.lax.fori_loop(0, 60, halve, (low, jnp.ones_like(low)))
         new = probs / ((low + high) / 2 - scaled)
         return new / jnp.sum(new, axis=0, keepdims=True), each_rate
 
     return Method("KL-penalised", init, lambda state: state[0], update)
 
 
-def delightful(step_size: StepSize, temperature: float | int = 1.0) -> Method:
+def delightful(step_size: StepSize, temperature: Number = 1.0) -> Method:
     """Delightful PG: each term gated by σ(A·(−log π)/temperature), no gradient through it (arXiv 2605.11908).
 
     θ += η·d·π·(wA − Σ_b π(b)w(b)A(b)); temperature 0 is the limit w = 1{A > 0}.
     """
+    temperature = python_number(temperature)
     at_least_zero = isinstance(temperature, int | float) and 0 <= temperature < float("inf")
     require(at_least_zero, "temperature", temperature, "a finite number ≥ 0")
 
@@ -194,7 +199,7 @@ def alternate(step_size: StepSize) -> Method:
     return ascent("alternate", transforms.softmax(), direction, step_size)
 
 
-def tsallis(step_size: StepSize, alpha: float | int) -> Method:
+def tsallis(step_size: StepSize, alpha: Number) -> Method:
     """Policy gradient through the f-softargmax of a Tsallis divergence, uniform π_ref (arXiv 2601.12604).
 
     ∂(πᵀQ)/∂θ = h·(Q − hᵀQ/Σh) with h(a) = π(a)^{2−α} up to π_ref's constant: see `policy.FSoftargmax`.
@@ -203,15 +208,16 @@ def tsallis(step_size: StepSize, alpha: float | int) -> Method:
         step_size: η, η per start (B,), or an Optax optimiser.
         alpha: in (0, 1); α → 1 is softmax.
     """
-    in_range = isinstance(alpha, int | float) and 0 < alpha < 1
+    order = python_number(alpha)
+    in_range = isinstance(order, int | float) and 0 < order < 1
     require(in_range, "alpha", alpha, "in (0, 1)")
 
     def direction(at: Evaluation) -> Array:
-        h = at.probs ** (2 - alpha) * len(at.probs) ** (1 - alpha)
+        h = at.probs ** (2 - order) * len(at.probs) ** (1 - order)
         weights = h / jnp.sum(h, axis=0, keepdims=True)
         return at.visitation * h * (at.advantage - jnp.sum(weights * at.advantage, axis=0, keepdims=True))
 
-    return ascent(f"Tsallis({alpha:g})", transforms.tsallis(alpha), direction, step_size)
+    return ascent(f"Tsallis({order:g})", transforms.tsallis(order), direction, step_size)
 
 
 def ascent(
@@ -291,7 +297,9 @@ def rate_of_starts(rate: np.ndarray, probs: Array) -> Array:
     return jnp.broadcast_to(jnp.asarray(rate, probs.dtype), (*(1,) * (probs.ndim - 1), starts))
 
 
-def require_positive(value: Any, field: str) -> None:
-    """Raise `UserError` unless `value` is a finite number > 0."""
+def require_positive(value: Any, field: str) -> float | int:
+    """Return `value` as a number of Python, or raise `UserError` unless it is finite and > 0."""
+    value = python_number(value)
     is_positive = isinstance(value, int | float) and 0 < value < float("inf")
     require(is_positive, field, value, "a finite number > 0")
+    return value

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Integer, python_number
 from escapevelocity.lab._float64 import float64_array
 from escapevelocity.lab.evaluation import Evaluation, exact
 
@@ -88,11 +89,10 @@ def evaluate_rewards(
         visitation = jnp.asarray(weights)[None, :, None]
         overall = jnp.sum(visitation * regret, axis=(0, 1))
     action_values = rewards if bonus is None else rewards + bonus
-    advantage = regret - shortfall if bonus is None else None
-    return exact(probs, action_values, visitation, best, regret[0], overall, advantage)
+    return exact(probs, action_values, visitation, best, regret[0], overall)
 
 
-def classification(labels: Any, num_classes: int) -> Bandit:
+def classification(labels: Any, num_classes: Integer) -> Bandit:
     """Classification as a contextual bandit: one context per example, reward 1 for its label, else 0.
 
     Its value is the expected accuracy of a classifier that samples its answer.
@@ -119,7 +119,7 @@ class CrossEntropyProblem(eqx.Module):
 
     targets: np.ndarray
 
-    def __init__(self, labels: Any, num_classes: int):
+    def __init__(self, labels: Any, num_classes: Integer):
         """Make the problem from labels (S,) in 0..num_classes − 1."""
         self.targets = one_hot_labels(labels, num_classes)
 
@@ -142,9 +142,9 @@ class CrossEntropyProblem(eqx.Module):
         return exact(probs, action_values, visitation, targets, loss, jnp.mean(loss, axis=0))
 
 
-def one_hot_labels(labels: Any, num_classes: int) -> Float[np.ndarray, "classes examples"]:
+def one_hot_labels(labels: Any, num_classes: Integer) -> Float[np.ndarray, "classes examples"]:
     """One-hot columns for labels (S,), or `UserError`."""
-    require(isinstance(num_classes, int) and num_classes >= 2, "num_classes", num_classes, "an integer ≥ 2")
+    num_classes = _require_actions(num_classes, "num_classes")
     numbers = float64_array(labels, "labels", 1)
     in_range = (numbers >= 0) & (numbers < num_classes) & (numbers == np.round(numbers))
     if not in_range.all():
@@ -153,7 +153,9 @@ def one_hot_labels(labels: Any, num_classes: int) -> Float[np.ndarray, "classes 
     return np.eye(num_classes)[:, numbers.astype(int)]
 
 
-def corner_starts(num_actions: int, corner: int, other_probs: Any) -> Float[np.ndarray, "actions starts"]:
+def corner_starts(
+    num_actions: Integer, corner: Integer, other_probs: Any
+) -> Float[np.ndarray, "actions starts"]:
     """Starts in the well: probability π₁ on every action but `corner`, which has the rest.
 
     Args:
@@ -170,8 +172,8 @@ def corner_starts(num_actions: int, corner: int, other_probs: Any) -> Float[np.n
          [0.1  0.01]
          [0.8  0.98]]
     """
-    require(isinstance(num_actions, int) and num_actions >= 2, "num_actions", num_actions, "an integer ≥ 2")
-    require(corner in range(num_actions), "corner", corner, f"an action in 0..{num_actions - 1}")
+    num_actions = _require_actions(num_actions, "num_actions")
+    corner = require_action(corner, num_actions, "corner")
     small = float64_array(other_probs, "other_probs", 1)
     limit = 1 / (num_actions - 1)
     for i, prob in enumerate(small):
@@ -179,6 +181,21 @@ def corner_starts(num_actions: int, corner: int, other_probs: Any) -> Float[np.n
     starts = np.tile(small, (num_actions, 1))
     starts[corner] = 1 - (num_actions - 1) * small
     return starts
+
+
+def require_action(value: Any, num_actions: int, field: str, what: str = "an action") -> int:
+    """Return `value` as an integer of Python, or raise `UserError` unless it is one in 0..K − 1."""
+    value = python_number(value)
+    # 2.0 and True are in that range for Python, and no index of an array.
+    is_action = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < num_actions
+    require(is_action, field, value, f"{what} in 0..{num_actions - 1}")
+    return value
+
+
+def _require_actions(value: Any, field: str) -> int:
+    value = python_number(value)
+    require(isinstance(value, int) and value >= 2, field, value, "an integer ≥ 2")
+    return value
 
 
 def require_simplex(probs: np.ndarray, field: str) -> None:

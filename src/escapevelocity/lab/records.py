@@ -6,6 +6,7 @@ import numpy as np
 
 from escapevelocity.errors import UserError
 from escapevelocity.health.context import Context, UpdateRule
+from escapevelocity.health.gravity import Number
 from escapevelocity.lab.bounds import PREDICTED_METHODS
 from escapevelocity.lab.methods import require_positive
 from escapevelocity.lab.problems import Bandit
@@ -22,7 +23,7 @@ _RULES: dict[str, UpdateRule] = {
 }
 
 
-def trace_records(problem: Bandit, trajectory: Trajectory, rate: float | int) -> dict[str, np.ndarray]:
+def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict[str, np.ndarray]:
     """Turn the trajectory of a bandit into records: one row per (start, recorded step).
 
     Args:
@@ -40,7 +41,7 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: float | int) ->
     """
     if not isinstance(problem, Bandit) or len(problem.policy_shape) != 1:
         raise UserError(f"problem = {type(problem).__name__}: must be a Bandit without contexts")
-    require_positive(rate, "rate")
+    rate = require_positive(rate, "rate")
     rewards = np.asarray(problem.rewards)
     probs = np.moveaxis(np.asarray(trajectory.probs), -1, 0)  # (B, R, K)
     starts, steps = probs.shape[:2]

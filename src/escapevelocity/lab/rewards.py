@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.health.gravity import ESCAPE_PROB, accumulated_gap_needed
+from escapevelocity.health.gravity import ESCAPE_PROB, Integer, Number, accumulated_gap_needed
 from escapevelocity.lab._float64 import float64_array, in_float64
 from escapevelocity.lab.bounds import checked_probs, require_unit_interval
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import require_positive
-from escapevelocity.lab.problems import evaluate_rewards, require_simplex
+from escapevelocity.lab.problems import evaluate_rewards, require_action, require_simplex
+from escapevelocity.lab.simulate import require_count
 
 
 class RewardProcess(eqx.Module):
@@ -63,12 +64,11 @@ class Growing(RewardProcess):
     last: np.ndarray
     half_time: float
 
-    def __init__(self, first: Any, last: Any, half_time: float | int):
+    def __init__(self, first: Any, last: Any, half_time: Number):
         """Make the process from rewards in [0, 1] and a half time > 0 in steps."""
         self.first, self.last = _bounded(first, "first"), _bounded(last, "last")
         _require_same_shape(self.last, self.first, "last", "first")
-        require_positive(half_time, "half_time")
-        self.half_time = float(half_time)
+        self.half_time = float(require_positive(half_time, "half_time"))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,15 +88,14 @@ class Oscillating(RewardProcess):
     amplitude: np.ndarray
     period: float
 
-    def __init__(self, mean: Any, amplitude: Any, period: float | int):
+    def __init__(self, mean: Any, amplitude: Any, period: Number):
         """Make the process; mean ± amplitude must stay in [0, 1], the period is in steps."""
         self.mean = _bounded(mean, "mean")
         self.amplitude = float64_array(amplitude, "amplitude", (1, 2))
         _require_same_shape(self.amplitude, self.mean, "amplitude", "mean")
         require_unit_interval(self.mean + np.abs(self.amplitude), "mean + |amplitude|")
         require_unit_interval(self.mean - np.abs(self.amplitude), "mean - |amplitude|")
-        require_positive(period, "period")
-        self.period = float(period)
+        self.period = float(require_positive(period, "period"))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -154,18 +153,12 @@ class VaryingBandit(eqx.Module):
     process: RewardProcess
     best: np.ndarray
 
-    def __init__(self, process: RewardProcess, best_action: int):
+    def __init__(self, process: RewardProcess, best_action: Integer):
         """Make the problem; `best_action` is the same in all contexts."""
         num_actions = process.shape[0]
-        require(
-            best_action in range(num_actions),
-            "best_action",
-            best_action,
-            f"an action in 0..{num_actions - 1}",
-        )
         self.process = process
         self.best = np.zeros(process.shape)
-        self.best[best_action] = 1.0
+        self.best[require_action(best_action, num_actions, "best_action")] = 1.0
 
     @property
     def policy_shape(self) -> tuple[int, ...]:
@@ -184,13 +177,13 @@ class VaryingBandit(eqx.Module):
 
 
 @in_float64
-def reward_table(process: RewardProcess, num_steps: int) -> Any:
+def reward_table(process: RewardProcess, num_steps: Integer) -> Any:
     """The rewards of steps 0, …, num_steps − 1 as a table (num_steps, K) or (num_steps, K, S)."""
-    require(isinstance(num_steps, int) and num_steps >= 1, "num_steps", num_steps, "an integer ≥ 1")
+    num_steps = require_count(num_steps, "num_steps")
     return jax.jit(jax.vmap(process.at))(jnp.arange(num_steps))
 
 
-def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float | int) -> Float[np.ndarray, " starts"]:
+def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: Number) -> Float[np.ndarray, " starts"]:
     """First t at which η·Σ_{s<t} g(s) reaches 1/(2π₁): softmax's escape when all others share the corner's reward.
 
     Args:
@@ -210,7 +203,7 @@ def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float | int) ->
     """
     gap = float64_array(gaps, "gaps", 1)
     require_unit_interval(np.abs(gap), "|gaps|")
-    require_positive(rate, "rate")
+    rate = require_positive(rate, "rate")
     needed = accumulated_gap_needed(np.atleast_1d(checked_probs(best_prob)), rate)
     # The largest sum so far, because a negative gap may undo a clock that has already rung. The tolerance is
     # that of the sum's own rounding.
@@ -221,7 +214,7 @@ def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: float | int) ->
 
 @in_float64
 def integrated_escape_time(
-    rewards: Any, starts: Any, corner: int, best_action: int, rate: float | int
+    rewards: Any, starts: Any, corner: Integer, best_action: Integer, rate: Number
 ) -> Any:
     """Integrate the near-corner system for recorded rewards, unequal ones too, until π(a*) ≥ 0.1.
 
@@ -247,10 +240,10 @@ def integrated_escape_time(
     if len(probs) != table.shape[1]:
         raise UserError(f"starts has shape {probs.shape}: must be ({table.shape[1]}, B)")
     require(bool((probs > 0).all()), "starts", float(probs.min()), "positive everywhere")
-    for field, action in (("corner", corner), ("best_action", best_action)):
-        require(action in range(len(probs)), field, action, f"an action in 0..{len(probs) - 1}")
+    corner = require_action(corner, len(probs), "corner")
+    best_action = require_action(best_action, len(probs), "best_action")
     require(corner != best_action, "corner", corner, "another action than best_action")
-    require_positive(rate, "rate")
+    rate = require_positive(rate, "rate")
     log_odds = jnp.log(jnp.asarray(probs / probs[corner]))
     gaps = jnp.asarray(table - table[:, [corner]])
     return _integrate(log_odds, gaps, jnp.asarray(rate), best_action)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Number, python_number
 from escapevelocity.lab.mdp import TabularMDP, dense_mdp
 
 FOUR_ROOMS = """\
@@ -50,12 +51,12 @@ class Rooms(NamedTuple):
 
 
 def four_rooms(
-    gamma: float | int = 0.99,
+    gamma: Number = 0.99,
     goal: Cell = (11, 11),
     goal_reward: float | int = 1.0,
     subgoals: tuple[Cell, ...] = ((1, 1), (1, 11), (11, 1)),
     subgoal_reward: float | int = 0.8,
-    concentration: float | int = 0.97,
+    concentration: Number = 0.97,
     layout: str = FOUR_ROOMS,
 ) -> Rooms:
     """Make four rooms and the policy that is stuck on the nearest sub-goal.
@@ -76,6 +77,7 @@ def four_rooms(
     Raises:
         UserError: if a goal is no free cell or given twice, the map is open, or a number is out of range.
     """
+    concentration = python_number(concentration)
     is_share = isinstance(concentration, int | float) and 0.25 <= concentration <= 1
     require(is_share, "concentration", concentration, "in [0.25, 1]")
     cells, next_state = _grid(layout)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from escapevelocity.errors import require
+from escapevelocity.health.gravity import Integer, Number, python_number
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method
 from escapevelocity.lab.problems import checked_starts
@@ -39,7 +40,7 @@ class Commitment(NamedTuple):
 
 
 def sampled(
-    method: Method, baseline: Literal["value"] | float | int = "value", reward_noise: float | int = 0.0
+    method: Method, baseline: Literal["value"] | Number = "value", reward_noise: Number = 0.0
 ) -> Method:
     """Let a method see one on-policy action per state instead of the exact evaluation.
 
@@ -61,6 +62,7 @@ def sampled(
         >>> sampled(npg(0.4), baseline=0.0).name
         'NPG, sampled'
     """
+    baseline, reward_noise = python_number(baseline), python_number(reward_noise)
     is_number = isinstance(baseline, int | float) and np.isfinite(baseline)
     require(baseline == "value" or bool(is_number), "baseline", baseline, '"value" or a finite number')
     valid = isinstance(reward_noise, int | float) and 0 <= reward_noise < np.inf
@@ -91,10 +93,10 @@ def commitment(
     problem: Any,
     method: Method,
     start: Any,
-    runs: int,
-    steps: int,
+    runs: Integer,
+    steps: Integer,
     key: Any,
-    tolerance: float | int = 0.01,
+    tolerance: Number = 0.01,
 ) -> Commitment:
     """Run a sampled method many times from one start and count the runs that ended on a wrong action.
 
@@ -123,8 +125,8 @@ def commitment(
     """
     require(method.sample is not None, "method", method.name, "a sampled method; wrap it in sampled(...)")
     require(len(problem.policy_shape) == 1, "problem", problem.policy_shape, "a bandit without contexts")
-    require_count(runs, "runs")
-    require_count(steps, "steps")
+    runs, steps = require_count(runs, "runs"), require_count(steps, "steps")
+    tolerance = python_number(tolerance)
     in_range = isinstance(tolerance, float) and 0 < tolerance < 1
     require(in_range, "tolerance", tolerance, "in (0, 1)")
     one = checked_starts(problem, np.asarray(start, dtype=np.float64)[..., None])
@@ -136,11 +138,16 @@ def commitment(
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927), sound also for 0 and for all.
 
+    Raises:
+        UserError: without a trial, or with more successes than trials.
+
     Example:
         >>> low, high = wilson_interval(0, 100)
         >>> round(low, 4), round(high, 4)
         (0.0, 0.037)
     """
+    require(trials >= 1, "trials", trials, "an integer ≥ 1")
+    require(0 <= successes <= trials, "successes", successes, f"in 0..{trials} (trials)")
     share, z2 = successes / trials, _Z95**2
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = _Z95 / (1 + z2 / trials) * np.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))

@@ -12,11 +12,15 @@ import numpy as np
 from jaxtyping import Array
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Integer, python_number
 from escapevelocity.lab._blocks import COMPILER_OPTIONS, over_blocks
 from escapevelocity.lab._float64 import float64_array, in_float64
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method
 from escapevelocity.lab.problems import checked_starts
+
+MOST = 10**18
+"""Steps are counted in int64, which ends at 9·10¹⁸."""
 
 
 class EscapeTimes(NamedTuple):
@@ -56,7 +60,7 @@ def escape_time(
     method: Method,
     starts: Any,
     threshold: Any,
-    max_steps: int,
+    max_steps: Integer,
     per_state: bool = False,
     key: Any = None,
 ) -> EscapeTimes:
@@ -83,7 +87,7 @@ def escape_time(
     """
     probs = jnp.asarray(checked_starts(problem, starts))
     key = _checked_key(method, key)
-    require_count(max_steps, "max_steps")
+    max_steps = require_count(max_steps, "max_steps")
     limit = float64_array(threshold, "threshold", (0, 1) if per_state else 0)
     require(bool((limit > 0).all()), "threshold", threshold, "> 0, in units of the value")
     if per_state:
@@ -114,6 +118,7 @@ def trajectory(problem: Any, method: Method, starts: Any, record_at: Any, key: A
     steps = float64_array(record_at, "record_at", 1)
     in_order = bool((np.diff(steps) > 0).all() and steps[0] >= 0 and (steps == np.round(steps)).all())
     require(in_order, "record_at", record_at, "increasing integers ≥ 0")
+    require(bool(steps[-1] <= MOST), "record_at", record_at, f"at most {MOST:.0e}")
     steps = steps.astype(np.int64)
     records = _trajectory(problem, method, probs, jnp.asarray(steps), key)
     return Trajectory(steps, *records)
@@ -226,7 +231,10 @@ def _checked_key(method: Method, key: Any) -> Array:
     return jax.random.key(0) if key is None else key
 
 
-def require_count(value: Any, field: str) -> None:
-    """Raise `UserError` unless `value` is an integer of at least 1."""
-    is_count = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
-    require(bool(is_count), field, value, "an integer ≥ 1")
+def require_count(value: Any, field: str) -> int:
+    """Return `value` as an integer of Python, or raise `UserError` unless it is one from 1 to `MOST`."""
+    value = python_number(value)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    require(is_count, field, value, "an integer ≥ 1")
+    require(value <= MOST, field, value, f"at most {MOST:.0e}")
+    return value

@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from escapevelocity.errors import UserError, require
+from escapevelocity.health.gravity import Integer
 from escapevelocity.lab._float64 import float64_array, in_float64
+from escapevelocity.lab.simulate import require_count
 from escapevelocity.policy import Softmax, clipped_objective
 
 PUBLISHED_THETA = (0.51526, -0.44138)
@@ -48,7 +50,7 @@ def clipping_toy(
     theta: Any = PUBLISHED_THETA,
     clip_epsilon: float = 0.1,
     learning_rate: float | int = 1.5,
-    num_steps: int = 20,
+    num_steps: Integer = 20,
 ) -> ToyRun:
     """Run the example; `alpha`, `feature` and `theta` may be batches, which broadcast (a sweep is one call).
 
@@ -78,7 +80,7 @@ def clipping_toy(
     require(0 < clip_epsilon < 1, "clip_epsilon", clip_epsilon, "a number strictly between 0 and 1")
     positive = math.isfinite(learning_rate) and learning_rate > 0
     require(positive, "learning_rate", learning_rate, "a finite number above 0")
-    require(isinstance(num_steps, int) and num_steps >= 1, "num_steps", num_steps, "an integer of at least 1")
+    num_steps = require_count(num_steps, "num_steps")
     shapes = (alpha.shape, feature.shape, theta.shape[:-1])
     try:
         batch = np.broadcast_shapes(*shapes)

@@ -82,7 +82,9 @@ def scaled_magnitudes(theta: Float[Array, "*batch actions"]) -> tuple[Array, Arr
     Divided by it, no power of |θ| overflows.
     """
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(theta), axis=-1, keepdims=True))
-    return jnp.abs(theta) / jnp.where(largest > 0, largest, 1), largest
+    # |θ| with sgn 0 = 0 as its derivative at 0, where JAX's abs has 1: for p = 1 nothing else makes it 0.
+    magnitudes = theta * jax.lax.stop_gradient(jnp.sign(theta))
+    return magnitudes / jnp.where(largest > 0, largest, 1), largest
 
 
 def require_power(p: float | int) -> None:

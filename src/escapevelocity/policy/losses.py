@@ -149,6 +149,7 @@ def _cross_entropy(loss: CrossEntropy, outputs: Array, targets: Array) -> Array:
 def _cross_entropy_derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     loss, outputs, targets = cast(tuple[CrossEntropy, Array, Array], primals)
     _, d_outputs, d_targets = tangents
-    log_probs = _log_probs(loss._log_weights(outputs))
+    # Never −inf: in forward mode a masked class meets a tangent of 0, and the product would be NaN.
+    log_probs = jnp.maximum(_log_probs(loss._log_weights(outputs)), jnp.finfo(outputs.dtype).min)
     change = loss.gradient(outputs, targets) * d_outputs - log_probs * d_targets
     return _cross_entropy(loss, outputs, targets), jnp.sum(change, axis=-1)

@@ -168,7 +168,8 @@ def name_of(p: float) -> str:
 
 
 def _ratio(value: float, best: float) -> float:
-    return 1.0 if value == best else value / best  # censored times are infinite
+    # Censored times are infinite, and so is what a start that needs no step costs another.
+    return 1.0 if value == best else value / best if best else math.inf
 
 
 def _exactly(value: float) -> tuple[float, float, float]:

@@ -17,10 +17,16 @@ from escapevelocity.lab.experiments.experiment import (
     require_all,
     silently,
 )
+from escapevelocity.lab.simulate import require_count
 from escapevelocity.policy import CrossEntropy, EscortCrossEntropy, SoftmaxCrossEntropy
+from escapevelocity.policy.escort import FLOOR
 
 EXPONENTIAL_WINDOW = (1e-18, 1e-5)
 """The rate of p = 2 is fitted where KL lies in between: near the target, and above the floor of |θ|."""
+
+
+FLOORED = "at the floor"
+"""What stands in place of a number that a loss reached the floor of |θ| too early for."""
 
 
 class Contender(NamedTuple):
@@ -66,7 +72,7 @@ class Damping(Experiment):
             curves.append(self._columns(contender, curve))
             fits.append(self._fit(contender, curve))
         tables = {"": _stacked(curves), "fits": _stacked(fits)}
-        return Findings(tables, _summary(tables["fits"]), self._answers(tables["fits"]))
+        return Findings(tables, _summary(tables["fits"], self.num_classes), self._answers(tables["fits"]))
 
     def contenders(self) -> list[Contender]:
         """SCE, and ECE with every exponent."""
@@ -78,6 +84,10 @@ class Damping(Experiment):
         require(self.num_classes >= 2, "num_classes", self.num_classes, "an integer ≥ 2")
         positive = 0 < self.learning_rate < math.inf
         require(positive, "learning_rate", self.learning_rate, "a finite number > 0")
+        # There the first step of ECE(2) takes θ(b) to 0; far beyond, no number that comes out has a meaning.
+        accepted = f"below {self.num_classes / 2:g}, num_classes/2: the laws are those of small steps"
+        require(self.learning_rate < self.num_classes / 2, "learning_rate", self.learning_rate, accepted)
+        require_count(self.num_steps, "num_steps")
         require(self.num_steps >= 100, "num_steps", self.num_steps, "an integer ≥ 100")
         require(self.num_points >= 50, "num_points", self.num_points, "an integer ≥ 50")
 
@@ -96,8 +106,9 @@ class Damping(Experiment):
         if p is None or p > 2:
             window = (self.num_steps / 10, self.num_steps)
             fit["exponent"] = damping_exponent(contender.loss)
-            fit["fitted_exponent"] = log_log_slope(curve.steps, curve.kl, *window)
-            fit["fitted_gradient_exponent"] = log_log_slope(curve.steps, curve.gradient_norm, *window)
+            if not _at_floor(p, k, curve.kl[-1]):
+                fit["fitted_exponent"] = log_log_slope(curve.steps, curve.kl, *window)
+                fit["fitted_gradient_exponent"] = log_log_slope(curve.steps, curve.gradient_norm, *window)
         elif p == 2:
             fit["decay"], fit["fitted_decay"] = 4 * rate / k, fitted_decay(curve)
         else:
@@ -108,7 +119,7 @@ class Damping(Experiment):
                 # Over one more arrival time: later the norm of θ has grown, and the jitter with it shrunk.
                 soon = (curve.steps > fit["arrival"]) & (curve.steps <= 2 * fit["arrival"])
                 fit["jitter"] = float(np.median(curve.kl[soon])) if soon.any() else math.nan
-        last = {"last_kl": curve.kl[-1], "sign_flips": curve.sign_flips[-1]}
+        last = {"last_kl": curve.kl[-1] + 0.0, "sign_flips": curve.sign_flips[-1]}
         columns = {"loss": contender.name, "p": _powers(contender, 1)[0]} | fit | last
         return {name: np.array([value]) for name, value in columns.items()}
 
@@ -116,7 +127,15 @@ class Damping(Experiment):
         said = []
         for i, loss in enumerate(fits["loss"]):
             one = {name: column[i] for name, column in fits.items()}
-            if not math.isnan(one["exponent"]):
+            why = unmeasured(one, self.num_classes)
+            if why == FLOORED:
+                said.append(
+                    f"{loss}: reached the floor of |θ|, KL = {one['last_kl']:.2g}, before its law, {_law(one)}, "
+                    "could be measured."
+                )
+            elif why and not math.isnan(one["decay"]):
+                said.append(f"{loss}: is not yet near the target after {self.num_steps:,} steps.")
+            elif not math.isnan(one["exponent"]):
                 said.append(
                     f"{loss}: KL falls as t^{one['fitted_exponent']:.3f} over the last decade of steps "
                     f"(law {one['exponent']:.3f})."
@@ -125,7 +144,7 @@ class Damping(Experiment):
                 said.append(
                     f"{loss}: KL falls as e^(−ct) with c = {one['fitted_decay']:.4g} (law {one['decay']:.4g})."
                 )
-            elif math.isnan(one["arrival"]):
+            elif why:
                 said.append(f"{loss}: has not arrived within {self.num_steps:,} steps.")
             else:
                 said.append(
@@ -166,11 +185,10 @@ def late_law(p: float | None, num_classes: int, rate: float, steps: np.ndarray) 
     if p < 2:
         return LateLaw(np.full(len(time), math.nan), np.full(len(time), math.nan))
     if p == 2:
-        v = np.exp(-2 * rate * time / k)
-    else:
-        v = ((p - 2) * p * rate * time / k ** (p / 2)) ** (-1 / (p - 2))
-    kl = (k - 1) * (v / math.sqrt(k)) ** p
-    return LateLaw(kl, math.sqrt(k - 1) * p * v ** (p - 1) / k ** (p / 2))
+        share = np.exp(-2 * rate * time / k) / math.sqrt(k)
+    else:  # v/√K, whose powers stay finite where K^(p/2) does not
+        share = ((p - 2) * p * rate * time / k) ** (-1 / (p - 2))
+    return LateLaw((k - 1) * share**p, math.sqrt((k - 1) / k) * p * share ** (p - 1))
 
 
 def arrival_step(p: float, num_classes: int, rate: float) -> float:
@@ -226,17 +244,42 @@ def _jitter_law(fit: Mapping[str, Any]) -> str:
     return f"{'at most' if fit['p'] == 1 else 'law'} {fit['jitter_law']:.2g}"
 
 
-def _summary(fits: Mapping[str, Any]) -> Summary:
+def unmeasured(fit: Mapping[str, Any], num_classes: int) -> str:
+    """Why there is no number beside a loss's law: `FLOORED`, "not yet", or nothing where there is one."""
+    if not all(math.isnan(fit[name]) for name in ("fitted_exponent", "fitted_decay", "arrival")):
+        return ""
+    return FLOORED if _at_floor(fit["p"], num_classes, fit["last_kl"]) else "not yet"
+
+
+def _at_floor(p: float | None, num_classes: int, kl: float) -> bool:
+    """Whether KL has come down to where every wrong |θ| is at the escort's floor, and has no gradient any more."""
+    return p is not None and bool(
+        kl <= 2 * (num_classes - 1) * FLOOR**p
+    )  # softmax's p, None or NaN, has no floor
+
+
+def _law(fit: Mapping[str, Any]) -> str:
+    if not math.isnan(fit["exponent"]):
+        return f"t^{fit['exponent']:.4g}"
+    if not math.isnan(fit["decay"]):
+        return f"e^(−{fit['decay']:.4g}·t)"
+    return f"0 at t = {fit['arrival_law']:.0f}"
+
+
+def _measured(fit: Mapping[str, Any]) -> str:
+    if not math.isnan(fit["exponent"]):
+        return f"t^{fit['fitted_exponent']:.3f}"
+    if not math.isnan(fit["decay"]):
+        return f"e^(−{fit['fitted_decay']:.4g}·t)"
+    return f"t = {fit['arrival']:.0f}"
+
+
+def _summary(fits: Mapping[str, Any], num_classes: int) -> Summary:
     rows = []
     for i, loss in enumerate(fits["loss"]):
         one = {name: column[i] for name, column in fits.items()}
-        if not math.isnan(one["exponent"]):
-            law, fitted = f"t^{one['exponent']:.4g}", f"t^{one['fitted_exponent']:.3f}"
-        elif not math.isnan(one["decay"]):
-            law, fitted = f"e^(−{one['decay']:.4g}·t)", f"e^(−{one['fitted_decay']:.4g}·t)"
-        else:
-            law, fitted = f"0 at t = {one['arrival_law']:.0f}", f"t = {one['arrival']:.0f}"
+        found = unmeasured(one, num_classes) or _measured(one)
         jitters = [one["jitter"], "–" if math.isnan(one["jitter_law"]) else _jitter_law(one)]
-        rows.append([loss, law, fitted, float(one["last_kl"]), int(one["sign_flips"]), *jitters])
+        rows.append([loss, _law(one), found, float(one["last_kl"]), int(one["sign_flips"]), *jitters])
     headings = ["loss", "law of KL", "measured", "KL at the end", "sign flips", "jitter (KL)", "its size"]
     return Summary(headings, rows)

@@ -37,10 +37,11 @@ from escapevelocity.lab.experiments.experiment import (
     stack_rows,
 )
 from escapevelocity.lab.methods import require_positive
+from escapevelocity.lab.simulate import require_count
 
 FIT_POINTS = 4
-"""Slopes are fitted to the four smallest π₁ that escaped: decades 10⁻³…10⁻⁶ for SPG, 10⁻⁵…10⁻⁸ for EPG, where
-theory.md calls the laws asymptotic."""
+"""Slopes are fitted to the four smallest π₁ that escaped: decades 10⁻³…10⁻⁶ for SPG, 10⁻⁵…10⁻⁸ for EPG. The
+laws are asymptotic, and EPG's are met later."""
 
 
 class Contender(NamedTuple):
@@ -156,7 +157,7 @@ class Escape(Experiment):
         require(0 < self.gap <= 1 - self.base_reward, "gap", self.gap, f"in (0, {1 - self.base_reward:g}]")
         for field in ("learning_rate", "gnpg_rate"):
             require_positive(getattr(self, field), field)
-        require(self.max_steps >= 1, "max_steps", self.max_steps, "an integer ≥ 1")
+        require_count(self.max_steps, "max_steps")
 
     def _predicted(self, contender: Contender) -> np.ndarray:
         if contender.law is None:

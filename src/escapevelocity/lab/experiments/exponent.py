@@ -212,7 +212,9 @@ class Exponent(Experiment):
             f"Predicted by their own speed: {_agreement(others, 'slope_by_speed')}.",
             f"All {len(lines)} by κ: {_agreement(lines, 'slope_by_exponent')}; by speed: "
             f"{_agreement(lines, 'slope_by_speed')}.",
-            f"Unequal wrong arms changed no slope by more than {farthest['slope_random_farthest']:.2g} "
+            "Too few starts escaped for the slopes of unequal wrong arms."
+            if math.isnan(farthest["slope_random_farthest"])
+            else f"Unequal wrong arms changed no slope by more than {farthest['slope_random_farthest']:.2g} "
             f"({farthest['method']}).",
             f"Where T is logarithmic the law says 0 only as π₁ → 0; over the {FIT_POINTS} deepest starts its slope is "
             f"−1/ln({ESCAPE_ODDS:.2g}/π₁) = {-1 / math.log(ESCAPE_ODDS / deepest):.3f}.",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from escapevelocity.errors import require
+from escapevelocity.health.gravity import ESCAPE_PROB
 from escapevelocity.lab.experiments import _contest, _rate_study
 from escapevelocity.lab.experiments._contest import Contest, Entry, Result, against_softmax, objectives
 from escapevelocity.lab.experiments._escapes_by_size import contenders, escape_answers, escapes, growth
@@ -21,6 +22,10 @@ from escapevelocity.lab.experiments.experiment import (
     stack_rows,
 )
 from escapevelocity.lab.images import load_images
+from escapevelocity.lab.simulate import require_count
+
+MOST_UPDATES = 100_000_000
+"""Corners that SPG needs more updates to leave are refused: these take a core minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ class ManyClasses(Experiment):
     learning_rate: float = 0.4
     """η of the comparison with the laws."""
     corner_prob: float = 1e-5
-    """π₁, the probability of every action but the corner's; below 1/(K − 1)."""
+    """π₁, the probability of every action but the corner's; below 1/(K − 1) and 0.1."""
     escort_powers: tuple[float, ...] = (1.5, 2.0, 4.0)
     """Exponents p ≥ 1 of EPG."""
     study_rates: tuple[float, ...] = tuple(4.0**k for k in range(-4, 9))
@@ -143,10 +148,15 @@ class ManyClasses(Experiment):
         require(0 <= self.base_reward <= 1, "base_reward", self.base_reward, "in [0, 1]")
         require(0 < self.gap <= 1 - self.base_reward, "gap", self.gap, f"in (0, {1 - self.base_reward:g}]")
         require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "finite and above 0")
-        highest = 1 / (max(self.num_actions) - 1)
+        highest = min(1 / (max(self.num_actions) - 1), ESCAPE_PROB)
         require(0 < self.corner_prob < highest, "corner_prob", self.corner_prob, f"in (0, {highest:g})")
+        updates = 2 * self.learning_rate * self.gap * MOST_UPDATES  # by SPG's law, times 2·η·Δ
+        accepted = f"large enough for SPG to leave the corner in {MOST_UPDATES:,} updates"
+        require(updates * highest > 1, "learning_rate", self.learning_rate, accepted)
+        accepted = f"at least {1 / updates:.2g}, from where SPG needs {MOST_UPDATES:,} updates"
+        require(self.corner_prob * updates >= 1, "corner_prob", self.corner_prob, accepted)
         require(self.bandits >= 4, "bandits", self.bandits, "an integer ≥ 4")
-        require(self.max_steps >= 1, "max_steps", self.max_steps, "an integer ≥ 1")
+        require_count(self.max_steps, "max_steps")
 
     def _contest(self) -> Contest:
         rates = dict.fromkeys(self.optimisers, self.class_rates) | {"Adam": self.adam_rates}

@@ -31,6 +31,7 @@ from escapevelocity.lab.experiments.experiment import (
     silently,
     stack_rows,
 )
+from escapevelocity.lab.simulate import require_count
 
 Row = dict[str, Any]
 
@@ -109,6 +110,7 @@ class Optimisers(Experiment):
         )
         require(0 < self.usual_rate < np.inf, "usual_rate", self.usual_rate, "finite and > 0")
         require(is_increasing(self.rates), "rates", self.rates, "positive, finite and in increasing order")
+        require_count(self.steps, "steps")
         for name in ("selection_bandits", "bandits", "steps"):
             require(getattr(self, name) >= 10, name, getattr(self, name), "an integer ≥ 10")
         require(self.seed >= 0, "seed", self.seed, "an integer ≥ 0")

@@ -35,6 +35,7 @@ from escapevelocity.lab.experiments.experiment import (
     silently,
     stack_rows,
 )
+from escapevelocity.lab.simulate import require_count
 
 _SHOWN = (1.0, 1.5, 2.0, 4.0, 8.0, SOFTMAX)
 """Exponents whose numbers the summary shows beside the recommended one."""
@@ -139,10 +140,14 @@ class PStudy(Experiment):
         for name in ("rates", "sampled_rates"):
             require_all(getattr(self, name), name, lambda rate: 0 < rate < math.inf, "finite and > 0")
         require_all(self.horizons, "horizons", lambda n: n >= 1, "an integer ≥ 1")
+        falls = bool((np.diff(self.best_probs) < 0).all())
+        require(falls, "best_probs", self.best_probs, "in decreasing order")
         for name in ("powers", "rates", "horizons"):
             rises = bool((np.diff(getattr(self, name)) > 0).all())
             require(rises, name, getattr(self, name), "in increasing order")
-        for name, least in (("bandits", 20), ("steps", 10), ("runs", 10), ("max_steps", 1), ("seed", 0)):
+        for name in ("steps", "max_steps"):
+            require_count(getattr(self, name), name)
+        for name, least in (("bandits", 20), ("steps", 10), ("runs", 10), ("seed", 0)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"an integer ≥ {least}")
 
     def _corner(self, bandit: Bandit, p: float) -> list[Row]:
@@ -156,27 +161,41 @@ class PStudy(Experiment):
 
     def _limit_answers(self, corners: Sequence[Row], limit: Sequence[Row], plain: Sequence[Row]) -> list[str]:
         """Whether p → ∞ is softmax, with the rate η‖θ‖²/p² and with the plain rate."""
-        softmax = {row["best_prob"]: row["steps"] for row in corners if row["p"] == SOFTMAX}
-        parts = []
+        softmax = {row["best_prob"]: row for row in corners if row["p"] == SOFTMAX}
+        parts, last = [], max(self.limit_powers)
+        at_last = [_share(row, softmax[row["best_prob"]]) for row in limit if row["p"] == last]
         for best_prob in self.best_probs:
             rows = [row for row in [*corners, *limit] if row["best_prob"] == best_prob and row["p"] < SOFTMAX]
-            near = [row["p"] for row in rows if abs(row["steps"] / softmax[best_prob] - 1) <= 0.05]
-            largest = max(rows, key=lambda row: row["p"])
+            shares = {row["p"]: _share(row, softmax[best_prob]) for row in rows}
+            shares = {p: share for p, share in shares.items() if not math.isnan(share)}
+            if not shares:
+                parts.append(f"π₁ = {best_prob:g}: not measured, cut off after {self.max_steps:,} updates")
+                continue
+            near = [p for p, share in shares.items() if abs(share - 1) <= 0.05]
             reached = f"from p = {min(near):g}" if near else "at no p tried"
             parts.append(
-                f"π₁ = {best_prob:g}: {largest['steps'] / softmax[best_prob]:.3f} at p = {largest['p']:g}, "
+                f"π₁ = {best_prob:g}: {shares[max(shares)]:.3f} at p = {max(shares):g}, "
                 f"within 5 % {reached} (2 ln 1/π₁ = {2 * math.log(1 / best_prob):.1f})"
             )
-        one, last = plain[0], max(self.limit_powers)
-        ratios = [row["steps"] / softmax[row["best_prob"]] for row in limit if row["p"] == last]
-        arrives = all(abs(ratio - 1) <= 0.05 for ratio in ratios)
+        known = [share for share in at_last if not math.isnan(share)]
+        arrives = "tends" if all(abs(share - 1) <= 0.05 for share in known) else "has not yet come"
+        tends = arrives if known else "cannot be said to tend"
+        one, shallow = plain[0], _share(plain[0], softmax[plain[0]["best_prob"]])
+        constant = f"With a constant rate η/p² p = {one['p']:g}"
         return [
-            f"With the rate η‖θ‖²/p² EPG(p) {'tends' if arrives else 'has not yet come'} to softmax at the same η as "
+            f"With the rate η‖θ‖²/p² EPG(p) {tends} to softmax at the same η as "
             f"p → ∞. Its escape time over softmax's: {'; '.join(parts)}. By the flow, d ln(π₁/π_c)/dt = "
             "ηΔ(π₁^(1−2/p) + π₁): softmax's well returns for p well above 2 ln(1/π₁), where both terms are alike.",
-            f"With a constant rate η/p² p = {one['p']:g} takes {one['steps'] / softmax[one['best_prob']]:.3f} of "
-            f"softmax's time from π₁ = {one['best_prob']:g}.",
+            f"{constant}, or softmax, was cut off after {self.max_steps:,} updates from π₁ = {one['best_prob']:g}."
+            if math.isnan(shallow)
+            else f"{constant} takes {shallow:.3f} of softmax's time from π₁ = {one['best_prob']:g}.",
         ]
+
+
+def _share(row: Row, softmax: Row) -> float:
+    """The escape time over softmax's; NaN where either was cut off, or softmax was out from the start."""
+    unknown = row["censored"] or softmax["censored"] or softmax["steps"] == 0
+    return math.nan if unknown else row["steps"] / softmax["steps"]
 
 
 def _summary(found: Sequence[Situation]) -> Summary:

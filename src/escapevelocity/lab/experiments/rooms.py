@@ -31,6 +31,7 @@ from escapevelocity.lab.experiments.experiment import (
     silently,
     stack_rows,
 )
+from escapevelocity.lab.simulate import require_count
 
 ESCAPED, SOLVED = 0.9, 0.1
 """Shares of the start's sub-optimality left when a tenth of it is gone (the laws' criterion), and nine tenths."""
@@ -160,6 +161,7 @@ class FourRooms(Experiment):
         require_all(self.methods, "methods", lambda name: name in known, f"one of {', '.join(known)}")
         require_all(self.escort_powers, "escort_powers", lambda p: 1 <= p < math.inf, "finite and ≥ 1")
         require_all(self.rates, "rates", lambda rate: 0 < rate < math.inf, "finite and > 0")
+        require_count(self.iterations, "iterations")
         require(self.iterations >= 10, "iterations", self.iterations, "an integer ≥ 10")
         require_all(self.snapshots, "snapshots", lambda n: n >= 1, "an integer ≥ 1")
         for name in ("rates", "snapshots"):

@@ -30,6 +30,7 @@ from escapevelocity.lab.experiments.experiment import (
     require_all,
     silently,
 )
+from escapevelocity.lab.simulate import require_count
 
 ARRIVED = 0.01
 """A run has arrived when its sub-optimality is below this."""
@@ -138,6 +139,7 @@ class Trajectories(Experiment):
         require_all(self.corner_probs, "corner_probs", lambda q: 0 < q < 1 / 3, "in (0, 1/3)")
         for field in ("grid", "surface_grid"):
             require(getattr(self, field) >= 3, field, getattr(self, field), "an integer ≥ 3")
+        require_count(self.max_steps, "max_steps")
         for field in ("max_steps", "num_points"):
             require(getattr(self, field) >= 10, field, getattr(self, field), "an integer ≥ 10")
 
@@ -145,6 +147,9 @@ class Trajectories(Experiment):
         """The paths, start after start."""
         steps = log_spaced(self.max_steps, self.num_points)
         path = trajectory(bandit, contender.method, starts.probs, steps)
+        finite = bool(np.isfinite(path.probs).all())
+        accepted = f"smaller: {contender.method.name}'s parameters leave float64"
+        require(finite, "learning_rate", self.learning_rate, accepted)
         sides = lojasiewicz_along(bandit, path, contender.p)
         records, count = path.suboptimality.shape
         index = np.repeat(np.arange(count), records)

@@ -23,7 +23,7 @@ from escapevelocity.lab.experiments.experiment import (
     stack_rows,
 )
 from escapevelocity.lab.methods import require_positive
-from escapevelocity.lab.simulate import require_count
+from escapevelocity.lab.simulate import MOST, require_count
 
 METHODS = {"SPG": spg, "EPG(2)": lambda rate: epg(rate, 2), "EPG(4)": lambda rate: epg(rate, 4), "NPG": npg}
 """Rate -> method."""
@@ -99,6 +99,8 @@ class UniformStarts(Experiment):
             require_positive(getattr(self, field), field)
         for field in ("runs", "sampled_runs", "early_steps"):
             require_count(getattr(self, field), field)
+        longest = MOST * min(self.learning_rate, *self.sampled_rates)
+        require(self.horizon <= longest, "horizon", self.horizon, f"at most {longest:.3g}")
         require(0 < self.tolerance < 1, "tolerance", self.tolerance, "in (0, 1)")
         require(self.seed >= 0, "seed", self.seed, "an integer ≥ 0")
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from escapevelocity.lab.experiments.damping import Damping
+from escapevelocity.lab.experiments.damping import FLOORED, Damping, unmeasured
 from escapevelocity.lab.experiments.experiment import Columns, Findings
 from escapevelocity.report.lab.canvas import color, distinct, legend_beside, new_figure, panels, select
 
@@ -24,7 +24,7 @@ def draw(experiment: Damping, findings: Findings) -> dict[str, Figure]:
         one = {name: column[0] for name, column in fit.items()}
         _draw_curve(kl, rows, "kl", index, loss)
         _draw_curve(norm, rows, "gradient_norm", index, loss)
-        _draw_curve(early, rows, "kl", index, f"{loss}: {_found(one)}")
+        _draw_curve(early, rows, "kl", index, f"{loss}: {_found(one, experiment.num_classes)}")
         for panel in (kl, norm, early):
             if not np.isnan(one["arrival_law"]):
                 panel.axvline(one["arrival_law"], color=color(index), linewidth=0.9, linestyle="--")
@@ -55,7 +55,9 @@ def _draw_curve(panel: Axes, rows: Columns, column: str, index: int, label: str)
     panel.plot(steps[small], law[small], color=color(index), linewidth=0.9, linestyle="--")
 
 
-def _found(fit: dict[str, Any]) -> str:
+def _found(fit: dict[str, Any], num_classes: int) -> str:
+    if unmeasured(fit, num_classes) == FLOORED:
+        return FLOORED
     if not np.isnan(fit["exponent"]):
         return f"t^{fit['fitted_exponent']:.2f} ({fit['exponent']:.2f})".replace("-", "−")
     if not np.isnan(fit["decay"]):
@@ -69,7 +71,7 @@ def _end_of_beginning(curves: Columns) -> float:
     """When p = 2, the loss that the linear axis is for, is down to the floor; else a hundredth of all steps."""
     steps, kl = np.asarray(curves["steps"]), np.asarray(curves["kl"])
     square = np.asarray(curves["p"]) == 2
-    fallen = steps[square & (kl < 2 * kl[square].min())] if square.any() else steps[:0]
+    fallen = steps[square & (steps > 0) & (kl < 2 * kl[square].min())] if square.any() else steps[:0]
     return 1.15 * float(fallen.min()) if fallen.size else float(steps.max()) / 100
 
 

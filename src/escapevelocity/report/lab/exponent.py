@@ -34,7 +34,10 @@ def draw(experiment: Exponent, findings: Findings) -> dict[str, Figure]:
 
 def _draw_panel(axes: Axes, slopes: Columns, prediction: str) -> None:
     values = np.concatenate([np.asarray(slopes[name]) for name in ("slope_by_exponent", "slope")])
-    low = float(np.nanmin(values)) - 0.12
+    known = values[np.isfinite(values)]
+    if not known.size:
+        axes.text(0.5, 0.5, "too few starts escaped", ha="center", va="center", transform=axes.transAxes)
+    low = float(known.min(initial=0)) - 0.12
     axes.plot([low, 0.12], [low, 0.12], color="#888888", linewidth=0.8, zorder=0)
     plain = others = 0
     for i, method in enumerate(slopes["method"]):

@@ -58,7 +58,7 @@ def _draw_corners(axes: Axes, data: Columns, powers: Sequence[float]) -> None:
         x, free = np.arange(len(powers)), ~rows["censored"][at]
         axes.plot(x, law, color=color(index), linestyle="--", linewidth=1)
         axes.plot(
-            x[free], steps[free], _MARKERS[index], color=color(index), markersize=4, label=f"{best_prob:g}"
+            x[free], steps[free], _marker(index), color=color(index), markersize=4, label=f"{best_prob:g}"
         )
         axes.plot(x[~free], steps[~free], "^", color=color(index), markerfacecolor="none", markersize=6)
     axes.set(yscale="log", ylabel="updates until the escape")
@@ -89,7 +89,7 @@ def _draw_stable(axes: Axes, data: Columns, powers: Sequence[float]) -> None:
         order = [int(np.flatnonzero(rows["p"] == p)[0]) for p in powers]
         rate = np.where(rows["rate"] > 0, rows["rate"], np.nan)[order]
         x = np.arange(len(powers)) + 0.12 * (index - 0.5)
-        axes.plot(x, rate, _MARKERS[index] + "-", color=color(index), markersize=4, linewidth=1, label=start)
+        axes.plot(x, rate, _marker(index) + "-", color=color(index), markersize=4, linewidth=1, label=start)
     axes.set(yscale="log", ylabel="largest stable η")
     axes.set_title("95 % of the runs settle")
     legend_beside(axes, "start")
@@ -101,7 +101,7 @@ def _draw_settled(axes: Axes, data: Columns, curves: Sequence[float]) -> None:
         axes.fill_between(
             rows["rate"], rows["settled_low"], rows["settled_high"], color=color(index), alpha=0.2
         )
-        axes.plot(rows["rate"], rows["settled"], _MARKERS[index] + "-", color=color(index), markersize=3.5)
+        axes.plot(rows["rate"], rows["settled"], _marker(index) + "-", color=color(index), markersize=3.5)
     axes.set(xscale="log", xlabel="η", ylabel="share of runs that settled", ylim=(-0.03, 1.03))
     axes.set_title("from anywhere")
     _legend_powers(axes, curves)
@@ -116,7 +116,7 @@ def _draw_late(axes: Axes, data: Columns, curves: Sequence[float]) -> None:
         for mask, face in ((jitters, shade), (~jitters, "white")):
             shown = np.maximum(rows["late_regret"][mask], 1e-16)
             style = {"color": shade, "markerfacecolor": face, "markersize": 4, "linestyle": "none"}
-            axes.plot(rows["rate"][mask], shown, marker=_MARKERS[index], **style)
+            axes.plot(rows["rate"][mask], shown, marker=_marker(index), **style)
     axes.set(xscale="log", yscale="log", xlabel="η", ylabel="late sub-optimality, 95 % quantile")
     axes.set_title("filled: θ crosses zero")
     _legend_powers(axes, curves)
@@ -140,13 +140,13 @@ def _with_bars(
     x = np.arange(len(powers)) + 0.12 * (index - 1)
     errors = np.maximum(np.stack([value - low, high - value]), 0)
     axes.errorbar(
-        x, value, errors, fmt=_MARKERS[index], color=color(index), markersize=3.5, linewidth=0.9, label=label
+        x, value, errors, fmt=_marker(index), color=color(index), markersize=3.5, linewidth=0.9, label=label
     )
 
 
 def _legend_powers(axes: Axes, curves: Sequence[float]) -> None:
     handles = [
-        axes.plot([], [], _MARKERS[i] + "-", color=color(i), markersize=4)[0] for i in range(len(curves))
+        axes.plot([], [], _marker(i) + "-", color=color(i), markersize=4)[0] for i in range(len(curves))
     ]
     axes.legend(
         handles,
@@ -156,6 +156,10 @@ def _legend_powers(axes: Axes, curves: Sequence[float]) -> None:
         bbox_to_anchor=(1.01, 1.0),
         frameon=False,
     )
+
+
+def _marker(index: int) -> str:
+    return _MARKERS[index % len(_MARKERS)]
 
 
 def _short(p: float) -> str:
