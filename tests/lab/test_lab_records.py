@@ -29,6 +29,13 @@ def test_the_columns_are_those_of_the_policy_by_hand():
     assert records["gravity/rate"].tolist() == [0.4, 0.4]
 
 
+def test_the_gradient_keeps_its_digits_deep_in_the_corner():
+    deep = trajectory(BANDIT, spg(RATE), corner_starts(3, 2, [1e-20]), [0, 1])
+    # The corner pays as much as the other wrong action: A = (Δ, 0, −π₁Δ) up to π₁, so that π∘A = (π₁Δ, 0, −π₁Δ).
+    expected = np.sqrt(2) * 1e-20 * 0.5
+    assert trace_records(BANDIT, deep, RATE)["norm/actor_gradient"][0] == pytest.approx(expected, abs=0)
+
+
 @pytest.mark.parametrize(
     ("method", "name", "until"), [(spg(RATE), "SPG", 400), (npg(RATE), "NPG", 10)], ids=["softmax", "natural"]
 )

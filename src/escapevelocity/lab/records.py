@@ -45,13 +45,14 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict
     rewards = np.asarray(problem.rewards)
     probs = np.moveaxis(np.asarray(trajectory.probs), -1, 0)  # (B, R, K)
     starts, steps = probs.shape[:2]
-    expected = probs @ rewards
-    gradient = probs * (rewards - expected[..., None])
+    # Relative to the likeliest action, as in `evaluation.exact`: deep in a corner r − πᵀr is lost to rounding.
+    relative = rewards - rewards[probs.argmax(axis=-1)][..., None]
+    gradient = probs * (relative - (probs * relative).sum(-1, keepdims=True))
     logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
     columns = {
         "seed": np.broadcast_to(np.arange(starts)[:, None], (starts, steps)),
         "env_steps": np.broadcast_to(np.asarray(trajectory.steps), (starts, steps)),
-        "perf/return_mean": expected,
+        "perf/return_mean": probs @ rewards,
         "policy/entropy": -(probs * logs).sum(-1),
         "norm/actor_gradient": np.linalg.norm(gradient, axis=-1),
         "gravity/best_prob": probs[..., rewards == rewards.max()].sum(-1),
