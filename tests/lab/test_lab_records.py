@@ -33,7 +33,9 @@ def test_the_gradient_keeps_its_digits_deep_in_the_corner():
     deep = trajectory(BANDIT, spg(RATE), corner_starts(3, 2, [1e-20]), [0, 1])
     # The corner pays as much as the other wrong action: A = (Δ, 0, −π₁Δ) up to π₁, so that π∘A = (π₁Δ, 0, −π₁Δ).
     expected = np.sqrt(2) * 1e-20 * 0.5
-    assert trace_records(BANDIT, deep, RATE)["norm/actor_gradient"][0] == pytest.approx(expected, rel=1e-12, abs=0)
+    assert trace_records(BANDIT, deep, RATE)["norm/actor_gradient"][0] == pytest.approx(
+        expected, rel=1e-12, abs=0
+    )
 
 
 @pytest.mark.parametrize(

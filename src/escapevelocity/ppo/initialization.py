@@ -120,7 +120,17 @@ def _with_uniform_start(network: Network, config: NetworkConfig) -> Network:
 def _orthogonal(normal: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
     """A uniformly random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014)."""
     wide = normal.shape[0] < normal.shape[1]
-    q, r = jnp.linalg.qr(normal.T if wide else normal)
+    q, r = _qr(normal.T if wide else normal)
     # Without this, QR's choice of signs is not uniform (Mezzadri 2007).
     q = q * jnp.sign(jnp.diagonal(r))[None]
     return q.T if wide else q
+
+
+@jax.custom_batching.sequential_vmap
+def _qr(matrix: Float[Array, "rows columns"]) -> tuple[Array, Array]:
+    """Factor one matrix of a population after another.
+
+    A batch of them is spread over XLA's threads on CPU, which then wait for one another: with as many matrices as
+    threads, jaxlib 0.10.2 hangs for ever in one of a few hundred to a few thousand calls.
+    """
+    return jnp.linalg.qr(matrix)
