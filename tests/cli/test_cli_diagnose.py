@@ -166,6 +166,7 @@ def test_mistakes_are_told_in_one_line(refused, run_of, tmp_path):
     sick = run_of(recorded("sick"), "sick")
     assert "seed = 9: must be one of the records' seeds: 1 2 3" in refused("diagnose", sick, "--seed", "9")
     assert "nowhere" in refused("diagnose", sick, "nowhere")
+    assert "RUN = '': must be one or more" in refused("diagnose")
     empty = run_of([], "empty")
     assert "empty has no records to diagnose" in refused("diagnose", empty)
     assert "stop-on = 'sunset': must be one of collapse" in refused(

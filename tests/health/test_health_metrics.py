@@ -92,6 +92,7 @@ EXPECTED = (
             "policy_free_energy",
             "action_up",
             "action_down",
+            "controller_finite",
             "ratio",
             "clip_fraction",
             "value",
@@ -106,6 +107,13 @@ def test_the_table_defines_every_record_column_exactly_once():
     columns = [column for m in METRICS for column in m.columns()]
     assert len(columns) == len(set(columns))
     assert set(columns) == EXPECTED
+
+
+def test_a_fresh_policy_with_a_small_last_layer_is_not_marked_for_its_variance():
+    healthy = next(m for m in METRICS if "policy/variance" in m.columns()).healthy
+    assert healthy is not None
+    assert healthy.bounds(64, start=1.5e-7) == (0.75e-7, np.inf)
+    assert healthy.bounds(64, start=1e-3) == (1e-6, np.inf)
 
 
 def test_every_rank_that_is_measured_is_defined():

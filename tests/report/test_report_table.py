@@ -207,16 +207,20 @@ def test_rows_are_only_stored_and_never_drawn_in_the_thread_that_trains(clock, m
 @pytest.mark.parametrize(
     ("status", "first", "commands"),
     [
-        (Status("finished", "", 4, 4, 400, 400, 61.0), "finished: 400 of 400 steps", "ev plot R   ev show R"),
+        (
+            Status("finished", "", 4, 4, 400, 400, 61.0),
+            "finished: 400 of 400 steps",
+            "ev diagnose R   ev plot R   ev show R",
+        ),
         (
             Status("interrupted", "Ctrl-C", 2, 4, 200, 400, 61.0, 130),
             "interrupted (Ctrl-C): 200 of 400 steps",
-            "ev resume R   ev plot R   ev show R",
+            "ev resume R   ev diagnose R   ev plot R   ev show R",
         ),
         (
             Status("failed", "loss is nan", 2, 4, 200, 400, 61.0, 1),
             "failed (loss is nan): 200 of 400 steps",
-            "ev show R   ev plot R",
+            "ev diagnose R   ev show R   ev plot R",
         ),
     ],
 )

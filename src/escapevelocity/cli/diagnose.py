@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from escapevelocity.cli._parse import parse
+from escapevelocity.errors import require
 from escapevelocity.imports import import_modules
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Diagnose:
 def main(argv: Sequence[str]) -> int:
     """Run `ev diagnose`; returns the exit code."""
     command = parse(Diagnose, argv, "ev diagnose")
+    require(len(command.runs) > 0, "RUN", "", "one or more runs' folders or logs")
     import_modules(command.import_modules)
     from escapevelocity.report.diagnosis import diagnosis_text
 

@@ -35,9 +35,9 @@ POLICY_METRICS = (
         _MOALLA + ", Figs. 2–3",
         "probability², or action²",
         _BEFORE,
-        HealthyRange(low=1e-6),
+        HealthyRange(low=1e-6, start_share=0.5),
         "a collapsed policy does the same in every state: zero (Moalla et al., Fig. 2); 1e-6 is that of"
-        " a tanh unit at the edge of dead, std 0.001",
+        " a tanh unit at the edge of dead, std 0.001; a fresh policy whose last layer is small may begin below it",
     ),
     Metric(
         "value/std{,_after}",

@@ -20,11 +20,11 @@ def farewell(info: RunInfo, status: Status) -> list[str]:
         f"{status.state}{why}: {status.steps_done:,} of {status.steps_total:,} steps per seed "
         f"in {write_time(status.wall_time)}; {info.path}"
     ]
-    next_commands = ["plot", "show"]
+    next_commands = ["diagnose", "plot", "show"]
     if status.state == "interrupted":
         next_commands.insert(0, "resume")
     elif status.state == "failed":
-        next_commands.reverse()
+        next_commands = ["diagnose", "show", "plot"]
     return [*lines, "next:  " + "   ".join(f"ev {name} {info.path}" for name in next_commands)]
 
 
