@@ -38,7 +38,14 @@ TASK = "CartPole-v1"
             ["train", TASK, "--epochs", "--gamma", "1"],
             "--epochs: its value is missing; it must be an integer",
         ),
-        (["train", TASK, "--dry-run=yes"], "--dry-run=yes: --dry-run takes no value"),
+        (["train", TASK, "--dry-run=yes"], "--dry-run=yes: --dry-run takes no value; use --dry-run"),
+        (["train", TASK, "--no-dry-run"], "unknown option --no-dry-run; did you mean --dry-run"),
+        (
+            ["train", TASK, "--layer-norm=1"],
+            "--layer-norm=1: --layer-norm takes no value; use --layer-norm or --no-layer-norm",
+        ),
+        (["study", "watch"], "FILE|STORE: missing; it is the study: a TOML file"),
+        (["checkup"], "MODEL.zip: missing; it is the file that"),
         (
             ["train", TASK, "--config", "x", "--preset", "mujoco"],
             "preset = 'mujoco': --config x already says every setting",
@@ -59,9 +66,9 @@ TASK = "CartPole-v1"
         (["train", TASK, "--name", ".."], "name = '..': must be the name of one folder, without slashes"),
         (["train", TASK, "--track", "tensorbord"], "track = 'tensorbord': must be one of tensorboard, wandb"),
         (["resume"], "RUN: missing; it is the run's folder; see ev resume --help"),
-        (["resume", "nowhere"], "cannot read nowhere: No such file or directory; give a run's folder"),
+        (["resume", "nowhere"], "nowhere is not a folder; give a run's folder, such as runs/NAME"),
         (["show", "nowhere"], "nowhere is not a folder; give a run's folder"),
-        (["list", "nowhere"], "nowhere is not a folder; --out names the folder that holds the runs"),
+        (["list", "nowhere"], "nowhere is not a folder; OUT is the folder that holds runs"),
         (["plot"], "run = (): must be one or more runs' folders"),
         (["plot", "nowhere"], "nowhere is not a folder; give a run's folder"),
         (["evaluate", "nowhere"], "nowhere is not a folder; give a run's folder"),
@@ -255,7 +262,7 @@ def saved(**changes):
         ),
         (json.dumps(saved() | {"schema_version": 99}), "saved.json: schema_version = 99: must be 1 to 1"),
         (json.dumps(saved(stepz=3)), "stepz = 3: unknown field; did you mean steps"),
-        (json.dumps(saved(steps="3")), "steps = '3': must be int"),
+        (json.dumps(saved(steps="3")), "steps = '3': must be an integer"),
         (json.dumps(saved(steps=100)), "steps = 100: must be at least one batch of 2048"),
         (json.dumps(saved(objective={"gamma": 2})), "gamma = 2.0: must be between 0 and 1"),
         (
@@ -268,6 +275,39 @@ def test_a_damaged_or_foreign_config_names_the_file_and_what_is_wrong_in_it(refu
     if content is not None:
         (tmp_path / "saved.json").write_text(content)
     assert refused("train", "--config", "saved.json").startswith(f"ev: config = 'saved.json': {line}")
+
+
+def test_a_switch_that_has_no_off_is_not_told_to_have_one(refused):
+    line = refused("train", TASK, "--dry-run=1")
+    assert line == "ev: --dry-run=1: --dry-run takes no value; use --dry-run"
+
+
+@pytest.mark.parametrize("command", ["show", "resume", "evaluate", "export", "branch", "capacity"])
+def test_a_command_that_takes_a_runs_folder_sends_nobody_to_its_spec(refused, tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    assert refused(command, "empty").endswith(
+        "cannot read empty/spec.json: No such file or directory; give a run's folder"
+    )
+    (tmp_path / "empty" / "spec.json").write_text(json.dumps(saved()))
+    assert refused(command, "empty/spec.json").endswith(
+        "give a run's folder, such as runs/NAME; did you mean empty?"
+    )
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "capacity", "branch", "asr branch"])
+def test_a_run_of_the_other_trainer_is_told_with_the_command_that_made_it(refused, tmp_path, command):
+    job, maker = ("ppo", "ev train") if command == "asr branch" else ("asr", "ev asr train")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "spec.json").write_text(json.dumps({**saved(), "job": job}))
+    (run / "status.json").write_text(json.dumps({"state": "interrupted"}))
+    from escapevelocity.runs import checkpoint
+
+    checkpoint.save(run / "checkpoints", 0, {"weights": np.zeros(2)}, step=0)
+    line = refused(*command.split(), "run")
+    assert f"a run of `{maker}`" in line
+    if "branch" in command:
+        assert line.endswith(f"`{maker.removesuffix('train')}branch run`")
 
 
 @pytest.mark.parametrize("arguments", [["train", "--config"], ["resume"], ["evaluate"]])
