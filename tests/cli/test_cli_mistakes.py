@@ -277,39 +277,6 @@ def test_a_damaged_or_foreign_config_names_the_file_and_what_is_wrong_in_it(refu
     assert refused("train", "--config", "saved.json").startswith(f"ev: config = 'saved.json': {line}")
 
 
-def test_a_switch_that_has_no_off_is_not_told_to_have_one(refused):
-    line = refused("train", TASK, "--dry-run=1")
-    assert line == "ev: --dry-run=1: --dry-run takes no value; use --dry-run"
-
-
-@pytest.mark.parametrize("command", ["show", "resume", "evaluate", "export", "branch", "capacity"])
-def test_a_command_that_takes_a_runs_folder_sends_nobody_to_its_spec(refused, tmp_path, command):
-    (tmp_path / "empty").mkdir()
-    assert refused(command, "empty").endswith(
-        "cannot read empty/spec.json: No such file or directory; give a run's folder"
-    )
-    (tmp_path / "empty" / "spec.json").write_text(json.dumps(saved()))
-    assert refused(command, "empty/spec.json").endswith(
-        "give a run's folder, such as runs/NAME; did you mean empty?"
-    )
-
-
-@pytest.mark.parametrize("command", ["evaluate", "export", "capacity", "branch", "asr branch"])
-def test_a_run_of_the_other_trainer_is_told_with_the_command_that_made_it(refused, tmp_path, command):
-    job, maker = ("ppo", "ev train") if command == "asr branch" else ("asr", "ev asr train")
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "spec.json").write_text(json.dumps({**saved(), "job": job}))
-    (run / "status.json").write_text(json.dumps({"state": "interrupted"}))
-    from escapevelocity.runs import checkpoint
-
-    checkpoint.save(run / "checkpoints", 0, {"weights": np.zeros(2)}, step=0)
-    line = refused(*command.split(), "run")
-    assert f"a run of `{maker}`" in line
-    if "branch" in command:
-        assert line.endswith(f"`{maker.removesuffix('train')}branch run`")
-
-
 @pytest.mark.parametrize("arguments", [["train", "--config"], ["resume"], ["evaluate"]])
 def test_a_file_never_decides_which_module_is_imported(refused, tmp_path, monkeypatch, arguments):
     """Gymnasium imports `stranger` for the task `stranger:Task-v0`; a run of a stranger must not make it."""
