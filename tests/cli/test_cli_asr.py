@@ -68,6 +68,11 @@ def test_a_branch_goes_on_with_another_start(trained, ev):
     assert ev("plot", "runs/branch", trained, "--out", "plots").code == 0
 
 
+def test_an_edge_out_of_range_is_the_one_that_is_blamed(refused):
+    assert "high = 3.0: must be above 0 and at most 2" in refused("asr", "starts", "--high", "3")
+    assert "low = 1.5: must be at least 0 and below high = 1.4" in refused("asr", "starts", "--low", "1.5")
+
+
 def test_starts_show_the_two_readings_of_normal_high_apart(ev):
     answer = ev("asr", "starts", "broad", "pads_normal_high")
     assert answer.code == 0

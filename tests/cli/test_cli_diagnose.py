@@ -83,9 +83,9 @@ def recorded(name):
 def run_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def make(rows, name, **changes):
+    def make(rows, name, steps=48 * BATCH, **changes):
         network = NetworkConfig(activation="relu")
-        spec = PPOSpec(steps=48 * BATCH, seeds=(1, 2, 3), network=network, **changes)
+        spec = PPOSpec(steps=steps, seeds=(1, 2, 3), network=network, **changes)
         start(Recorded(rows), spec, tmp_path / name)
         return name
 
@@ -140,6 +140,20 @@ def test_a_healthy_run_is_learning_and_one_without_health_is_not_measured(ev, ru
     assert "rank decline: no health/actor/feature_rank_pca in the records" in answer.out
 
 
+def test_a_run_that_is_only_too_short_is_to_be_longer_not_measured_more(ev, run_of):
+    """Its health was measured in every batch; 20 are enough to say something of every return."""
+    tiny = run_of([row for row in recorded("healthy") if row["batch"] < 4], "tiny", steps=4 * BATCH)
+    text = ev("diagnose", tiny).out
+    assert "4 logged batches; a sign needs 5" in text
+    assert "measure-health" not in text
+    (line,) = (line for line in text.splitlines() if line.startswith("  ev train"))
+    assert line == f"  ev train Hopper-v4 --config tiny --steps {20 * BATCH} --name tiny-longer-run"
+    assert ev(*shlex.split(line)[1:], "--dry-run").code == 0
+    # As many batches of a run that is to be long enough, and is only not there yet.
+    begun = run_of([row for row in recorded("healthy") if row["batch"] < 4], "begun")
+    assert "what to try" not in ev("diagnose", begun).out
+
+
 def test_json_holds_every_run_and_seed(ev, sick, run_of):
     well = run_of(recorded("healthy"), "well")
     entries = json.loads(ev("diagnose", sick, well, "--json").out)
@@ -177,7 +191,7 @@ def test_mistakes_are_told_in_one_line(refused, run_of, tmp_path):
 def test_every_remedy_that_changes_something_is_a_command_that_train_understands(ev, sick):
     run = open_run(sick)
     names = {name for cause in CAUSES.values() for name in cause.remedies}
-    assert set(_OPTIONS) - {"measure-health"} <= names
+    assert set(_OPTIONS) - {"measure-health", "longer-run"} <= names
     for line in commands(run, sorted(names)):
         if line.startswith("not in this version"):
             assert line.endswith(": natural-gradient")

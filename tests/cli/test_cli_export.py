@@ -65,7 +65,7 @@ def test_mistakes_are_told_in_one_line(refused, run):
     assert "'run': must be a folder that does not exist yet" in refused("export", "run", "--to", "run")
     assert "format = 'tflite': must be" in refused("export", "run", "--format", "tflite")
     assert "best" in refused("export", "run", "--best")
-    assert "cannot read nothing: No such file or directory" in refused("export", "nothing")
+    assert "nothing is not a folder; give a run's folder" in refused("export", "nothing")
 
 
 def test_a_mismatch_fails_and_leaves_nothing(ev, run, monkeypatch):

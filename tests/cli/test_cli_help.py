@@ -118,14 +118,19 @@ def described(text):
         ["train", "CartPole-v1", "--help"],
         ["train", "--help", "Hopper-v4"],
         ["branch", "--help"],
+        ["branch", "parent", "--help"],
     ],
 )
-def test_every_setting_shows_in_the_help_with_its_meaning_and_its_default(ev, arguments):
+def test_every_setting_shows_in_the_help_with_its_meaning_and_its_default(ev, arguments, tmp_path):
     from escapevelocity.ppo.training import default_spec
+    from escapevelocity.runs import canonical_json
 
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / "spec.json").write_text(canonical_json(default_spec("CartPole-v1"), "ppo"))
     answer = ev(*arguments)
     assert (answer.code, answer.err) == (0, "")
-    spec = default_spec("CartPole-v1") if "CartPole-v1" in arguments else PPOSpec()
+    assert "Sources of the settings: [M] Moalla" in answer.out
+    spec = default_spec("CartPole-v1") if {"CartPole-v1", "parent"} & set(arguments) else PPOSpec()
     help_of, meanings = described(answer.out), documented(config)
     # Remedies have a test of their own; what a branch shares with its parent is no setting of it.
     left_out = {
@@ -137,8 +142,41 @@ def test_every_setting_shows_in_the_help_with_its_meaning_and_its_default(ev, ar
     for name, value in leaves(spec):
         if name not in left_out:
             values = value if isinstance(value, tuple) else (value,)
-            says = f"{meanings[name].removesuffix('.')}. (default: {' '.join(map(str, values))})"
+            shown = "the parent's" if arguments == ["branch", "--help"] else " ".join(map(str, values))
+            says = f"{meanings[name].removesuffix('.')}. (default: {shown})"
             assert " ".join(unframed(says).split()) in help_of["--" + name.replace("_", "-")]
+
+
+@pytest.mark.parametrize("arguments", [[], ["parent"]])
+def test_help_of_a_branch_of_an_embedding_shows_the_parents_settings(ev, arguments, tmp_path):
+    from escapevelocity.metric_learning.presets import preset_spec
+    from escapevelocity.runs import canonical_json
+
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / "spec.json").write_text(canonical_json(preset_spec("omniglot"), "asr"))
+    answer = ev("asr", "branch", *arguments, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    assert "Sources of the settings: [A] Dou" in answer.out
+    shown = preset_spec("omniglot").learner.learning_rate if arguments else "the parent's"
+    assert f"(default: {shown})" in described(answer.out)["--learning-rate"]
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("train", "TASK"),
+        ("branch", "--at"),
+        ("asr branch", "--at"),
+        ("plot", "RUN [RUN ...]"),
+        ("diagnose", "RUN [RUN ...]"),
+        ("report", "RUN [RUN ...]"),
+        ("checkup", "--env"),
+    ],
+)
+def test_what_is_needed_is_not_shown_with_a_default(ev, command, argument):
+    text = unframed(ev(*command.split(), "--help").out)
+    (entry,) = re.findall(rf"^\s*{re.escape(argument)}\s(?s:.*?)\((default|required)", text, re.MULTILINE)
+    assert entry == "required"
 
 
 @pytest.mark.parametrize(

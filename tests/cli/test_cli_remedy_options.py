@@ -196,6 +196,7 @@ def test_the_fields_of_a_remedy_are_shown_with_meaning_and_default(ev, arguments
     assert "--kl-early-stop.limit" in text
     assert f"(default: {KLEarlyStop().limit})" in text
     assert first_line(PFO)[:60] in text
+    assert "--remedy pfo kl-early-stop [-h] [OPTIONS]" in text
 
 
 def test_an_unknown_remedy_is_refused_by_the_list_too(refused):

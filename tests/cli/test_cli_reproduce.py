@@ -27,6 +27,19 @@ def test_the_list_has_every_figure_with_title_tasks_and_cost(ev, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("named", "ids"),
+    [
+        (["fake/figure-2"], ["fake/figure-2"]),
+        (["fake/figure-2", "sgw/figure-1"], ["fake/figure-2", "sgw/figure-1"]),
+        (["--paper", "sgw"], [f"sgw/figure-{i}" for i in range(1, 9)]),
+    ],
+)
+def test_the_list_of_what_is_named_has_nothing_else(ev, named, ids):
+    answer = ev("reproduce", "--list", *named)
+    assert re.findall(r"^│ (\w+/[\w-]+)", answer.out, re.MULTILINE) == ids
+
+
 def test_missing_runs_are_trained_and_the_figure_is_drawn_and_told(ev, tmp_path):
     answer = ev("reproduce", "fake/figure-1", "--task", "down", "--out", "figures")
     assert answer.code == 0

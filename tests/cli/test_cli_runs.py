@@ -158,7 +158,9 @@ def test_without_a_name_the_run_is_called_after_task_and_settings(ev, tmp_path):
 def test_a_finished_run_is_not_trained_again(refused, run):
     suggestion = "ev: run is finished; to run it again give another --name"
     assert refused(*TRAIN, "--out", ".", "--name", "run") == suggestion
-    assert refused("resume", "run") == suggestion
+    # Whoever resumes it wants it longer; and resume has no --name.
+    line = "ev: run is finished; `ev branch run --at 1 --steps N` makes it longer"
+    assert refused("resume", "run") == line
 
 
 def test_an_unfinished_run_is_not_started_again_but_resumed(ev, refused, unfinished, made):
@@ -257,6 +259,7 @@ def test_a_damaged_run_is_listed_as_damaged_and_not_shown(ev, refused, run):
     ("arguments", "line"),
     [
         (["--seeds", "3"], "seed = 3: must be one of the run's seeds: 1 2"),
+        (["--seeds", "2:3"], "seed = 3: must be one of the run's seeds: 1 2"),
         (["--seeds", "1", "3", "--video"], "seed = 3: must be one of the run's seeds: 1 2"),
         (["--checkpoint", "9"], "checkpoint = 9: must be one of the run's checkpoints: 0 1 2"),
         (["--checkpoint", "-1"], "checkpoint = -1: must be one of the run's checkpoints: 0 1 2"),

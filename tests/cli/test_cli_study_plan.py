@@ -133,9 +133,18 @@ def test_modules_can_be_imported_first(ev, study, tmp_path, monkeypatch):
         (
             "epochs = [2, 4]",
             "epoch = [2, 4]",
-            "epoch = 2: unknown setting; did you mean epochs? (cell: epoch 2, rem",
+            "study.toml: epoch = 2: unknown setting; did you mean epochs? (cell: epoch 2, rem",
         ),
-        ("epochs = [2, 4]", 'epochs = [2, "4"]', "epochs = '4': must be int (cell: epochs 4, remedy none)"),
+        (
+            "epochs = [2, 4]",
+            'epochs = [2, "4"]',
+            "study.toml: epochs = '4': must be an integer (cell: epochs 4, remedy none)",
+        ),
+        (
+            "epochs = [2, 4]",
+            "hidden = [64, 32]",
+            "study.toml: hidden = 64: must be a list of integers such as [64, 64] (cell: ",
+        ),
         ("epochs = [2, 4]", "epochs = [2", "study.toml is not valid TOML: "),
         (
             "epochs = [2, 4]",
@@ -144,6 +153,7 @@ def test_modules_can_be_imported_first(ev, study, tmp_path, monkeypatch):
         ),
         ('seeds = ["1:3"]', "seeds = [1, 1]", "study.toml: seeds = 1: must be different each"),
         ("CartPole-v1", "CartPol-v1", "task = 'CartPol-v1': not a known environment id"),
+        ("CartPole-v1", "000000000000", '(--import MODULE; in a study\'s file imports = ["MODULE"])'),
         ('remedy = "pfo" }', 'remedy = "pf" }', "when 1: remedy = 'pf': matches nothing"),
         ("steps = 1024", "steps = 100", "steps = 100: must be at least one batch of 512"),
     ],

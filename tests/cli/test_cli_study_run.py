@@ -111,6 +111,10 @@ def test_options_of_the_other_executor_are_refused_before_anything_is_done(study
         (["--memory", "nan"], "memory = nan: must be above 0 GiB and finite"),
         (["--retries", "-1"], "retries = -1: must be at least 0"),
         (["--store", "study.toml"], "store = 'study.toml': must be a folder, and this is a file"),
+        (
+            ["--store", "study.toml/x"],
+            "cannot make the folder study.toml/x: Not a directory; choose another --store",
+        ),
     ],
 )
 def test_impossible_options_end_in_one_line(study, capsys, options, said):

@@ -231,6 +231,7 @@ def test_few_periods_are_too_few():
     found = diagnose(sampler_records(rows=4))
     assert found.verdict is Verdict.NOT_MEASURED
     assert found.reason == "4 logged batches; a sign needs 5"
+    assert found.remedies == ("longer-run",)
 
 
 def test_the_run_has_the_verdict_of_most_seeds():

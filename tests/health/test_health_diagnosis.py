@@ -165,9 +165,10 @@ def test_a_few_batches_are_too_short_and_the_number_needed_is_said():
     assert found.verdict is Verdict.NOT_MEASURED
     # A median takes three values, and a sign must hold three times.
     assert found.reason == "4 logged batches; a sign needs 5"
-    assert diagnose(healthy(9, learning=False), DISCRETE).reason.startswith(
-        "in 9 batches the return has not risen"
-    )
+    assert found.remedies == ("longer-run",)
+    found = diagnose(healthy(9, learning=False), DISCRETE)
+    assert found.reason.startswith("in 9 batches the return has not risen")
+    assert "longer-run" in found.remedies
 
 
 def test_a_fault_counts_from_the_first_batch():

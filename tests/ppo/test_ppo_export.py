@@ -268,7 +268,7 @@ def test_the_description_survives_its_file(kind, tmp_path):
         ({"version": 2}, "version = 2: must be 1; update escapevelocity"),
         ({"layers": []}, r"layers = \[\]: must be one or more layers"),
         ({"layers": [{"kind": "Embedding"}]}, r"layers\[0\]\.kind = 'Embedding': must be 'Conv2d' or"),
-        ({"layers": [{"kind": "Linear", "inputs": 1.5}]}, r"layers\[0\]\.inputs = 1\.5: must be int"),
+        ({"layers": [{"kind": "Linear", "inputs": 1.5}]}, r"layers\[0\]\.inputs = 1\.5: must be an integer"),
         ({"sede": 1}, "sede = 1: unknown field"),
     ],
 )

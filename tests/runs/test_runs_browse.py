@@ -97,8 +97,14 @@ def test_damaged_records_do_not_hide_the_newest_state(tmp_path):
 def test_what_is_no_run_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is not a folder; give a run's folder, such as runs/NAME"):
         open_run(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"cannot read .*spec\.json"):
+    with pytest.raises(
+        UserError, match=r"cannot read .*spec\.json: No such file or directory; give a run's folder$"
+    ):
         open_run(tmp_path)
-    with pytest.raises(UserError, match=r"nowhere is not a folder; --out names the folder"):
+    (tmp_path / "spec.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"spec\.json is not a folder; .*; did you mean {tmp_path}\?"):
+        open_run(tmp_path / "spec.json")
+    (tmp_path / "spec.json").unlink()
+    with pytest.raises(UserError, match=r"nowhere is not a folder; OUT is the folder that holds runs"):
         list_runs(tmp_path / "nowhere")
     assert list_runs(tmp_path) == []

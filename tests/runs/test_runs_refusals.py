@@ -24,9 +24,11 @@ def test_a_folder_that_holds_a_run_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"holds this run, unfinished; `ev resume .*run` goes on with it"):
         start(JOB, SPEC, run)
     resume(JOB, SPEC, run)
-    for go in (start, resume):
-        with pytest.raises(UserError, match="is finished; to run it again give another --name"):
-            go(JOB, SPEC, run)
+    with pytest.raises(UserError, match="is finished; to run it again give another --name"):
+        start(JOB, SPEC, run)
+    # Resume has no --name, and a job of one's own no command that branches.
+    with pytest.raises(UserError, match=r"run is finished$"):
+        resume(JOB, SPEC, run)
 
 
 def test_another_job_with_the_same_fields_is_another_spec(tmp_path):
@@ -65,7 +67,7 @@ def test_a_mistake_found_by_the_job_leaves_nothing_behind(tmp_path):
         start(Picky(), SPEC, tmp_path / "run")
     with pytest.raises(UserError, match="segments = 0: must be at least 1"):
         start(JOB, CountingSpec(segments=0), tmp_path / "run")
-    with pytest.raises(UserError, match="rows = 'x': must be int"):
+    with pytest.raises(UserError, match="rows = 'x': must be an integer"):
         start(JOB, CountingSpec(rows="x"), tmp_path / "run")  # pyright: ignore
     assert list(tmp_path.iterdir()) == []
 

@@ -178,26 +178,26 @@ def test_missing_keys_take_the_default():
             {"optimiser": {"learning_rat": 1}},
             r"optimiser\.learning_rat = 1: unknown field; did you mean learning_rate",
         ),
-        ({"epochs": 2.5}, "epochs = 2.5: must be int"),
-        ({"epochs": True}, "epochs = True: must be int"),
-        ({"epochs": "3"}, "epochs = '3': must be int"),
-        ({"annealed": 1}, "annealed = 1: must be bool"),
-        ({"clip_epsilon": "0.1"}, r"clip_epsilon = '0\.1': must be float"),
-        ({"clip_epsilon": True}, "clip_epsilon = True: must be float"),
-        ({"max_norm": "x"}, "max_norm = 'x': must be float or null"),
-        ({"task": None}, "task = None: must be str"),
+        ({"epochs": 2.5}, "epochs = 2.5: must be an integer"),
+        ({"epochs": True}, "epochs = True: must be an integer"),
+        ({"epochs": "3"}, "epochs = '3': must be an integer"),
+        ({"annealed": 1}, "annealed = 1: must be true or false"),
+        ({"clip_epsilon": "0.1"}, r"clip_epsilon = '0\.1': must be a number"),
+        ({"clip_epsilon": True}, "clip_epsilon = True: must be a number"),
+        ({"max_norm": "x"}, "max_norm = 'x': must be a number or null"),
+        ({"task": None}, "task = None: must be text"),
         ({"activation": "gelu"}, "activation = 'gelu': must be 'tanh' or 'relu'"),
         ({"mode": "SLOW"}, "mode = 'SLOW': must be 'FAST' or 'EXACT'"),
         ({"mode": []}, r"mode = \[\]: must be 'FAST' or 'EXACT'"),
-        ({"widths": [64, "a"]}, r"widths\[1\] = 'a': must be int"),
-        ({"widths": 64}, r"widths = 64: must be tuple\[int, \.\.\.\]"),
-        ({"optimiser": {"betas": [0.9]}}, r"optimiser\.betas = \[0\.9\]: must be tuple\[float, float\]"),
+        ({"widths": [64, "a"]}, r"widths\[1\] = 'a': must be an integer"),
+        ({"widths": 64}, r"widths = 64: must be a list of integers such as \[64, 64\]"),
+        ({"optimiser": {"betas": [0.9]}}, r"optimiser\.betas = \[0\.9\]: must be a list of 2 numbers"),
         ({"optimiser": 3}, "optimiser = 3: must be Adam"),
         ({"actor": {"learning_rate": 1.0}}, r"actor\._type = None: must be one of Adam, Sgd"),
         ({"actor": {"_type": "os.system"}}, r"actor\._type = 'os\.system': must be one of Adam, Sgd"),
         ({"remedies": [{"_type": "Nope"}]}, r"remedies\[0\]\._type = 'Nope': must be one of Pfo"),
-        ({"options": {"a": "b"}}, r"options\.a = 'b': must be float"),
-        ({"out": 3}, "out = 3: must be Path"),
+        ({"options": {"a": "b"}}, r"options\.a = 'b': must be a number"),
+        ({"out": 3}, "out = 3: must be a path"),
     ],
 )
 def test_a_mistake_is_named_with_field_value_and_expected_type(mapping, message):
@@ -206,14 +206,14 @@ def test_a_mistake_is_named_with_field_value_and_expected_type(mapping, message)
 
 
 def test_a_missing_field_without_default_is_named():
-    with pytest.raises(UserError, match="task is missing: must be str"):
+    with pytest.raises(UserError, match="task is missing: must be text"):
         spec_from_json(Needs, {})
 
 
 def test_a_spec_with_a_value_of_the_wrong_type_cannot_be_written():
-    with pytest.raises(UserError, match=r"optimiser\.learning_rate = 'x': must be float"):
+    with pytest.raises(UserError, match=r"optimiser\.learning_rate = 'x': must be a number"):
         canonical_json(Spec(optimiser=Adam(learning_rate="x")), "ppo")  # pyright: ignore
-    with pytest.raises(UserError, match="epochs = True: must be int"):
+    with pytest.raises(UserError, match="epochs = True: must be an integer"):
         canonical_json(Spec(epochs=True), "ppo")
     with pytest.raises(UserError, match=r"task = <object.*cannot be written to spec\.json"):
         canonical_json(Spec(task=object()), "ppo")  # pyright: ignore

@@ -248,6 +248,7 @@ def test_a_mistake_that_only_the_grid_shows_is_one_line(changed, message):
         ('name = "s"\nseeds = 5\n', "seeds = 5: must be a list of integers and inclusive ranges"),
         ('name = "s"\nseeds = [1.5]\n', r"seeds = 1\.5: must be a list of integers"),
         ('name = "s"\nseeds = ["5:3"]\n', "seeds = '5:3': must be a range a:b with a ≤ b"),
+        ('name = "s"\nseeds = ["1:99999999"]\n', "at most 100,000 seeds"),
         ('name = "s"\nseeds = [true]\n', "seeds = True: must be a list of integers"),
         ('name = "s"\npopulation = "all"\n', "population = 'all': must be an integer"),
         ('name = "s"\npopulation = 0\n', "population = 0: must be at least 1"),

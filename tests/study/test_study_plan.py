@@ -88,7 +88,7 @@ def test_orders_say_all_that_a_worker_needs_and_survive_json(store):
     assert Order.from_json(json.loads(json.dumps(one.order.to_json()))) == one.order
     with pytest.raises(UserError, match=r"step = 5: unknown field; did you mean"):
         Order.from_json(one.order.to_json() | {"step": 5})
-    with pytest.raises(UserError, match="steps = 'many': must be int"):
+    with pytest.raises(UserError, match="steps = 'many': must be an integer"):
         Order.from_json(one.order.to_json() | {"steps": "many"})
 
 
@@ -251,7 +251,9 @@ def test_two_cells_with_one_spec_are_both_named(store):
 
 def test_a_mistake_in_a_setting_names_the_cell_and_leaves_nothing_behind(tmp_path):
     study = toy(axes={"epochs": (10, "ten"), "rate": (0.1,)})
-    with pytest.raises(UserError, match=r"epochs = 'ten': must be int \(cell: epochs ten, rate 0\.1\)"):
+    with pytest.raises(
+        UserError, match=r"epochs = 'ten': must be an integer \(cell: epochs ten, rate 0\.1\)"
+    ):
         plan(study, tmp_path / "store")
     with pytest.raises(UserError, match=r"epoch = 3: unknown setting; did you mean epochs\?$"):
         plan(toy({"epoch": 3}), tmp_path / "store")

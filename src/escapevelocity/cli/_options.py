@@ -45,12 +45,11 @@ def options_of(command: type, prefixed: bool = False) -> dict[str, Option]:
         prefixed: whether options of an inner dataclass begin with its field's name, such as `--pfo.coef`.
     """
     options: dict[str, Option] = {}
-    for name, hint in _flags(command, prefixed):
+    for name, hint, only_on in _flags(command, prefixed):
         values, accepted = _describe(hint)
         options[f"--{name}"] = Option(name, values, accepted)
-        if values == "none":
-            part, dot, last = name.rpartition(".")
-            options[f"--{part}{dot}no-{last}"] = Option(name, values, accepted)
+        if values == "none" and not only_on:
+            options[_negative(name)] = Option(name, values, accepted)
     return options
 
 
@@ -73,9 +72,9 @@ def split(command: type, argv: Sequence[str], prefixed: bool = False) -> Given:
             flag, equals, value = argument.partition("=")
             option = find(flag, options)
             if equals and option.values == "none":
-                raise UserError(
-                    f"{argument}: {flag} takes no value; use --{option.name} or --no-{option.name}"
-                )
+                negative = _negative(option.name)
+                forms = f"--{option.name} or {negative}" if negative in options else f"--{option.name}"
+                raise UserError(f"{argument}: {flag} takes no value; use {forms}")
             given[option.name] = [value] if equals else []
             taking = "" if option.values == "none" or (equals and option.values == "one") else option.name
         elif taking:
@@ -106,9 +105,15 @@ def find(flag: str, options: Mapping[str, Option]) -> Option:
     raise UserError(f"unknown option {flag}; {hint}")
 
 
-def _flags(command: type, prefixed: bool) -> list[tuple[str, Any]]:
-    """Name and type of every option."""
-    flags: list[tuple[str, Any]] = []
+def _negative(name: str) -> str:
+    """The flag that switches a switch off."""
+    part, dot, last = name.rpartition(".")
+    return f"--{part}{dot}no-{last}"
+
+
+def _flags(command: type, prefixed: bool) -> list[tuple[str, Any, bool]]:
+    """Name and type of every option, and whether it is a switch that can only be put on."""
+    flags: list[tuple[str, Any, bool]] = []
     for name, hint in _hints(command):
         plain = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
         if _is_marked(hint, tyro.conf.Suppress):
@@ -116,10 +121,11 @@ def _flags(command: type, prefixed: bool) -> list[tuple[str, Any]]:
         if dataclasses.is_dataclass(plain):
             prefix = f"{name.replace('_', '-')}." if prefixed else ""
             inner = _flags(typing.cast(type, plain), prefixed)
-            flags += [(prefix + option, kind) for option, kind in inner]
+            flags += [(prefix + option, kind, only_on) for option, kind, only_on in inner]
         elif not _is_positional(hint):
             # `import` cannot be a field's name: `import_modules` is --import.
-            flags.append((name.removesuffix("_modules").replace("_", "-"), plain))
+            only_on = _is_marked(hint, tyro.conf.FlagCreatePairsOff)
+            flags.append((name.removesuffix("_modules").replace("_", "-"), plain, only_on))
     return flags
 
 

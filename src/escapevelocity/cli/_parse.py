@@ -16,7 +16,7 @@ T = TypeVar("T")
 _EDGES = "│| \n"
 _RULE = re.compile(r"[╰+─-]+.*")  # The frame's bottom and the lines between its parts.
 _FIELD = re.compile(r"(?:Error parsing|for argument '?)\s*--([\w.-]*\w)")
-_MISSING = re.compile(r"Missing from [^:]+: (\w+) (.*?)\.? \(required\)")
+_MISSING = re.compile(r"Missing from [^:]+: (\S+) (.*?)\.? \(required\)")
 _OF_FIELD = re.compile(r"Error parsing [\w.]+: ")
 _REPEATED_HELP = re.compile(r"\s*(Argument helptext:|For full helptext).*$")
 

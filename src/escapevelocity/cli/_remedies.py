@@ -4,12 +4,15 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.report.reproduce import remedy_options
 from escapevelocity.runs import Run
 
 _PAPERS_RATE = 3e-4  # Moalla et al. 2024, Table 3.
+_ENOUGH = int(Thresholds().plateau_batches.value)
+"""Batches from which a diagnosis says something of every run, also of one whose return is flat."""
 
 
 def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[str]:
@@ -108,8 +111,13 @@ def _entropy_bonus(spec: PPOSpec) -> str:
     return f"--entropy-coef {max(0.01, 3 * spec.objective.entropy_coef):.2g}"
 
 
-_NOT_FOR_BRANCHES = ("larger-batch", "measure-health", "escort")
-"""A branch keeps the size of its parent's batches and its head; and measuring more is no remedy."""
+def _longer(batches: int, batch_steps: int) -> str:
+    """Empty where the run is to be long enough, and is only not there yet."""
+    return f"--steps {_ENOUGH * batch_steps}" if batches < _ENOUGH else ""
+
+
+_NOT_FOR_BRANCHES = ("larger-batch", "measure-health", "longer-run", "escort")
+"""A branch keeps the size of its parent's batches and its head; and seeing more is no remedy."""
 _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "lower-learning-rate": _lower_learning_rate,
     "higher-learning-rate": lambda spec: f"--learning-rate {3 * spec.optimizer.learning_rate:.2g}",
@@ -120,7 +128,8 @@ _OPTIONS: dict[str, Callable[[PPOSpec], str]] = {
     "larger-batch": lambda spec: f"--rollout-length {2 * spec.environment.rollout_length}",
     "clip-gradients": lambda spec: "--max-grad-norm 0.5" if spec.optimizer.max_grad_norm > 0.5 else "",
     "clip-apart": lambda spec: "--clip-gradients apart" if spec.optimizer.clip_gradients == "jointly" else "",
-    "measure-health": lambda spec: "--health-every 1" if spec.monitoring.health_every != 1 else "",
+    "measure-health": lambda spec: "--health-every 1" if spec.health_interval != 1 else "",
+    "longer-run": lambda spec: _longer(spec.num_batches, spec.batch_steps),
     "pfo": _pfo,
     "kl-early-stop": _with("kl-early-stop"),
     "escort": _escort,
@@ -137,5 +146,6 @@ _SAMPLER_OPTIONS: dict[str, Callable[[ASRSpec], str]] = {
     "larger-step-up": lambda spec: f"--step-up {spec.controller.step_up**2:.3g}",
     "lower-learning-rate": lambda spec: f"--learning-rate {spec.learner.learning_rate / 3:.2g}",
     "skip-nonfinite": lambda spec: "--on-nonfinite skip" if spec.on_nonfinite == "stop" else "",
+    "longer-run": lambda spec: _longer(spec.num_periods, spec.controller.every),
 }
 """The same for adaptive sampling."""

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from escapevelocity.cli._options import HELP, split
+from escapevelocity.cli._parents_help import without_defaults
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import UserError
-from escapevelocity.metric_learning.config import ControllerConfig, LearnerConfig, SamplerConfig
+from escapevelocity.metric_learning.config import ASRSpec, ControllerConfig, LearnerConfig, SamplerConfig
+
+_SECTIONS = ("learner", "sampler", "controller")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +22,15 @@ class ASRBranch:
 
     Without any change the branch repeats its parent's own future bit for bit. Another --init puts its distribution in
     the place of the parent's; another --head, --method or --hidden begins with a new policy.
+    `ev asr branch RUN --help` shows the parent's settings.
+
+    Sources of the settings: [A] Dou et al. 2022 (ASR, arXiv 2208.08056), [P] Roth et al. 2020 (PADS, arXiv 2003.11113)
+    and its code, [W] Wu et al. 2017 (arXiv 1706.07567), [S] Schulman et al. 2017 (arXiv 1707.06347).
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The parent's folder. It may have finished, failed or been interrupted."""
-    at: str = ""
+    at: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")] = ""
     """Where to leave it, at the nearest checkpoint: a share of its steps from 0 to 1, or a number of steps above 1; or
     onset: at the last checkpoint before the first sign of what `ev diagnose` finds."""
     steps: int | None = None
@@ -53,13 +60,15 @@ class ASRBranch:
 def main(argv: Sequence[str]) -> int:
     """Run `ev asr branch`; returns the exit code."""
     if any(argument in HELP for argument in argv):
-        parse(ASRBranch, argv, "ev asr branch")
+        default = _parents_for_help(argv)
+        command = without_defaults(ASRBranch, _SECTIONS) if default is None else ASRBranch
+        parse(command, argv, "ev asr branch", default)
     given = split(ASRBranch, argv)
     if not given.positionals:
         raise UserError("RUN: missing; it is the run's folder; see ev asr branch --help")
     from escapevelocity.cli._note import StartNote
     from escapevelocity.cli.asr_train import plan, rounding
-    from escapevelocity.cli.branch import branched_from, point_at
+    from escapevelocity.cli.branch import branched_from, point_at, require_job
     from escapevelocity.metric_learning.branching import branch_spec
     from escapevelocity.metric_learning.training import run_path, saved_spec, train
     from escapevelocity.report.table import terminal_observer
@@ -68,10 +77,10 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs import open_run
 
     parent = open_run(given.positionals[0])
+    require_job(parent, "asr")
     old = saved_spec(parent.path)
-    sections = {name: getattr(old, name) for name in ("learner", "sampler", "controller")}
-    command = parse(ASRBranch, argv, "ev asr branch", default=ASRBranch(parent.path, **sections))
-    changed = {name: getattr(command, name) for name in sections}
+    command = parse(ASRBranch, argv, "ev asr branch", default=_with_settings_of(old, parent.path))
+    changed = {name: getattr(command, name) for name in _SECTIONS}
     steps = old.steps if command.steps is None else command.steps
     point = point_at(parent, command.at)
     spec = branch_spec(parent, point.number, dataclasses.replace(old, steps=steps, **changed))
@@ -85,3 +94,21 @@ def main(argv: Sequence[str]) -> int:
     warning = EarlyWarning(screen.on_message)
     observers = [*make_trackers(command.track, path), StartNote(notes), screen, warning]
     return train(spec, command.out, command.name, observers).status.exit_code
+
+
+def _with_settings_of(old: ASRSpec, path: Path) -> ASRBranch:
+    """The command as it is where nothing but RUN is given."""
+    return ASRBranch(path, **{name: getattr(old, name) for name in _SECTIONS})
+
+
+def _parents_for_help(arguments: Sequence[str]) -> ASRBranch | None:
+    """The parent's settings, where one is named and can be read."""
+    try:
+        given = split(ASRBranch, [argument for argument in arguments if argument not in HELP])
+        if not given.positionals:
+            return None
+        from escapevelocity.metric_learning.training import saved_spec
+
+        return _with_settings_of(saved_spec(given.positionals[0]), Path(given.positionals[0]))
+    except UserError:
+        return None

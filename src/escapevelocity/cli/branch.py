@@ -10,6 +10,7 @@ import tyro
 
 from escapevelocity.cli._imports import modules_in
 from escapevelocity.cli._options import HELP, split
+from escapevelocity.cli._parents_help import without_defaults
 from escapevelocity.cli._parse import parse
 from escapevelocity.cli._remedy_options import make_remedies, print_help, take_remedies, with_remedies
 from escapevelocity.errors import UserError, require
@@ -36,11 +37,15 @@ class Branch:
     The branch has its parent's parameters, moments and observation statistics, and meets the same environments: without
     any change it repeats the parent's own future bit for bit. What is not given stays as in the parent; its remedies
     stay unless --remedy is given. `ev plot BRANCH` and `ev diagnose BRANCH` hold both futures against each other.
+    `ev branch RUN --help` shows the parent's settings.
+
+    Sources of the settings: [M] Moalla et al. 2024 (arXiv 2405.00662), [S] Schulman et al. 2017 (arXiv 1707.06347),
+    [G] Schulman et al. 2016 (arXiv 1506.02438), [C] CleanRL's ppo.py.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The parent's folder. It may have finished, failed or been interrupted."""
-    at: str = ""
+    at: Annotated[str, tyro.conf.arg(help_behavior_hint="(required)")] = ""
     """Where to leave it, at the nearest checkpoint: a share of its steps from 0 to 1, or a number of steps above 1; or
     onset: at the last checkpoint before the first sign of what `ev diagnose` finds."""
     steps: int | None = None
@@ -90,7 +95,9 @@ def main(argv: Sequence[str]) -> int:
     import_modules(modules_in(argv))
     line = take_remedies(argv)
     if any(argument in HELP for argument in line.rest):
-        return print_help(Branch, line, "ev branch", None)
+        default = _parents_for_help(line.rest)
+        command = without_defaults(Branch, _SECTIONS) if default is None else Branch
+        return print_help(command, line, "ev branch", default)
     given = split(Branch, line.rest)
     if not given.positionals:
         raise UserError("RUN: missing; it is the run's folder; see ev branch --help")
@@ -100,9 +107,9 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs import open_run
 
     parent = open_run(given.positionals[0])
+    require_job(parent, "ppo")
     old = saved_spec(parent.path)
-    sections = {name: getattr(old, name) for name in _SECTIONS}
-    command = parse(Branch, line.rest, "ev branch", default=Branch(parent.path, **sections))
+    command = parse(Branch, line.rest, "ev branch", default=_with_settings_of(old, parent.path))
     point = point_at(parent, command.at)
     changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"))
     spec = branch_spec(parent, point.number, changed)
@@ -118,11 +125,40 @@ def main(argv: Sequence[str]) -> int:
     return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
 
 
+def _with_settings_of(old: PPOSpec, path: Path) -> Branch:
+    """The command as it is where nothing but RUN is given."""
+    return Branch(path, **{name: getattr(old, name) for name in _SECTIONS})
+
+
+def _parents_for_help(arguments: Sequence[str]) -> Branch | None:
+    """The parent's settings, where one is named and can be read."""
+    try:
+        given = split(Branch, [argument for argument in arguments if argument not in HELP])
+        if not given.positionals:
+            return None
+        from escapevelocity.ppo.saved import saved_spec
+
+        return _with_settings_of(saved_spec(given.positionals[0]), Path(given.positionals[0]))
+    except UserError:
+        return None
+
+
 def _changed(old: PPOSpec, command: Branch) -> PPOSpec:
     """The parent's settings with all that the command line says but remedies."""
     steps = old.steps if command.steps is None else command.steps
     sections = {name: getattr(command, name) for name in _SECTIONS}
     return dataclasses.replace(old, steps=steps, **sections)
+
+
+def require_job(parent: "Run", job: str) -> None:
+    """Refuse a run of the other trainer, and name the command that branches it."""
+    from escapevelocity.runs.spec import COMMANDS
+
+    if parent.job != job and parent.job in COMMANDS:
+        raise UserError(
+            f"{parent.path} is a run of `{COMMANDS[parent.job]} train`; give "
+            f"`{COMMANDS[parent.job]} branch {parent.path}`"
+        )
 
 
 def point_at(parent: "Run", at: str) -> "Saved":

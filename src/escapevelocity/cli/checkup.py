@@ -28,8 +28,8 @@ class Checkup:
 
     model: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL.zip")]
     """The file that `model.save` wrote."""
-    env: str | None = None
-    """Id of the environment that it was trained on; needed."""
+    env: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(required)")] = None
+    """Id of the environment that it was trained on."""
     steps: int = 4096
     """Environment steps to let it act, and states to measure on."""
     seed: int = 0

@@ -26,7 +26,10 @@ class Diagnose:
     exports of Weights & Biases. The exit code is 0 whatever the verdict.
     """
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
     """The runs' folders; of another trainer, a log or the folder that holds it."""
     seed: int | None = None
     """Only this member of the population; by default all, with one told in full."""

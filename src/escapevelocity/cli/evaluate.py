@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from escapevelocity.cli._parse import parse
+from escapevelocity.cli.train import expand_ranges
 from escapevelocity.errors import require
 from escapevelocity.imports import import_modules
 
@@ -20,7 +21,7 @@ class Evaluate:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     seeds: tuple[int, ...] = ()
-    """Members of the population; by default all."""
+    """Members of the population: integers and inclusive ranges a:b; by default all."""
     episodes: int = 10
     """Episodes per member and kind of action."""
     checkpoint: int | None = None
@@ -44,7 +45,7 @@ class Evaluate:
 
 def main(argv: Sequence[str]) -> int:
     """Run `ev evaluate`; returns the exit code."""
-    command = parse(Evaluate, argv, "ev evaluate")
+    command = parse(Evaluate, expand_ranges(argv), "ev evaluate")
     import_modules(command.import_modules)
     from rich.table import Table
 

@@ -42,11 +42,12 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.ppo.saved import saved_spec
     from escapevelocity.runs import open_run
 
+    run = open_run(command.run)
     seed = saved_spec(command.run).seeds[0] if command.seed is None else command.seed
     to = command.to or command.run / f"policy-seed-{seed}"
     checkpoint = command.checkpoint
     if checkpoint is None and not command.best:
-        checkpoint, damaged = open_run(command.run).latest_checkpoint()
+        checkpoint, damaged = run.latest_checkpoint()
         for text in damaged:
             print(f"ev: {text}", file=sys.stderr)
     agent = load(command.run, seed, checkpoint, command.best)

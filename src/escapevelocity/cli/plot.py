@@ -14,7 +14,10 @@ from escapevelocity.cli._parse import parse
 class Plot:
     """Draw returns and health of one or several runs: mean and min–max over seeds, smoothed as in the paper."""
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
     """The runs' folders; several are drawn into one figure, each in a colour of its own."""
     out: Path | None = None
     """Folder for the files; by default the plots folder of the first run."""

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     if command.names:
         from escapevelocity.cli._remedy_options import print_fields
 
-        print_fields(command.names, "ev train TASK --remedy")
+        print_fields(command.names, f"ev train TASK --remedy {' '.join(command.names)}")
     else:
         print(remedy_list())
     return 0

@@ -25,7 +25,10 @@ class Report:
     cell. The file can be sent to anybody: it opens in a browser, in light and dark, on a phone, and prints.
     """
 
-    targets: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN [RUN ...] | STUDY")]
+    targets: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.arg(metavar="RUN [RUN ...] | STUDY", help_behavior_hint="(required)"),
+    ]
     """Runs' folders; or one study: a TOML file or module:attribute, or the folder that holds its runs."""
     out: Path | None = None
     """The file; by default report.html in the first run's folder, or in the study's store."""

@@ -23,7 +23,7 @@ class Reproduce:
     figures: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ID")] = ()
     """Figures, such as nrnt/figure-6."""
     list: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only list the figures: id, title, tasks, and what scale small costs."""
+    """Only list the figures, those that are named or all: id, title, tasks, and what scale small costs."""
     all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Every figure of every paper."""
     paper: str = ""
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev reproduce`; returns the exit code: 1 where a run failed or a figure could not be drawn."""
     command = parse(Reproduce, argv, "ev reproduce")
     if command.list:
-        _print_list()
+        _print_list(command)
         return 0
     if not (command.figures or command.paper or command.all):
         raise UserError("figures: missing; name some, such as nrnt/figure-6, or see ev reproduce --list")
@@ -127,14 +127,18 @@ def _executor(command: Reproduce) -> Any:
     return LocalExecutor(command.workers)
 
 
-def _print_list() -> None:
+def _print_list(command: Reproduce) -> None:
+    """List the figures that are named; all where none is."""
     from rich.table import Table
     from rich.text import Text
 
     from escapevelocity.cli._console import console
-    from escapevelocity.study.reproduce import listing
+    from escapevelocity.study.reproduce import every_paper, listing, select
 
-    rows = listing()
+    papers = [command.paper] if command.paper else []
+    if command.all or not (papers or command.figures):
+        papers = every_paper()
+    rows = listing(one.figure for one in select(command.figures, papers, command.task, command.scale))
     table = Table(header_style="bold", title=Text("ev reproduce ID --task TASK"), title_justify="left")
     for heading in ("id", "title", "tasks", "scale small costs"):
         table.add_column(heading, no_wrap=heading == "id")

@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.report.trackers import make_trackers
     from escapevelocity.report.warning import EarlyWarning
     from escapevelocity.runs import read_spec
+    from escapevelocity.runs.browse import require_folder
 
+    require_folder(command.run)
     screen = terminal_observer()
     warning = EarlyWarning(screen.on_message, command.stop_on)
     observers = [*make_trackers(command.track, command.run), screen, warning]

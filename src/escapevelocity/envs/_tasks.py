@@ -203,7 +203,7 @@ def _gymnasium_spaces(name: str, pooled: frozenset[str]) -> tuple[tuple[Any, Any
             f"did you mean {', '.join(near)}?"
             if near
             else "gymnasium.pprint_registry() lists the known ones; "
-            "import the module that registers your own (ev train --import MODULE)"
+            'import the module that registers your own (--import MODULE; in a study\'s file imports = ["MODULE"])'
         )
         raise UserError(f"task = {name!r}: not a known environment id; {hint}") from error
     spec = environment.spec

@@ -130,7 +130,7 @@ def diagnose(
     for row in rows:
         watch.update({**row, "seed": seed})
     onsets, active, measured = watch.onsets(seed), watch.active(seed), watch.measured(seed)
-    needed = int(watch.thresholds.persistence.value) + 2  # A median of three, then so many of them.
+    needed = _needed(watch.thresholds)
     judged = watch.retrieval(seed) if context.retrieval else watch.returns(seed)
     judgement = judge(active, measured, judged, context.tabular, context.retrieval)
     if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
@@ -149,7 +149,9 @@ def diagnose(
         onsets=tuple(onsets),
         evidence=told,
         refuted_by=cause.refuted_by if cause else _refuted_by(judgement.verdict, context),
-        remedies=cause.remedies if cause else _remedies(judgement.verdict, context),
+        remedies=cause.remedies
+        if cause
+        else _remedies(judgement.verdict, context, len(rows), watch.thresholds),
         not_measured=unmeasured(rows, measured, context),
         steps=watch.last_step(seed),
         batches=len(rows),
@@ -174,9 +176,21 @@ def _refuted_by(verdict: Verdict, context: Context) -> tuple[str, ...]:
     return ("a loss of capacity, where that was not measured", "a later fall of the return")
 
 
-def _remedies(verdict: Verdict, context: Context) -> tuple[str, ...]:
-    """What to measure where nothing can be said; of a sampler everything is measured always."""
-    return ("measure-health",) if verdict is Verdict.NOT_MEASURED and not context.retrieval else ()
+def _remedies(verdict: Verdict, context: Context, batches: int, thresholds: Thresholds) -> tuple[str, ...]:
+    """What to do where nothing can be said: measure more, train for longer, or both.
+
+    A run that is too short for any sign misses batches, whatever it measured; of a sampler everything is measured.
+    """
+    if verdict is not Verdict.NOT_MEASURED:
+        return ()
+    all_measured = context.retrieval or batches < _needed(thresholds)
+    longer = ("longer-run",) if batches < thresholds.plateau_batches.value else ()
+    return longer if all_measured else ("measure-health", *longer)
+
+
+def _needed(thresholds: Thresholds) -> int:
+    """Batches before a sign can be seen: a median of three, then so many of them."""
+    return int(thresholds.persistence.value) + 2
 
 
 def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:

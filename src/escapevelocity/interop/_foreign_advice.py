@@ -15,6 +15,7 @@ _NAMES: dict[str, tuple[str, str, str]] = {
     "pfo": ("escapevelocity.interop.PFOPPO", "escapevelocity.interop.pfo_loss", ""),
     "escort": ("escapevelocity.interop.EscortPolicy", "escapevelocity.interop.EscortCategorical", ""),
     "measure-health": ("escapevelocity.interop.HealthCallback", "escapevelocity.interop.TorchMonitor", ""),
+    "longer-run": ("total_timesteps", "--total-timesteps", ""),
 }
 """Remedy -> setting of Stable-Baselines3, of CleanRL (or any PyTorch loop), of RLlib; "" where it has none."""
 

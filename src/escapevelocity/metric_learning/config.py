@@ -134,8 +134,8 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         require(2 <= self.bins <= 1000, "bins", self.bins, "between 2 and 1000")
-        require(0 <= self.low < self.high <= 2, "low", self.low, f"at least 0 and below high = {self.high}")
-        require(self.low < self.high <= 2, "high", self.high, f"above low = {self.low} and at most 2")
+        require(0 < self.high <= 2, "high", self.high, "above 0 and at most 2")
+        require(0 <= self.low < self.high, "low", self.low, f"at least 0 and below high = {self.high}")
         require(0 <= self.switch_at <= 1, "switch-at", self.switch_at, "between 0 and 1")
 
 

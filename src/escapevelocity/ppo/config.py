@@ -201,7 +201,10 @@ class MonitoringConfig:
 class PPOSpec:
     """One training run: a task, a population of seeds, and all settings. The defaults are the preset `mujoco`."""
 
-    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "Hopper-v4"
+    task: Annotated[
+        tyro.conf.Positional[str],
+        tyro.conf.arg(metavar="TASK", help_behavior_hint="(required without --config)"),
+    ] = "Hopper-v4"
     """Environment id: EnvPool's or Gymnasium's such as Hopper-v4, ALE/Phoenix-v5, or gymnax:Breakout-MinAtar."""
     preset: Preset = "mujoco"
     """Where the defaults come from: mujoco [M, Table 3], atari [M, Table 2], classic [C] or minatar; follows from the

@@ -106,6 +106,7 @@ TRY_WORDS = {
     "clip-gradients": "Limit the norm of the gradient",
     "clip-apart": "Limit the gradients of actor and critic each for itself",
     "measure-health": "Measure health in every batch, so that more can be told",
+    "longer-run": "Train for longer, so that more can be told",
     "pfo": "Keep the features near those that the data was gathered with: proximal feature optimisation (PFO)",
     "kl-early-stop": "Stop an update as soon as the policy has moved too far (KL)",
     "escort": "Replace the softmax by the escort transform, which does not stall near corners",

@@ -16,6 +16,15 @@ from typing import Any, Literal, Union
 from ..errors import UserError
 
 _TYPE_KEY = "_type"
+_WORDS = {
+    bool: ("true or false", "true or false"),
+    int: ("an integer", "integers such as [64, 64]"),
+    float: ("a number", "numbers such as [0.5, 0.5]"),
+    str: ("text", "words"),
+    Path: ("a path", "paths"),
+    type(None): ("null", "null"),
+}
+"""A type and a list of it, in words that fit JSON and TOML alike."""
 _NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -231,15 +240,24 @@ def _describe(declared: Any) -> str:
     for member in _members(declared):
         if typing.get_origin(member) is Literal:
             parts += [repr(choice) for choice in typing.get_args(member)]
-        elif member is type(None):
-            parts.append("null")
         elif isinstance(member, type) and issubclass(member, enum.Enum):
             parts += [repr(name) for name in member.__members__]
+        elif member in _WORDS:
+            parts.append(_WORDS[member][0])
+        elif isinstance(member, type) and not typing.get_args(member):
+            parts.append(member.__name__)
         else:
-            parts.append(
-                member.__name__ if isinstance(member, type) and not typing.get_args(member) else str(member)
-            )
+            parts.append(_describe_list(member))
     return " or ".join(parts)
+
+
+def _describe_list(declared: Any) -> str:
+    origin, arguments = typing.get_origin(declared), typing.get_args(declared)
+    if origin not in (tuple, list) or arguments[0] not in _WORDS:
+        return str(declared)
+    fixed = origin is tuple and arguments[-1] is not Ellipsis
+    items = _WORDS[arguments[0]][1]
+    return f"a list of {len(arguments)} {items}" if fixed else f"a list of {items}"
 
 
 def _nearest(key: str, known: Iterable[str]) -> str:

@@ -86,12 +86,14 @@ def table_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def make_folder(path: str | os.PathLike[str]) -> None:
-    """Make a folder and its parents; a `UserError` names it when that is impossible."""
+def make_folder(path: str | os.PathLike[str], option: str = "--out") -> None:
+    """Make a folder and its parents; a `UserError` names it, and the option that chose it, when that is impossible."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {_reason(error)}; choose another --out") from error
+        raise UserError(
+            f"cannot make the folder {path}: {_reason(error)}; choose another {option}"
+        ) from error
 
 
 def remove(*paths: Path) -> None:

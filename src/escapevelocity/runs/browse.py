@@ -118,14 +118,21 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         UserError: when it is not a run, or its spec.json or status.json is damaged.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path} is not a folder; give a run's folder, such as runs/NAME{_meant(path)}")
+    require_folder(path)
     document = read_spec(path)
     return Run(path, document["job"], document["spec"], read_status(path))
 
 
+def require_folder(path: Path) -> None:
+    """Refuse what is no folder; a `UserError` names the run that may be meant."""
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder; give a run's folder, such as runs/NAME{_meant(path)}")
+
+
 def _meant(path: Path) -> str:
-    """The run whose name is nearest to a path that is not there: beside it, or below `runs`."""
+    """The run whose spec.json it is, or whose name is nearest to it: beside it, or below `runs`."""
+    if path.name == SPEC_FILE and path.is_file():
+        return f"; did you mean {path.parent}?"
     there: dict[str, Path] = {}
     for parent in (Path("runs"), path.parent):
         with contextlib.suppress(OSError):  # A folder that is not there, or may not be read.
@@ -143,7 +150,7 @@ def list_runs(out_dir: str | os.PathLike[str]) -> list[Listed]:
     """
     out_dir = Path(out_dir)
     if not out_dir.is_dir():
-        raise UserError(f"{out_dir} is not a folder; --out names the folder that holds the runs")
+        raise UserError(f"{out_dir} is not a folder; OUT is the folder that holds runs")
     found = []
     for root, folders, files in os.walk(out_dir):
         if SPEC_FILE in files or STATUS_FILE in files:

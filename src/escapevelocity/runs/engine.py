@@ -22,7 +22,7 @@ from .atomic import make_folder, remove_leftovers, write_bytes, write_json
 from .branch import Origin, parent_in
 from .inputs import PROVENANCE_FILE, inputs_of, require_inputs, sessions_of
 from .job import Job, Observer
-from .spec import SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
+from .spec import COMMANDS, SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
 
 _TRACKER = "wandb"
@@ -109,7 +109,7 @@ def resume(
         folder = run_dir / checkpoint.CHECKPOINTS
         number, messages = checkpoint.latest_good(folder)
         if old is not None and old.state == "finished" and number == old.segments_total and not messages:
-            raise UserError(f"{run_dir} is finished; to run it again give another --name")
+            raise UserError(f"{run_dir} is finished{_longer(job, run_dir)}")
         require_inputs(run_dir, job, spec)
         meta = None if number is None else checkpoint.load_meta(folder, number)
         session = Session(job, spec, digest, run_dir, Audience(observers), signals)
@@ -223,6 +223,12 @@ def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> N
     if old is not None and old.state == "finished":
         raise UserError(f"{run_dir} is finished; to run it again give another --name")
     raise UserError(f"{run_dir} holds this run, unfinished; `ev resume {run_dir}` goes on with it")
+
+
+def _longer(job: Job[Any, Any], run_dir: Path) -> str:
+    """How a finished run is made longer, which is what whoever resumes it wants."""
+    command = COMMANDS.get(job.name)
+    return f"; `{command} branch {run_dir} --at 1 --steps N` makes it longer" if command else ""
 
 
 def _require_same(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:

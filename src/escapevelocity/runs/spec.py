@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 
 HASH_DIGITS = 10
 SPEC_FILE = "spec.json"
+COMMANDS = {"ppo": "ev", "asr": "ev asr"}
+"""What the commands of a job's runs begin with, such as `ev asr branch`; a job of your own has none."""
 _ENVELOPE = {"job", "schema_version", "spec"}
 
 T = TypeVar("T")
@@ -84,19 +86,19 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
         UserError: when the file is missing, is not a spec, or was written by a newer version.
     """
     path = Path(path)
+    # Most commands take only a folder; who gave one must not be sent to the file.
+    accepted = "a run's folder" if path.is_dir() else f"a run's folder or its {SPEC_FILE}"
     path = path / SPEC_FILE if path.is_dir() else path
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; give a run's folder or its spec.json"
-        ) from error
+        raise UserError(f"cannot read {path}: {error.strerror}; give {accepted}") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}); it is damaged or not a spec") from error
     if not isinstance(document, dict) or set(document) != _ENVELOPE or not isinstance(document["spec"], dict):
         raise UserError(
             f"{path} is not a spec: expected a JSON object with the keys {', '.join(sorted(_ENVELOPE))}; "
-            "give a run's folder or its spec.json"
+            f"give {accepted}"
         )
     version = document["schema_version"]
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
@@ -110,9 +112,9 @@ def load_spec(cls: type[T], path: str | os.PathLike[str], job: str, types: Seque
     """Read a spec.json of the given job back into its dataclass; see `read_spec` and `spec_from_json`."""
     document = read_spec(path)
     if document["job"] != job:
-        raise UserError(
-            f"{path}: job = {document['job']!r}: must be {job!r}; it is the spec of another command"
-        )
+        maker = COMMANDS.get(document["job"])
+        told = f"it is a run of `{maker} train`" if maker else "it is the spec of another command"
+        raise UserError(f"{path}: job = {document['job']!r}: must be {job!r}; {told}")
     return spec_from_json(cls, document["spec"], types)
 
 

@@ -1,10 +1,11 @@
 """A study is a grid: settings that all runs share, axes whose values are crossed, exclusions, rules for some cells."""
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -58,6 +59,8 @@ class Study:
     """Settings for some cells, applied in order."""
     imports: tuple[str, ...] = ()
     """Modules to import first: those that register environments, remedies or kinds."""
+    source: str = dataclasses.field(default="", compare=False)
+    """The file that it was read from, which messages name."""
 
     def __post_init__(self) -> None:
         accepted = "letters, digits, dots and dashes: it names a folder"
@@ -142,10 +145,17 @@ def read_study(path: str | Path) -> Study:
 
     fields = study_fields(Path(path))
     rules = tuple(Rule(rule["match"], rule["set"]) for rule in fields.pop("when", ()))
+    with naming(str(path)):
+        return Study(**fields, when=rules, source=str(path))
+
+
+@contextlib.contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Put a study's file before what is found wrong with it; nothing where it has none."""
     try:
-        return Study(**fields, when=rules)
+        yield
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{source}: {error}" if source else str(error)) from error
 
 
 def label_of(value: Any) -> Label:

@@ -11,7 +11,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.imports import import_modules
 from escapevelocity.runs import spec_from_json
 from escapevelocity.study.cost import Prices, leaves_of
-from escapevelocity.study.grid import Cell, Label, Study, cells
+from escapevelocity.study.grid import Cell, Label, Study, cells, naming
 from escapevelocity.study.groups import Group, choose_groups, only_planner, read_groups, write_groups
 from escapevelocity.study.kinds import Kind, kind
 from escapevelocity.study.standing import Standing, State, recorded_runs, standing
@@ -102,8 +102,9 @@ def plan(
         UserError: a mistake in the study, naming the cell; or a store that cannot be read or written.
     """
     import_modules(study.imports)
-    the_kind = kind(study.job)
-    grid = _by_key(the_kind, cells(study))
+    with naming(study.source):
+        the_kind = kind(study.job)
+        grid = _by_key(the_kind, cells(study))
     if not isinstance(store, Store):
         store = open_store(store, create=not os.path.exists(store))
     store.refresh()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from escapevelocity.errors import UserError
 from escapevelocity.study.papers.figure import AnyFigure, LabFigure, Scale
-from escapevelocity.study.papers.registry import PAPERS, all_figures, figures_of, find_figure
+from escapevelocity.study.papers.registry import PAPERS, figures_of, find_figure
 
 if TYPE_CHECKING:
     from escapevelocity.lab.experiments.experiment import Track
@@ -187,9 +187,9 @@ def cost(figure: AnyFigure) -> str:
     return f"{len(found)} runs of {len(study.seeds)} seeds, {steps / 1e6:.3g}M steps"
 
 
-def listing() -> list[Listed]:
-    """Every figure of every paper."""
-    return [Listed(one.id, one.title, one.tasks, cost(one)) for one in all_figures()]
+def listing(figures: Iterable[AnyFigure]) -> list[Listed]:
+    """What `ev reproduce --list` says of figures."""
+    return [Listed(one.id, one.title, one.tasks, cost(one)) for one in figures]
 
 
 def _default(figure: AnyFigure) -> str:

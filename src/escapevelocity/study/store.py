@@ -113,7 +113,7 @@ def open_store(url: str | os.PathLike[str], create: bool = False) -> Store:
     if not is_there:
         if not create:
             raise UserError(f"store = {text!r}: must be a folder that exists; `ev study run` makes it")
-        make_folder(path)
+        make_folder(path, "--store")
     needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
     if not os.access(path, needed):
         what = "read and written" if create else "read"

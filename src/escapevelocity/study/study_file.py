@@ -92,7 +92,8 @@ def _seeds(key: str, value: Any) -> tuple[int, ...]:
         if match is None:
             raise UserError(f"{key} = {item!r}: must be {accepted}")
         first, last = int(match[1]), int(match[2])
-        require(first <= last < first + _MOST_SEEDS, key, item, "a range a:b with a ≤ b")
+        allowed = f"a range a:b with a ≤ b and at most {_MOST_SEEDS:,} seeds"
+        require(first <= last < first + _MOST_SEEDS, key, item, allowed)
         seeds += range(first, last + 1)
     return tuple(seeds)
 
