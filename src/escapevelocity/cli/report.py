@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from escapevelocity.cli._out import require_replaceable
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import UserError, require
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     require(
         len(command.targets) > 0, "RUN", (), "one or more runs' folders, or a study; `ev list` shows the runs"
     )
+    if command.out is not None:
+        require_replaceable(command.out, "HTML")  # Told now, not after the whole study was read.
     from escapevelocity import __version__
     from escapevelocity.report.page import render
     from escapevelocity.runs.atomic import write_bytes
@@ -57,10 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
         require(command.store is None, "store", command.store, "left out: these are runs")
         page, out = runs_page(paths, _advice, __version__), command.out or paths[0] / "report.html"
-    if out.is_dir():
-        raise UserError(
-            f"out = {str(out)!r}: must be a file, such as {out / 'report.html'}; this is a folder"
-        )
+    require_replaceable(out, "HTML")
     write_bytes(out, render(page).encode())
     print(out)
     return 0
