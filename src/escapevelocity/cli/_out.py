@@ -6,14 +6,19 @@ from typing import Literal
 from escapevelocity.errors import UserError
 
 _BYTES_READ = 256
-_ENDINGS = {"HTML": ".html", "Parquet": ".parquet"}
+_EXAMPLES = {"page": "report.html", "history": "history.parquet"}
 
 
-def require_replaceable(out: Path, kind: Literal["HTML", "Parquet"]) -> None:
-    """Raise `UserError` unless `out` is not there yet, is empty, or is a file of the kind that will take its place."""
+def require_replaceable(out: Path, kind: Literal["page", "history"]) -> None:
+    """Raise `UserError` unless `out` is not there yet, is empty, or is a file of the kind that will take its place.
+
+    Args:
+        out: the file that will be written.
+        kind: an HTML page, or the Parquet file of a history.
+    """
     try:
         if out.is_dir():
-            example = out / f"{'report' if kind == 'HTML' else 'history'}{_ENDINGS[kind]}"
+            example = out / _EXAMPLES[kind]
             raise UserError(f"out = {str(out)!r}: must be a file, such as {example}; this is a folder")
         if not out.exists():
             return
@@ -23,11 +28,23 @@ def require_replaceable(out: Path, kind: Literal["HTML", "Parquet"]) -> None:
                 start = file.read(_BYTES_READ)
     except OSError as error:
         raise UserError(f"cannot read {out}: {error.strerror}; choose another --out") from error
-    if start and not _is(kind, start):
-        raise UserError(f"out = {str(out)!r}: is no {kind} file and would be lost; choose another --out")
+    if start and not (_is_page(start) if kind == "page" else _is_history(start, out)):
+        what = "HTML page" if kind == "page" else "history (Parquet)"
+        raise UserError(f"out = {str(out)!r}: is no {what} and would be lost; choose another --out")
 
 
-def _is(kind: Literal["HTML", "Parquet"], start: bytes) -> bool:
-    if kind == "Parquet":
-        return start.startswith(b"PAR1")
+def _is_page(start: bytes) -> bool:
     return start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _is_history(start: bytes, path: Path) -> bool:
+    """Whether it is a history, or the beginning of one; the records of a run are Parquet too, and must stay."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not start.startswith(b"PAR1"):
+        return False
+    try:
+        return {"run", "spec"} <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return True  # Cut off or damaged: nothing could be read of it anyway.

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         len(command.targets) > 0, "RUN", (), "one or more runs' folders, or a study; `ev list` shows the runs"
     )
     if command.out is not None:
-        require_replaceable(command.out, "HTML")  # Told now, not after the whole study was read.
+        require_replaceable(command.out, "page")  # Told now, not after the whole study was read.
     from escapevelocity import __version__
     from escapevelocity.report.page import render
     from escapevelocity.runs.atomic import write_bytes
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
         require(command.store is None, "store", command.store, "left out: these are runs")
         page, out = runs_page(paths, _advice, __version__), command.out or paths[0] / "report.html"
-    require_replaceable(out, "HTML")
+    require_replaceable(out, "page")
     write_bytes(out, render(page).encode())
     print(out)
     return 0

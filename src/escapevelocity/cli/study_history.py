@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev study history`; returns the exit code."""
     command = parse(StudyHistory, argv, "ev study history")
     if command.out is not None:
-        require_replaceable(command.out, "Parquet")
+        require_replaceable(command.out, "history")
     import sys
 
     from escapevelocity.study.gather_study import gather_study
