@@ -9,7 +9,7 @@ import tyro
 
 from escapevelocity.cli._out import require_replaceable
 from escapevelocity.cli._parse import parse
-from escapevelocity.errors import UserError, require
+from escapevelocity.errors import UserError, cannot_read, require
 
 if TYPE_CHECKING:
     from escapevelocity.health.diagnosis import RunDiagnosis
@@ -49,7 +49,10 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs.status import STATUS_FILE
 
     paths = [Path(target) for target in command.targets]
-    runs = [path for path in paths if any((path / name).exists() for name in (SPEC_FILE, STATUS_FILE))]
+    try:
+        runs = [path for path in paths if any((path / name).exists() for name in (SPEC_FILE, STATUS_FILE))]
+    except OSError as error:
+        raise cannot_read(error.filename, error) from error
     if len(paths) == 1 and not runs:
         from escapevelocity.study.report_study import gathered, study_page
 

@@ -71,6 +71,8 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
             continue
         try:
             table.add_row(*_list_row(name, one.run))
+        except UserError as error:  # Such as checkpoints that must not be read.
+            table.add_row(*_damaged_row(name, str(error)))
         except Exception as error:  # A spec of any shape: seeds that are a number, layers that are words, …
             table.add_row(*_damaged_row(name, f"it cannot be read: {type(error).__name__}: {error}"))
     return table
