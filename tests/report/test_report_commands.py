@@ -200,6 +200,15 @@ def test_the_commands_print_and_draw(run, tmp_path, capsys, monkeypatch):
     assert all(path.exists() for path in expected)
 
 
+def test_a_figure_stays_in_its_folder(run, tmp_path):
+    for name in ("../z", "", ".hidden", "a\nb", "x" * 201):
+        for columns in ((), ("--columns", "trust/kl")):
+            with pytest.raises(UserError, match=r"^name = .*: must be the name of one file, without slashes"):
+                plot.main([str(run.path), "--out", str(tmp_path / "o"), "--name", name, *columns])
+    assert not (tmp_path / "o").exists()
+    assert not list(tmp_path.glob("z.*"))
+
+
 def test_mistakes_in_the_commands_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="is not a folder; give a run's folder"):
         show.main([str(tmp_path / "nowhere")])
