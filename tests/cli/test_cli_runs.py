@@ -266,6 +266,12 @@ def test_evaluate_refuses_members_and_checkpoints_that_are_not_there(refused, ru
     assert refused("evaluate", "run", *arguments) == f"ev: {line}"
 
 
+def test_evaluate_says_before_the_work_that_a_film_has_no_place(refused, run):
+    (run / "plots").write_text("mine")
+    line = f"ev: video = 'run/plots': must be a folder that can be written; {run / 'plots'} is not"
+    assert refused("evaluate", "run", "--video") == line
+
+
 def test_evaluate_prints_both_kinds_of_actions_of_the_members_asked_for(ev, run):
     answer = ev("evaluate", "run", "--seeds", "2", "--episodes", "3", "--checkpoint", "1")
     rows = [re.split(r"\s*[│|]\s*", line.strip("│| ")) for line in answer.out.splitlines() if " 512 " in line]

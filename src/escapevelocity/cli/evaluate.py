@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
     from escapevelocity.runs import open_run
+    from escapevelocity.runs.atomic import require_writable
 
     checkpoint = command.checkpoint
     if checkpoint is None and not command.best:
@@ -62,8 +63,10 @@ def main(argv: Sequence[str]) -> int:
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
     seeds = command.seeds or saved_spec(command.run).seeds
     agents = [load(command.run, seed, checkpoint, command.best) for seed in seeds]
+    plots = command.run / "plots"
     if command.video:
         require_film(agents[0])
+        require_writable(plots, "video")
     table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
     for agent in agents:
         for mode in (False, True):
@@ -79,6 +82,6 @@ def main(argv: Sequence[str]) -> int:
             )
     console().print(table)
     for agent in agents if command.video else ():
-        path = command.run / "plots" / f"video-seed-{agent.seed}.gif"
+        path = plots / f"video-seed-{agent.seed}.gif"
         print(f"{path}: {record_video(agent, path, seed=command.evaluation_seed)} frames")
     return 0

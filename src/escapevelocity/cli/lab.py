@@ -108,9 +108,10 @@ def _run(name: str, arguments: list[str]) -> None:
     from rich.text import Text
 
     from escapevelocity.cli._console import console
-    from escapevelocity.report.lab.page import require_writable, write
+    from escapevelocity.report.lab.page import write
     from escapevelocity.report.lab.progress import track
     from escapevelocity.report.lab.table import table
+    from escapevelocity.runs.atomic import require_writable
 
     draw = importlib.import_module(f"escapevelocity.report.lab.{_module(name)}").draw
     require_writable(output.out)  # Told now, not after minutes of work.

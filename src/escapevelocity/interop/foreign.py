@@ -62,8 +62,8 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
         The records, or None for a run of our own.
 
     Raises:
-        UserError: nothing there that is a log; a file or folder that must not be read; a log that is empty, damaged from the start, without any tag that is
-            known here, or of runs of different settings; an unknown `env`.
+        UserError: nothing there that is a log; a file or folder that must not be read; a log that is empty, damaged
+            from the start, without any tag that is known here, or of runs of different settings; an unknown `env`.
 
     Example:
         >>> import tempfile
