@@ -46,9 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev evaluate`; returns the exit code."""
     command = parse(Evaluate, argv, "ev evaluate")
     import_modules(command.import_modules)
-    from rich.table import Table
-
-    from escapevelocity.cli._console import console
+    from escapevelocity.cli._console import numbers_table, print_numbers
     from escapevelocity.ppo.agent import load
     from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
@@ -67,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
     if command.video:
         require_film(agents[0])
         require_writable(plots, "video")
-    table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
+    headings = ("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
+    table = numbers_table(headings)
     for agent in agents:
         for mode in (False, True):
             result = evaluate(agent, command.episodes, mode, command.evaluation_seed)
@@ -80,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
                 f"{result.returns.std(ddof=1):.1f}" if command.episodes > 1 else "–",
                 f"{result.lengths.mean():.1f}",
             )
-    console().print(table)
+    print_numbers(table)
     for agent in agents if command.video else ():
         path = plots / f"video-seed-{agent.seed}.gif"
         print(f"{path}: {record_video(agent, path, seed=command.evaluation_seed)} frames")
