@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    experiment, output = _parse(name, _experiment(name), arguments)
+    experiment, output = _parse(name, experiment_class(name), arguments)
     from rich.text import Text
 
     from escapevelocity.cli._console import console
@@ -124,7 +124,12 @@ def _run(name: str, arguments: list[str]) -> None:
         print(path)
 
 
-def _experiment(name: str) -> Any:
+def experiment_class(name: str) -> Any:
+    """The class of an experiment, whose fields are its settings.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, [*EXPERIMENTS, "all"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join([*EXPERIMENTS, 'all'])}"
