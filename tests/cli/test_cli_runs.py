@@ -191,7 +191,7 @@ def damage(path, how):
 
 def evaluated_steps(answer):
     """The column `env steps` of the table that evaluate prints."""
-    return re.findall(r"^[│|] [12] +[│|] ([\d,]+) ", answer.out, re.MULTILINE)
+    return re.findall(r"^[│|] +[12] +[│|] +([\d,]+) ", answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
