@@ -1,6 +1,7 @@
 """Evaluation and films of agents: every episode counts once, as if it were lived alone."""
 
 import dataclasses
+import os
 
 import gymnasium
 import jax
@@ -117,6 +118,32 @@ def test_a_video_is_a_gif_of_every_step(tmp_path):
     # No cart falls within 4 steps; the run's own limit ends the episode.
     limited = dataclasses.replace(agent, task=dataclasses.replace(agent.task, episode_limit=4))
     assert record_video(limited, tmp_path / "limited.gif", seed=3) == 4
+
+
+def test_a_film_asks_for_no_sound(tmp_path, monkeypatch):
+    """On a machine without sound pygame's mixer prints lines of errors otherwise."""
+    heard = []
+
+    class Listening(Walk):
+        def __init__(self, render_mode=None):
+            super().__init__(render_mode)
+            heard.append(os.environ.get("SDL_AUDIODRIVER"))
+
+        def render(self):
+            return np.zeros((4, 4, 3), np.uint8)
+
+    gymnasium.register("AgentListening-v0", Listening, max_episode_steps=25)
+    agent = untrained("AgentListening-v0")
+    try:
+        for given, expected in ((None, "dummy"), ("alsa", "alsa")):
+            monkeypatch.setenv("SDL_AUDIODRIVER", "of the user")  # So that what is set here is taken back.
+            monkeypatch.delenv("SDL_AUDIODRIVER") if given is None else monkeypatch.setenv(
+                "SDL_AUDIODRIVER", given
+            )
+            record_video(agent, tmp_path / "film.gif", max_frames=2)
+            assert heard.pop() == expected
+    finally:
+        del gymnasium.registry["AgentListening-v0"]
 
 
 def test_a_task_with_discrete_observations_can_be_filmed(tmp_path):

@@ -11,6 +11,11 @@ def require(condition: bool, field: str, value: object, accepted: str) -> None:
         raise UserError(f"{field} = {value!r}: must be {accepted}")
 
 
+def cannot_read(path: object, error: OSError) -> UserError:
+    """The `UserError` for a file or folder that the system does not let us read."""
+    return UserError(f"cannot read {path}: {error.strerror or error}; check its permissions")
+
+
 def require_seeds(seeds: tuple[int, ...]) -> None:
     """Raise `UserError` unless the seeds of a population are different integers from 0 to 2³¹ − 1."""
     require(len(seeds) > 0, "seeds", seeds, "one or more integers")

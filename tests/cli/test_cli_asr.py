@@ -45,6 +45,15 @@ def test_a_map_shows_the_test_classes(trained, ev, tmp_path):
     assert (tmp_path / "maps" / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_map_says_before_the_work_that_it_has_no_place(trained, refused, tmp_path, monkeypatch):
+    from escapevelocity.metric_learning import period
+
+    monkeypatch.setattr(period, "embed", None)  # That would be the work.
+    (tmp_path / "maps").write_text("mine")
+    line = f"ev: out = 'maps': must be a folder that can be written; {tmp_path / 'maps'} is not"
+    assert refused("asr", "map", trained, "--out", "maps") == line
+
+
 def test_show_list_and_diagnose_know_what_it_is_about(trained, ev):
     shown = ev("show", trained).out
     assert "job asr, task digits" in shown

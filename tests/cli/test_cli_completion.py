@@ -24,6 +24,10 @@ CASES = {
     "ev branch runs/x --remedy ": set(REMEDIES),
     "ev lab esc": {"escape"},
     "ev lab escape --q": {"--quick"},
+    "ev lab escape --g": {"--gap", "--gnpg-rate"},
+    "ev lab many-classes --cl": {"--class-powers", "--class-rates"},
+    "ev train Hopper-v4 --remedy redo --redo.": {"--redo.threshold", "--redo.every"},
+    "ev branch runs/x --remedy pfo --pfo.layers ": {"last", "all"},
     "ev completion ": set(SCRIPTS),
     "ev show ru": set(),  # Files, which the shell completes.
 }

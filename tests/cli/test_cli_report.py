@@ -54,6 +54,21 @@ def test_a_store_beside_runs_and_a_folder_as_file_are_refused(refused, run):
     assert "must be a file, such as runs/report.html" in refused("report", "runs/sick", "--out", "runs")
 
 
+def test_a_file_that_is_no_page_is_not_replaced_and_an_older_page_is(refused, ev, run, tmp_path):
+    line = refused("report", "runs/sick", "--out", "runs/sick/spec.json")
+    assert line == "ev: out = 'runs/sick/spec.json': is no HTML page and would be lost; choose another --out"
+    for text in ("", "<!DOCTYPE HTML>\nold", " <html>old</html>"):
+        (tmp_path / "page.html").write_text(text)
+        assert ev("report", "runs/sick", "--out", "page.html").code == 0
+        assert "representation collapse" in (tmp_path / "page.html").read_text()
+    (run / "report.html").write_text("my notes")
+    assert "report.html': is no HTML page" in refused("report", "runs/sick")
+
+
+def test_a_device_is_not_replaced(refused, run):
+    assert "is no HTML page" in refused("report", "runs/sick", "--out", "/dev/null")
+
+
 def test_a_run_without_records_says_what_computes_them(refused, tmp_path):
     path = write_run(tmp_path / "empty")
     for file in (path / "records").iterdir():

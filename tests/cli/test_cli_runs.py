@@ -193,7 +193,7 @@ def damage(path, how):
 
 def evaluated_steps(answer):
     """The column `env steps` of the table that evaluate prints."""
-    return re.findall(r"^[│|] [12] +[│|] ([\d,]+) ", answer.out, re.MULTILINE)
+    return re.findall(r"^[│|] +[12] +[│|] +([\d,]+) ", answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
@@ -267,6 +267,12 @@ def test_a_damaged_run_is_listed_as_damaged_and_not_shown(ev, refused, run):
 )
 def test_evaluate_refuses_members_and_checkpoints_that_are_not_there(refused, run, arguments, line):
     assert refused("evaluate", "run", *arguments) == f"ev: {line}"
+
+
+def test_evaluate_says_before_the_work_that_a_film_has_no_place(refused, run):
+    (run / "plots").write_text("mine")
+    line = f"ev: video = 'run/plots': must be a folder that can be written; {run / 'plots'} is not"
+    assert refused("evaluate", "run", "--video") == line
 
 
 def test_evaluate_prints_both_kinds_of_actions_of_the_members_asked_for(ev, run):

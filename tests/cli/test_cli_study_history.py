@@ -70,3 +70,29 @@ def test_mistakes_are_one_line(refused):
         "study", "history", "runs", "--columns", "x"
     )
     assert "nowhere" in refused("study", "history", "nowhere")
+
+
+def test_a_file_that_is_no_history_is_not_replaced_and_an_older_one_is(refused, ev):
+    make_runs(Path("runs"))
+    Path("notes.toml").write_text("mine")
+    line = refused("study", "history", "runs", "--out", "notes.toml")
+    assert line == "ev: out = 'notes.toml': is no history (Parquet) and would be lost; choose another --out"
+    (records,) = Path("runs/run-1/records").iterdir()  # Parquet too, but no history.
+    assert "is no history" in refused("study", "history", "runs", "--out", records)
+    for _ in range(2):
+        assert ev("study", "history", "runs", "--out", "x.parquet").code == 0
+    whole = Path("x.parquet").read_bytes()
+    Path("x.parquet").write_bytes(whole[:-9])  # A damaged history is gathered again.
+    assert ev("study", "history", "runs", "--out", "x.parquet").code == 0
+    assert len(read_history("x.parquet").runs) == 2
+
+
+def test_a_folder_in_place_of_the_file_is_refused(refused):
+    make_runs(Path("runs"))
+    for out, such in (
+        (".", "history.parquet"),
+        ("runs", "runs/history.parquet"),
+        ("..", "../history.parquet"),
+    ):
+        line = refused("study", "history", "runs", "--out", out)
+        assert line == f"ev: out = {out!r}: must be a file, such as {such}; this is a folder"

@@ -128,7 +128,7 @@ def test_every_command_line_parses(line):
         return
     if name == "lab":
         if arguments[0] != "all":
-            lab._parse(arguments[0], lab._experiment(arguments[0]), arguments[1:])
+            lab._parse(arguments[0], lab.experiment_class(arguments[0]), arguments[1:])
         return
     settings = settings_of(module)
     if module in ("train", "branch"):

@@ -200,6 +200,33 @@ def test_the_commands_print_and_draw(run, tmp_path, capsys, monkeypatch):
     assert all(path.exists() for path in expected)
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_list_shows_names_and_numbers_whole(run_of, tmp_path, width):
+    names = ["CartPole-v1-0c2f1a2b3c", "CartPole-v1-0c2f1a2b3d"]
+    for name in names:
+        row = make_row(health__actor__dead_neurons=90.0, perf__return_mean=-1234.0)
+        run_of([row], name=name)
+    console = Console(file=io.StringIO(), width=width, _environ={})
+    console.print(runs_table(tmp_path))
+    lines = console.file.getvalue().splitlines()
+    begun = [index for index, line in enumerate(lines) if line.startswith("Cart")]
+    first = lines[begun[0] :]
+    edge = first[0].index(" ")  # The name's column ends at the same place in every line.
+    column = "".join(line[:edge].strip() for line in first)
+    assert column == "".join(names)
+    assert console.file.getvalue().count("-1,234") == 2
+    assert "…" not in console.file.getvalue()
+
+
+def test_a_figure_stays_in_its_folder(run, tmp_path):
+    for name in ("../z", "", ".hidden", "a\nb", "x" * 201):
+        for columns in ((), ("--columns", "trust/kl")):
+            with pytest.raises(UserError, match=r"^name = .*: must be the name of one file, without slashes"):
+                plot.main([str(run.path), "--out", str(tmp_path / "o"), "--name", name, *columns])
+    assert not (tmp_path / "o").exists()
+    assert not list(tmp_path.glob("z.*"))
+
+
 def test_mistakes_in_the_commands_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="is not a folder; give a run's folder"):
         show.main([str(tmp_path / "nowhere")])

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from escapevelocity.errors import UserError
 from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summary, silently
 from escapevelocity.report.lab import canvas, page
 from escapevelocity.report.lab.progress import track
@@ -99,16 +98,6 @@ def test_the_terminal_table_shows_brackets_as_text():
     assert "Is it [so]?" in shown
     assert "share [95 %]" in shown
     assert "0.1 [0.0, 0.2]" in shown
-
-
-def test_a_folder_below_a_file_cannot_be_written(tmp_path):
-    (tmp_path / "taken").write_text("mine")
-    with pytest.raises(
-        UserError, match=r"out = '.*taken/sub': must be a folder that can be written; .*taken is not"
-    ):
-        page.require_writable(tmp_path / "taken" / "sub")
-    page.require_writable(tmp_path / "new" / "sub")
-    assert not (tmp_path / "new").exists()
 
 
 def test_elsewhere_than_on_a_terminal_progress_is_a_line_per_part(capsys):

@@ -15,6 +15,7 @@ from escapevelocity.errors import UserError
 from escapevelocity.runs.atomic import (
     make_folder,
     remove_leftovers,
+    require_writable,
     write_arrays,
     write_bytes,
     write_json,
@@ -96,3 +97,14 @@ def test_only_temp_files_are_leftovers(tmp_path):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".lock", "a.tmp"]
+
+
+def test_a_folder_below_a_file_cannot_be_written_and_nothing_is_made(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for where in ("taken", "taken/sub"):
+        with pytest.raises(
+            UserError, match=rf"^video = '.*{where}': must be a folder that can be written; .*taken is not$"
+        ):
+            require_writable(tmp_path / where, "video")
+    require_writable(tmp_path / "new" / "sub")
+    assert not (tmp_path / "new").exists()

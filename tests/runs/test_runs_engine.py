@@ -182,6 +182,13 @@ def test_a_run_works_outside_of_the_main_thread(tmp_path):
 def test_the_folder_of_a_run_is_out_and_name(tmp_path):
     assert run_directory(tmp_path, "mine", "Hopper-v4-abc") == tmp_path / "mine"
     assert run_directory(tmp_path, None, "ALE/Pong-v5-abc") == tmp_path / "ALE-Pong-v5-abc"
-    for name in ("", " ", "..", ".", "a/b", "a\\b", ".hidden", "a\0b"):
-        with pytest.raises(UserError, match="must be the name of one folder, without slashes"):
+    accepted = (
+        "must be the name of one folder, without slashes (see --out): printable characters in valid UTF-8, at most "
+        "200 bytes, no dot in front"
+    )
+    for name in ("", " ", "..", ".", "a/b", "a\\b", ".hidden", "a\0b", "a\nb", "\udcff", "ü" * 101):
+        with pytest.raises(UserError) as caught:
             run_directory(tmp_path, name, "default")
+        assert str(caught.value) == f"name = {name!r}: {accepted}"
+    for name in ("ü" * 100, "Ünter suchung–2"):
+        assert run_directory(tmp_path, name, "default") == tmp_path / name

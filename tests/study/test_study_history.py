@@ -206,6 +206,14 @@ def test_a_table_that_is_no_history_is_refused(tmp_path):
         History.from_table(table)
 
 
+def test_a_parquet_file_that_is_no_history_is_refused(store):
+    (records,) = (store / "a" / "records").iterdir()
+    with pytest.raises(
+        UserError, match=r"\.parquet is not a history: it lacks the columns run and spec; `ev study"
+    ):
+        read_history(records)
+
+
 def test_names_choose_the_runs_of_a_file(store, tmp_path):
     path = collect(store, tmp_path / "out.parquet", ["b"])
     assert [run.name for run in read_history(path).runs] == ["b"]

@@ -32,14 +32,17 @@ def store(tmp_path):
 
 def lock_up(folder, monkeypatch):
     """Refuse all that is in a folder. The system's answer is given here, as root may do everything."""
-    real = os.stat
 
-    def stat(path, *arguments, **options):
-        if str(path).startswith(f"{folder}/"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path, *arguments, **options)
+    def refusing(real):
+        def call(path, *arguments, **options):
+            if str(path).startswith(f"{folder}/"):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "stat", stat)
+        return call
+
+    for name in ("stat", "listdir"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
 
 
 def test_a_run_whose_folder_must_not_be_read_is_damaged_and_the_others_are_seen(store, monkeypatch):

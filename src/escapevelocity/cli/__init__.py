@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -104,17 +105,48 @@ def welcome(folder: Path = Path("runs")) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ev`; returns its exit code: 0, 1 (the run failed), 2 (a mistake in the input), 130 or 143 (signals)."""
+    _prepare_output()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         print(f"ev: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # The reader of our output, such as `head`, has enough.
-        # What is still buffered goes nowhere; Python would complain about it when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if not _output_fails():
+            raise
+        _drop_output()
+        print(f"ev: cannot write to standard output: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _prepare_output() -> None:
+    """Let standard output take every text: what it cannot encode is a question mark, and it may be closed."""
+    for name in ("stdout", "stderr"):
+        if (
+            getattr(sys, name) is None
+        ):  # Closed, as with `>&-`. Its descriptor must not become that of a file.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _output_fails() -> bool:
+    """Whether standard output takes nothing, such as on a full disk; before a traceback an empty line does no harm."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere; Python would complain about it when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev capacity`; returns the exit code."""
     command = parse(Capacity, argv, "ev capacity")
     import_modules(command.import_modules)
-    from escapevelocity.cli._console import console
+    from escapevelocity.cli._console import print_numbers
     from escapevelocity.ppo.capacity import CapacityConfig
     from escapevelocity.ppo.capacity_run import RunCapacity
     from escapevelocity.report.lab.progress import track
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
             capacity.measure(part)
     for line in capacity.damaged:
         print(f"ev: {line}", file=sys.stderr)
-    console().print(_table(capacity.rows()), highlight=False)
+    print_numbers(_table(capacity.rows()))
     print(capacity.path)
     return 0
 
@@ -70,15 +70,14 @@ def main(argv: Sequence[str]) -> int:
 def _table(rows: Sequence[Mapping[str, Any]]) -> "Table":
     """One line per snapshot, with the median over seeds."""
     import numpy as np
-    from rich.table import Table
 
+    from escapevelocity.cli._console import numbers_table
     from escapevelocity.ppo.capacity import COLUMNS
 
     seeds = {row["seed"] for row in rows}
     title = "capacity loss" + (f", median of {len(seeds)} seeds" if len(seeds) > 1 else "")
-    made = Table(title=title, title_justify="left")
-    for heading in ("snapshot", "env steps", "actor", "critic", "actor, all data", "critic, all data"):
-        made.add_column(heading, justify="right")
+    headings = ("snapshot", "env steps", "actor", "critic", "actor, all data", "critic, all data")
+    made = numbers_table(headings, title)
     for number in sorted({row["snapshot"] for row in rows}):
         members = [row for row in rows if row["snapshot"] == number]
         medians = (np.median([row[column] for row in members]) for column in COLUMNS)

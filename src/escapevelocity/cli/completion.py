@@ -35,7 +35,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def words() -> list[Word]:
-    """Every command and every command of a group, with its options; importing them takes no JAX."""
+    """Every command and every command of a group, with its options.
+
+    The lab's experiments and the remedies have options of their own, for which they are imported, and JAX with them.
+    """
     from escapevelocity.cli import COMMANDS, asr, lab, study
 
     values = {"completion": tuple(SCRIPTS), "remedies": tuple(sorted(summaries()))}
@@ -50,7 +53,11 @@ def words() -> list[Word]:
         elif name == "lab":
             found.append(Word((name,), command.summary, {}))
             found += [
-                Word((name, one), entry.summary, _options("lab", lab.Output))
+                Word(
+                    (name, one),
+                    entry.summary,
+                    _flags(lab.experiment_class(one)) | _options("lab", lab.Output),
+                )
                 for one, entry in lab.EXPERIMENTS.items()
             ]
             found.append(
@@ -74,14 +81,23 @@ def settings_of(module: str) -> type:
 
 def _options(module: str, settings: type | None = None) -> dict[str, tuple[str, ...]]:
     """Flags of a command, each with the words that it takes; () where those are not known beforehand."""
-    options = {
-        flag: _choices(option.accepted)
-        for flag, option in options_of(settings or settings_of(module)).items()
+    options = _flags(settings or settings_of(module))
+    if "--remedy" in options:
+        from escapevelocity.ppo.remedies import REMEDIES
+
+        options["--remedy"] = tuple(sorted(summaries()))
+        for name, remedy in sorted(REMEDIES.items()):
+            options |= _flags(remedy, f"{name}.")
+    return options | {"--help": ()}
+
+
+def _flags(settings: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """Flags of a dataclass's fields with the words that each takes, but not those that begin with no-."""
+    return {
+        f"--{prefix}{option.name}": _choices(option.accepted)
+        for flag, option in options_of(settings).items()
         if not flag.startswith("--no-")
     }
-    if "--remedy" in options:
-        options["--remedy"] = tuple(sorted(summaries()))
-    return options | {"--help": ()}
 
 
 def _choices(accepted: str) -> tuple[str, ...]:

@@ -47,13 +47,12 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev evaluate`; returns the exit code."""
     command = parse(Evaluate, expand_ranges(argv), "ev evaluate")
     import_modules(command.import_modules)
-    from rich.table import Table
-
-    from escapevelocity.cli._console import console
+    from escapevelocity.cli._console import numbers_table, print_numbers
     from escapevelocity.ppo.agent import load
     from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
     from escapevelocity.runs import open_run
+    from escapevelocity.runs.atomic import require_writable
 
     checkpoint = command.checkpoint
     if checkpoint is None and not command.best:
@@ -63,9 +62,12 @@ def main(argv: Sequence[str]) -> int:
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
     seeds = command.seeds or saved_spec(command.run).seeds
     agents = [load(command.run, seed, checkpoint, command.best) for seed in seeds]
+    plots = command.run / "plots"
     if command.video:
         require_film(agents[0])
-    table = Table("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
+        require_writable(plots, "video")
+    headings = ("seed", "env steps", "actions", "episodes", "return mean", "return std", "length mean")
+    table = numbers_table(headings)
     for agent in agents:
         for mode in (False, True):
             result = evaluate(agent, command.episodes, mode, command.evaluation_seed)
@@ -78,8 +80,8 @@ def main(argv: Sequence[str]) -> int:
                 f"{result.returns.std(ddof=1):.1f}" if command.episodes > 1 else "–",
                 f"{result.lengths.mean():.1f}",
             )
-    console().print(table)
+    print_numbers(table)
     for agent in agents if command.video else ():
-        path = command.run / "plots" / f"video-seed-{agent.seed}.gif"
+        path = plots / f"video-seed-{agent.seed}.gif"
         print(f"{path}: {record_video(agent, path, seed=command.evaluation_seed)} frames")
     return 0

@@ -104,13 +104,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> None:
-    experiment, output = _parse(name, _experiment(name), arguments)
+    experiment, output = _parse(name, experiment_class(name), arguments)
     from rich.text import Text
 
     from escapevelocity.cli._console import console
-    from escapevelocity.report.lab.page import require_writable, write
+    from escapevelocity.report.lab.page import write
     from escapevelocity.report.lab.progress import track
     from escapevelocity.report.lab.table import table
+    from escapevelocity.runs.atomic import require_writable
 
     draw = importlib.import_module(f"escapevelocity.report.lab.{_module(name)}").draw
     require_writable(output.out)  # Told now, not after minutes of work.
@@ -123,7 +124,12 @@ def _run(name: str, arguments: list[str]) -> None:
         print(path)
 
 
-def _experiment(name: str) -> Any:
+def experiment_class(name: str) -> Any:
+    """The class of an experiment, whose fields are its settings.
+
+    Raises:
+        UserError: there is no such experiment.
+    """
     if name not in EXPERIMENTS:
         near = difflib.get_close_matches(name, [*EXPERIMENTS, "all"], n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join([*EXPERIMENTS, 'all'])}"

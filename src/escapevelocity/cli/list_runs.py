@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev list`; returns the exit code."""
     command = parse(ListRuns, argv, "ev list")
     from escapevelocity.cli._console import console
-    from escapevelocity.report.overview import runs_table
+    from escapevelocity.report.overview import RUNS_WIDTH, runs_table
 
-    console().print(runs_table(command.out))
+    console(RUNS_WIDTH).print(runs_table(command.out))
     return 0

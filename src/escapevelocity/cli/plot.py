@@ -33,7 +33,10 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev plot`; returns the exit code."""
     command = parse(Plot, argv, "ev plot")
     from escapevelocity.report.plots import default_folder, plot_columns, plot_run
+    from escapevelocity.runs.engine import require_plain
 
+    if command.name is not None:
+        require_plain(command.name, "file")
     runs, out = command.runs, command.out or default_folder(command.runs)
     if command.columns:
         name = command.name or "columns"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from escapevelocity.cli._out import require_replaceable
 from escapevelocity.cli._parse import parse
-from escapevelocity.errors import UserError, require
+from escapevelocity.errors import UserError, cannot_read, require
 
 if TYPE_CHECKING:
     from escapevelocity.health.diagnosis import RunDiagnosis
@@ -42,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     require(
         len(command.targets) > 0, "RUN", (), "one or more runs' folders, or a study; `ev list` shows the runs"
     )
+    if command.out is not None:
+        require_replaceable(command.out, "page")  # Told now, not after the whole study was read.
     from escapevelocity import __version__
     from escapevelocity.report.page import render
     from escapevelocity.runs.atomic import write_bytes
@@ -49,7 +52,10 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.runs.status import STATUS_FILE
 
     paths = [Path(target) for target in command.targets]
-    runs = [path for path in paths if any((path / name).exists() for name in (SPEC_FILE, STATUS_FILE))]
+    try:
+        runs = [path for path in paths if any((path / name).exists() for name in (SPEC_FILE, STATUS_FILE))]
+    except OSError as error:
+        raise cannot_read(error.filename, error) from error
     if len(paths) == 1 and not runs:
         from escapevelocity.study.report_study import gathered, study_page
 
@@ -60,10 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
         require(command.store is None, "store", command.store, "left out: these are runs")
         page, out = runs_page(paths, _advice, __version__), command.out or paths[0] / "report.html"
-    if out.is_dir():
-        raise UserError(
-            f"out = {str(out)!r}: must be a file, such as {out / 'report.html'}; this is a folder"
-        )
+    require_replaceable(out, "page")
     write_bytes(out, render(page).encode())
     print(out)
     return 0

@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if not (command.figures or command.paper or command.all):
         raise UserError("figures: missing; name some, such as nrnt/figure-6, or see ev reproduce --list")
     if command.out is not None:
-        from escapevelocity.report.lab.page import require_writable
+        from escapevelocity.runs.atomic import require_writable
 
         require_writable(command.out)  # Told now, not after hours of training.
     return _reproduce(command)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from escapevelocity.cli._out import require_replaceable
 from escapevelocity.cli._parse import parse
 
 
@@ -30,6 +31,8 @@ class StudyHistory:
 def main(argv: Sequence[str]) -> int:
     """Run `ev study history`; returns the exit code."""
     command = parse(StudyHistory, argv, "ev study history")
+    if command.out is not None:
+        require_replaceable(command.out, "history")
     import sys
 
     from escapevelocity.study.gather_study import gather_study

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from escapevelocity.envs import DiscreteActions, describe_task
-from escapevelocity.errors import UserError
+from escapevelocity.errors import UserError, cannot_read
 from escapevelocity.health.context import Context
 from escapevelocity.interop._foreign_advice import advice
 from escapevelocity.interop._foreign_events import is_event_file, read_events
@@ -62,8 +62,8 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
         The records, or None for a run of our own.
 
     Raises:
-        UserError: nothing there that is a log; a log that is empty, damaged from the start, without any tag that is
-            known here, or of runs of different settings; an unknown `env`.
+        UserError: nothing there that is a log; a file or folder that must not be read; a log that is empty, damaged
+            from the start, without any tag that is known here, or of runs of different settings; an unknown `env`.
 
     Example:
         >>> import tempfile
@@ -74,9 +74,12 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
         array([0.69, 0.65])
     """
     path = Path(path)
-    if any((path / name).exists() for name in _OURS):
-        return None
-    logs = _logs(path)
+    try:
+        if any((path / name).exists() for name in _OURS):
+            return None
+        logs = _logs(path)
+    except OSError as error:
+        raise cannot_read(error.filename or path, error) from error
     if not logs:
         raise UserError(
             f"{path} is neither a run nor a log; looked for spec.json, {', '.join(_TABLES)}, *{_MONITOR}, "
@@ -123,13 +126,17 @@ def _logs(path: Path) -> list[Log]:
     if not path.is_dir():
         return []
     logs: list[Log] = []
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=_raise):
         folders.sort()
         if any(name in files for name in _OURS):
             folders.clear()  # A run of ours may hold event files; its records tell more.
         else:
             logs += _read_folder(Path(folder), [Path(folder, name) for name in sorted(files)])
     return logs
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _read_file(path: Path) -> list[Log]:

@@ -110,6 +110,7 @@ def record_video(
     if sys.platform == "linux" and "DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")  # A film has no sound, nor have many machines.
     from PIL import Image
 
     environment = _drawable(agent)

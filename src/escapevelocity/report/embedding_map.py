@@ -105,15 +105,18 @@ def plot_map(
         The files' paths.
 
     Raises:
-        UserError: not a run of adaptive sampling, no such seed, or images that are missing.
+        UserError: not a run of adaptive sampling, no such seed, images that are missing, or a folder that cannot be
+            written.
     """
     from escapevelocity.metric_learning.images import subset
     from escapevelocity.metric_learning.job import split_of
     from escapevelocity.metric_learning.period import embed
     from escapevelocity.metric_learning.training import load_network
     from escapevelocity.report import _figure
-    from escapevelocity.runs.atomic import make_folder, write_bytes
+    from escapevelocity.runs.atomic import make_folder, require_writable, write_bytes
 
+    folder = Path(path) / "plots" if out_dir is None else Path(out_dir)
+    require_writable(folder)  # Told now, not after the images were embedded.
     spec, network, number = load_network(path, seed)
     test = split_of(spec).test
     shown = subset(test, np.flatnonzero(test.labels < MOST_CLASSES))
@@ -126,7 +129,6 @@ def plot_map(
         f"{len(classes)} of {len(test.classes)} classes that were never trained on, by "
         f"{'t-SNE (neighbours count, distances between groups do not)' if method == 'tsne' else 'PCA'}."
     )
-    folder = Path(path) / "plots" if out_dir is None else Path(out_dir)
     make_folder(folder)
     paths = [folder / f"map.{kind}" for kind in fmt]
     with _figure.paper_style():

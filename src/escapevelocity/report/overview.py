@@ -44,6 +44,8 @@ _STATE_STYLES = {
     "damaged": MARK_STYLE,
 }
 _SEEDS_SHOWN = 5
+RUNS_WIDTH = 60
+"""Columns that `runs_table` needs for its numbers, 32, and for its four columns of text to be read."""
 
 
 def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
@@ -59,11 +61,11 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
     if not listed:
         return Text(f"no runs below {out_dir}; `ev train Hopper-v4 --out {out_dir}` makes one")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    for header in ("run", "task", "state"):
-        table.add_column(header)
+    for header in ("run", "task", "state"):  # Whole on any terminal: other commands take the name.
+        table.add_column(header, overflow="fold")
     for header in ("seeds", "done", "steps/s", "last return"):
-        table.add_column(header, justify="right")
-    table.add_column("outside its healthy range")
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("outside its healthy range", overflow="fold")
     for one in listed:
         name = shown(one.path.relative_to(out_dir))
         if one.run is None:
@@ -71,6 +73,8 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
             continue
         try:
             table.add_row(*_list_row(name, one.run))
+        except UserError as error:  # Such as checkpoints that must not be read.
+            table.add_row(*_damaged_row(name, str(error)))
         except Exception as error:  # A spec of any shape: seeds that are a number, layers that are words, …
             table.add_row(*_damaged_row(name, f"it cannot be read: {type(error).__name__}: {error}"))
     return table

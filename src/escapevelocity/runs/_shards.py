@@ -7,7 +7,9 @@ committed the segment. `00007.partial.parquet` holds what a segment had emitted 
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..errors import cannot_read
 from .atomic import remove, table_bytes, write_bytes
 
 RECORDS = "records"
@@ -63,10 +66,20 @@ def read_compact(folder: Path) -> tuple[pa.Table | None, int, list[str]]:
     Returns:
         The table (None without a sound one), the number of segments it covers, and a line for each damaged
         one.
+
+    Raises:
+        FileNotFoundError: one went away meanwhile.
+        UserError: the system does not let us read the folder or a file.
     """
     best, covered, faults = None, 0, []
-    for path in sorted(folder.glob("compact-*.parquet")):
-        data = path.read_bytes()
+    for path in files_in(folder, "compact-*.parquet"):
+        try:
+            data = read_bytes(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            faults.append(f"{path} cannot be read: {error.strerror}")
+            continue
         if hashlib.sha256(data).hexdigest()[:_DIGITS] != path.stem.removeprefix("compact-"):
             faults.append(f"{path} is damaged: its checksum differs from the one in its name")
             continue
@@ -81,12 +94,15 @@ def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> st
     """Say which of the shards up to `segments` - 1 is the first that is missing or damaged, if any is.
 
     They begin at 0, or in a branch with its first own segment.
+
+    Raises:
+        UserError: the system does not let us read them.
     """
     missing = []
     for segment in range(min(map(int, checksums), default=segments), segments):
         path = shard_path(folder, segment)
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            found = hashlib.sha256(read_bytes(path)).hexdigest()
         except OSError:
             missing.append(segment)
             continue
@@ -98,6 +114,35 @@ def first_fault(folder: Path, segments: int, checksums: Mapping[str, str]) -> st
     if missing[-1] < covered:
         return None
     return faults[0] if faults else f"{shard_path(folder, max(missing[0], covered))} is missing"
+
+
+def files_in(folder: Path, pattern: str) -> list[Path]:
+    """List a folder's files by a pattern, sorted; none where there is no folder.
+
+    `Path.glob` would find nothing in a folder that must not be read.
+
+    Raises:
+        UserError: the system does not let us read the folder.
+    """
+    try:
+        return sorted(folder / name for name in fnmatch.filter(os.listdir(folder), pattern))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        UserError: the system does not let us read it. That is no damage: computing it again would not mend it.
+        OSError: anything else that went wrong.
+    """
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise cannot_read(path, error) from error
 
 
 def drop_from(folder: Path, segment: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import UserError
+from ..errors import UserError, require
 from ._arrays import to_safetensors
 
 _TEMP_SUFFIX = ".tmp"
@@ -94,6 +94,20 @@ def make_folder(path: str | os.PathLike[str], option: str = "--out") -> None:
         raise UserError(
             f"cannot make the folder {path}: {_reason(error)}; choose another {option}"
         ) from error
+
+
+def require_writable(folder: str | os.PathLike[str], field: str = "out") -> None:
+    """Raise `UserError` unless files can be written to `folder`, or the folder can be made; nothing is made.
+
+    Args:
+        folder: where files will go, after work that would be lost.
+        field: what the message calls it.
+    """
+    whole = Path(folder).absolute()
+    # Not Path.exists, which raises below a folder that must not be searched.
+    nearest = next(path for path in (whole, *whole.parents) if os.path.exists(path))
+    writable = os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK)
+    require(writable, field, str(folder), f"a folder that can be written; {nearest} is not")
 
 
 def remove(*paths: Path) -> None:

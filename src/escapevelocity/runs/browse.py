@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import UserError
+from ..errors import UserError, cannot_read
 from . import checkpoint
 from .branch import Parent, parent_in
 from .records import read_records
@@ -125,8 +125,15 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
 def require_folder(path: Path) -> None:
     """Refuse what is no folder; a `UserError` names the run that may be meant."""
-    if not path.is_dir():
+    if not _is_folder(path):
         raise UserError(f"{path} is not a folder; give a run's folder, such as runs/NAME{_meant(path)}")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:  # A folder above it must not be searched, or the name is too long.
+        raise cannot_read(path, error) from error
 
 
 def _meant(path: Path) -> str:
@@ -143,16 +150,23 @@ def _meant(path: Path) -> str:
 
 def list_runs(out_dir: str | os.PathLike[str]) -> list[Listed]:
     """List every run below a folder, sorted by path; damaged ones with what is wrong, never an exception
-    for one.
+    for one. A folder below that must not be read counts as a damaged run.
 
     Raises:
-        UserError: when `out_dir` is not a folder.
+        UserError: when `out_dir` is not a folder, or must not be read.
     """
     out_dir = Path(out_dir)
-    if not out_dir.is_dir():
+    if not _is_folder(out_dir):
         raise UserError(f"{out_dir} is not a folder; OUT is the folder that holds runs")
-    found = []
-    for root, folders, files in os.walk(out_dir):
+    found: list[Listed] = []
+
+    def unreadable(error: OSError) -> None:
+        problem = cannot_read(error.filename, error)
+        if Path(error.filename) == out_dir:
+            raise problem
+        found.append(Listed(Path(error.filename), None, str(problem)))
+
+    for root, folders, files in os.walk(out_dir, onerror=unreadable):
         if SPEC_FILE in files or STATUS_FILE in files:
             folders.clear()  # what lies inside a run is its own
             found.append(_list_one(Path(root)))

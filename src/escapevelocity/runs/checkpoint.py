@@ -105,8 +105,13 @@ def load_meta(folder: Path, number: int) -> dict[str, Any]:
 
 
 def numbers(folder: Path) -> list[int]:
-    """List the committed checkpoints of `folder` (those with a JSON file), in order; none are opened."""
-    return sorted(int(path.stem) for path in folder.glob("[0-9]*.json") if path.stem.isdigit())
+    """List the committed checkpoints of `folder` (those with a JSON file), in order; none are opened.
+
+    Raises:
+        UserError: when the folder must not be read.
+    """
+    paths = _shards.files_in(folder, "[0-9]*.json")
+    return sorted(int(path.stem) for path in paths if path.stem.isdigit())
 
 
 def latest_good(folder: Path, with_records: bool = True) -> tuple[int | None, list[str]]:
@@ -178,7 +183,7 @@ def _seal(document: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return _shards.read_bytes(path)
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from error
 

@@ -25,6 +25,8 @@ from .job import Job, Observer
 from .spec import COMMANDS, SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
 
+_MOST_NAME_BYTES = 200
+"""File systems take 255; what is written beside or below a name adds to it."""
 _TRACKER = "wandb"
 """The folder that `report.WandbTracker` makes when it starts, before there is a spec.json."""
 
@@ -150,14 +152,21 @@ def run_directory(out: str | os.PathLike[str], name: str | None, default_name: s
     """
     if name is None:
         return Path(out) / default_name.replace("/", "-").replace("\\", "-")
-    plain = bool(name.strip()) and name not in (".", "..") and not any(c in name for c in "/\\\0")
+    require_plain(name, "folder")
+    return Path(out) / name
+
+
+def require_plain(name: str, what: str) -> None:
+    """Raise `UserError` unless `name` can be the name of one file or folder (`what`) that commands show and take."""
+    # What is printable has no surrogates, which stand for bytes that are no UTF-8.
+    plain = bool(name.strip()) and name.isprintable() and len(name.encode()) <= _MOST_NAME_BYTES
     require(
-        plain and not name.startswith("."),
+        plain and not name.startswith(".") and not any(c in name for c in "/\\"),
         "name",
         name,
-        "the name of one folder, without slashes (see --out)",
+        f"the name of one {what}, without slashes (see --out): printable characters in valid UTF-8, at most "
+        f"{_MOST_NAME_BYTES} bytes, no dot in front",
     )
-    return Path(out) / name
 
 
 @contextlib.contextmanager

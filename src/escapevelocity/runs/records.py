@@ -61,7 +61,7 @@ def read_records(run_dir: str | os.PathLike[str], segments: int | None = None) -
         undefined.
 
     Raises:
-        UserError: when a checksum says that a file is damaged or one is missing.
+        UserError: when a checksum says that a file is damaged, one is missing, or one must not be read.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -95,7 +95,7 @@ def _read_once(run_dir: Path, segments: int | None) -> pa.Table:
     tables = [] if compact_table is None else [_only(compact_table, whole)]
     tables += [_read(_shards.shard_path(folder, segment)) for segment in shards]
     if segments is None:
-        tables += [_read(path) for path in sorted(folder.glob("*.partial.parquet"))]
+        tables += [_read(path) for path in _shards.files_in(folder, "*.partial.parquet")]
     return _sorted(_concat([_with_engine_columns(table) for table in tables]))
 
 

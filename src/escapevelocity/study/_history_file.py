@@ -53,11 +53,16 @@ def open_history_file(
         source: the file, where it is open already; it stays so.
 
     Raises:
-        UserError: it is missing or no Parquet file.
+        UserError: it is missing, no Parquet file, or a Parquet file of something else.
     """
     with readable(path):
         found = path if source is None else source
-        return pq.ParquetFile(found, metadata=metadata, read_dictionary=["run", "spec"], pre_buffer=True)
+        try:
+            return pq.ParquetFile(found, metadata=metadata, read_dictionary=["run", "spec"], pre_buffer=True)
+        except KeyError as error:  # pyarrow looks for the two columns.
+            raise UserError(
+                f"{path} is not a history: it lacks the columns run and spec; `ev study history STORE` gathers one"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import shlex
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from escapevelocity.errors import require
 from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summary
 from escapevelocity.report import _figure
 from escapevelocity.report.lab.canvas import Draw
@@ -59,13 +57,6 @@ def write(
     paths.append(folder / f"{name}.md")
     write_bytes(paths[-1], _page(name, experiment, findings, pictures, command).encode())
     return paths
-
-
-def require_writable(folder: Path) -> None:
-    """Raise `UserError` unless files can be written to `folder`, or the folder can be made; nothing is made."""
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
-    require(writable, "out", str(folder), f"a folder that can be written; {nearest} is not")
 
 
 def cell(value: Any) -> str:
