@@ -73,7 +73,7 @@ def check(command, refused, ev, line):
     assert told.endswith(
         (
             "Permission denied; check its permissions",
-            "Permission denied; give a run's folder or its spec.json",
+            "Permission denied; give a run's folder",
         )
     )
     assert "ev resume" not in told

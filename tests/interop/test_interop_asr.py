@@ -334,7 +334,7 @@ def test_measures_of_a_flat_start_are_those_of_a_uniform_density():
 def test_every_measure_is_in_the_table_of_metrics():
     miner = miner_of()
     row = miner.measures() | miner.update(METRICS, 0.5)
-    assert len(row) == 18
+    assert len(row) == 19
     for name in row:
         assert health.metric(name)
 
