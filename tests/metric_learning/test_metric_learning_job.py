@@ -209,13 +209,11 @@ def test_a_controller_whose_outputs_overflow_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["random", "semihard", "hard", "distance"])
 def test_a_fixed_sampler_has_neither_distribution_nor_controller(name, tmp_path):
-    spec = spec_of(seeds=(1,), steps=EVERY, sampler=SamplerConfig(sampler=name))
+    # A start that nothing reads is no mistake: the default, 0.75, lies below this support.
+    spec = spec_of(seeds=(1,), steps=EVERY, sampler=SamplerConfig(sampler=name, low=0.8))
     run = train(spec, tmp_path)
     (row,) = run.records().to_pylist()
     assert "asr/distribution" not in row
-    # A start that nothing reads is no mistake: the default, 0.75, lies below this support.
-    beside = SamplerConfig(sampler=name, low=0.8)
-    assert train(spec_of(seeds=(1,), steps=EVERY, sampler=beside), tmp_path).status.state == "finished"
     assert "asr/reward" not in row
     assert np.isfinite(row["loss/embedding"])
     assert run.path.name.startswith("asr-digits-")
