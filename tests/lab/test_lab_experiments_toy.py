@@ -155,4 +155,6 @@ def test_a_setting_out_of_range_is_refused_in_one_line(change, message):
 def test_the_largest_features_can_be_drawn():
     extreme = dataclasses.replace(SMALL, features=(1e-300, 3.0), feature=3.0, alphas=(100.0,))
     for figure in draw(extreme, extreme.run()).values():
-        figure.savefig(io.BytesIO())
+        figure.savefig(drawn := io.BytesIO())
+        assert drawn.getvalue().startswith(b"\x89PNG")
+        assert all(np.isfinite([axes.get_xlim(), axes.get_ylim()]).all() for axes in figure.axes)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from escapevelocity.cli._options import HELP, split
-from escapevelocity.cli._parents_help import without_defaults
+from escapevelocity.cli._parents_help import help_of, with_settings_of
 from escapevelocity.cli._parse import parse
 from escapevelocity.errors import UserError
 from escapevelocity.metric_learning.config import ASRSpec, ControllerConfig, LearnerConfig, SamplerConfig
@@ -60,8 +60,7 @@ class ASRBranch:
 def main(argv: Sequence[str]) -> int:
     """Run `ev asr branch`; returns the exit code."""
     if any(argument in HELP for argument in argv):
-        default = _parents_for_help(argv)
-        command = without_defaults(ASRBranch, _SECTIONS) if default is None else ASRBranch
+        command, default = help_of(ASRBranch, _SECTIONS, argv, _saved)
         parse(command, argv, "ev asr branch", default)
     given = split(ASRBranch, argv)
     if not given.positionals:
@@ -79,7 +78,9 @@ def main(argv: Sequence[str]) -> int:
     parent = open_run(given.positionals[0])
     require_job(parent, "asr")
     old = saved_spec(parent.path)
-    command = parse(ASRBranch, argv, "ev asr branch", default=_with_settings_of(old, parent.path))
+    command = parse(
+        ASRBranch, argv, "ev asr branch", default=with_settings_of(ASRBranch, _SECTIONS, old, parent.path)
+    )
     changed = {name: getattr(command, name) for name in _SECTIONS}
     steps = old.steps if command.steps is None else command.steps
     point = point_at(parent, command.at)
@@ -96,19 +97,9 @@ def main(argv: Sequence[str]) -> int:
     return train(spec, command.out, command.name, observers).status.exit_code
 
 
-def _with_settings_of(old: ASRSpec, path: Path) -> ASRBranch:
-    """The command as it is where nothing but RUN is given."""
-    return ASRBranch(path, **{name: getattr(old, name) for name in _SECTIONS})
+def _saved(run: Path) -> ASRSpec:
+    from escapevelocity.metric_learning.training import (
+        saved_spec,  # It takes JAX, which help without a run has no need of.
+    )
 
-
-def _parents_for_help(arguments: Sequence[str]) -> ASRBranch | None:
-    """The parent's settings, where one is named and can be read."""
-    try:
-        given = split(ASRBranch, [argument for argument in arguments if argument not in HELP])
-        if not given.positionals:
-            return None
-        from escapevelocity.metric_learning.training import saved_spec
-
-        return _with_settings_of(saved_spec(given.positionals[0]), Path(given.positionals[0]))
-    except UserError:
-        return None
+    return saved_spec(run)

@@ -10,7 +10,7 @@ import tyro
 
 from escapevelocity.cli._imports import modules_in
 from escapevelocity.cli._options import HELP, split
-from escapevelocity.cli._parents_help import without_defaults
+from escapevelocity.cli._parents_help import help_of, with_settings_of
 from escapevelocity.cli._parse import parse
 from escapevelocity.cli._remedy_options import make_remedies, print_help, take_remedies, with_remedies
 from escapevelocity.errors import UserError, require
@@ -95,8 +95,7 @@ def main(argv: Sequence[str]) -> int:
     import_modules(modules_in(argv))
     line = take_remedies(argv)
     if any(argument in HELP for argument in line.rest):
-        default = _parents_for_help(line.rest)
-        command = without_defaults(Branch, _SECTIONS) if default is None else Branch
+        command, default = help_of(Branch, _SECTIONS, line.rest, _saved)
         return print_help(command, line, "ev branch", default)
     given = split(Branch, line.rest)
     if not given.positionals:
@@ -109,7 +108,9 @@ def main(argv: Sequence[str]) -> int:
     parent = open_run(given.positionals[0])
     require_job(parent, "ppo")
     old = saved_spec(parent.path)
-    command = parse(Branch, line.rest, "ev branch", default=_with_settings_of(old, parent.path))
+    command = parse(
+        Branch, line.rest, "ev branch", default=with_settings_of(Branch, _SECTIONS, old, parent.path)
+    )
     point = point_at(parent, command.at)
     changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"))
     spec = branch_spec(parent, point.number, changed)
@@ -125,22 +126,10 @@ def main(argv: Sequence[str]) -> int:
     return train(spec, command.out, command.name, observers, command.keep_best).status.exit_code
 
 
-def _with_settings_of(old: PPOSpec, path: Path) -> Branch:
-    """The command as it is where nothing but RUN is given."""
-    return Branch(path, **{name: getattr(old, name) for name in _SECTIONS})
+def _saved(run: Path) -> PPOSpec:
+    from escapevelocity.ppo.saved import saved_spec  # It takes JAX, which help without a run has no need of.
 
-
-def _parents_for_help(arguments: Sequence[str]) -> Branch | None:
-    """The parent's settings, where one is named and can be read."""
-    try:
-        given = split(Branch, [argument for argument in arguments if argument not in HELP])
-        if not given.positionals:
-            return None
-        from escapevelocity.ppo.saved import saved_spec
-
-        return _with_settings_of(saved_spec(given.positionals[0]), Path(given.positionals[0]))
-    except UserError:
-        return None
+    return saved_spec(run)
 
 
 def _changed(old: PPOSpec, command: Branch) -> PPOSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -34,6 +33,7 @@ from escapevelocity.report._shown import (
 )
 from escapevelocity.report.settings import lineage_lines, settings_changed
 from escapevelocity.runs import Run, list_runs, open_run, whole_records
+from escapevelocity.runs.provenance import PROVENANCE_FILE, sessions_of
 
 MARK_STYLE = "bold red"
 _STATE_STYLES = {
@@ -163,13 +163,10 @@ def _settings_part(run: Run) -> RenderableType:
 
 
 def _provenance_part(run: Run) -> RenderableType:
-    path = run.path / "provenance.json"
-    try:
-        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-        last: Mapping[str, Any] = sessions[-1]
-        given = {name: value for name, value in last.items() if value is not None and name != "segments_done"}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return Text(shown(f"{path} is missing or damaged"), MARK_STYLE)
+    sessions = sessions_of(run.path)
+    if not sessions:
+        return Text(shown(f"{run.path / PROVENANCE_FILE} is missing or damaged"), MARK_STYLE)
+    given = {name: x for name, x in sessions[-1].items() if x is not None and name != "segments_done"}
     versions = {name.removeprefix("version/"): v for name, v in given.items() if name.startswith("version/")}
     rest = {name: v for name, v in given.items() if not name.startswith("version/")}
     lines = ["  ".join(shown(f"{name} {value}") for name, value in part.items()) for part in (versions, rest)]

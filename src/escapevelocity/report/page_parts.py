@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from escapevelocity.report.page_verdict import VerdictCard
 from escapevelocity.report.reproduce import reproduce_lines
 from escapevelocity.report.settings import lineage_lines, settings_changed, settings_of
 from escapevelocity.runs import Run
+from escapevelocity.runs.provenance import PROVENANCE_FILE, sessions_of
 
 
 def evidence_part(cards: Sequence[VerdictCard]) -> Part:
@@ -159,13 +159,10 @@ def _identity(run: Run) -> dict[str, str]:
 
 
 def _provenance(run: Run) -> dict[str, str]:
-    try:
-        document = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
-        sessions = document["sessions"]
-        last: Mapping[str, Any] = sessions[-1]
-        given = {name: value for name, value in last.items() if value is not None and name != "segments_done"}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return {"provenance": "provenance.json is missing or damaged"}
+    sessions = sessions_of(run.path)
+    if not sessions:
+        return {"provenance": f"{PROVENANCE_FILE} is missing or damaged"}
+    given = {name: x for name, x in sessions[-1].items() if x is not None and name != "segments_done"}
     names = {name: name.replace("version/", "version of ").replace("/", ": ") for name in given}
     told = {names[name]: _written(value) for name, value in given.items()}
     return {**told, **({"resumed": f"{len(sessions) - 1} times"} if len(sessions) > 1 else {})}

@@ -20,7 +20,7 @@ from ._signals import Interrupted, Signals
 from ._typed_json import classes_in
 from .atomic import make_folder, remove_leftovers, write_bytes, write_json
 from .branch import Origin, parent_in
-from .inputs import PROVENANCE_FILE, inputs_of, require_inputs, sessions_of
+from .inputs import inputs_of, require_inputs
 from .job import Job, Observer
 from .spec import COMMANDS, SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
@@ -67,7 +67,7 @@ def start(
         def prepare() -> Any:
             write_bytes(run_dir / SPEC_FILE, text.encode())
             here = {"segments_done": session.done, **provenance.collect(), **inputs_of(job, spec)}
-            write_json(run_dir / PROVENANCE_FILE, {"sessions": [here]})
+            write_json(run_dir / provenance.PROVENANCE_FILE, {"sessions": [here]})
             return session.commit(state, session.done)
 
         try:
@@ -269,10 +269,11 @@ def _old_status(run_dir: Path) -> Status | None:
 def _note_session(session: Session) -> list[str]:
     """Add this session to provenance.json; a line for the user when it differs from the one before."""
     now = provenance.collect() | inputs_of(session.job, session.spec)
-    sessions = sessions_of(session.run_dir)
+    sessions = provenance.sessions_of(session.run_dir)
     before = {key: value for key, value in (sessions or [now])[-1].items() if key != "segments_done"}
     write_json(
-        session.run_dir / PROVENANCE_FILE, {"sessions": [*sessions, {"segments_done": session.done, **now}]}
+        session.run_dir / provenance.PROVENANCE_FILE,
+        {"sessions": [*sessions, {"segments_done": session.done, **now}]},
     )
     found = provenance.differences(before, now)
     return [f"resumed elsewhere, numbers may differ in the last bits: {'; '.join(found)}"] if found else []

@@ -1,13 +1,11 @@
 """What a run reads beside its spec, such as images: named in its provenance, and the same whenever it goes on."""
 
-import json
 import os
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from escapevelocity.errors import UserError
+from escapevelocity.runs.provenance import sessions_of
 
-PROVENANCE_FILE = "provenance.json"
 _PREFIX = "input/"
 
 
@@ -26,15 +24,6 @@ def inputs_of(job: Any, spec: Any) -> dict[str, str]:
     return {f"{_PREFIX}{name}": text for name, text in found.items()}
 
 
-def sessions_of(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The sessions in a run's provenance.json, the first one first; none where the file is missing or damaged."""
-    try:
-        sessions = json.loads((Path(run_dir) / PROVENANCE_FILE).read_text(encoding="utf-8"))["sessions"]
-        return [dict(session) for session in sessions]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
 def require_inputs(run_dir: str | os.PathLike[str], job: Any, spec: Any) -> None:
     """Refuse to go on from what a run has learned from other files.
 
@@ -46,7 +35,7 @@ def require_inputs(run_dir: str | os.PathLike[str], job: Any, spec: Any) -> None
     Raises:
         UserError: provenance.json names an input that is another one now. Of what it does not name nothing is known.
     """
-    before = {name: text for session in sessions_of(run_dir)[:1] for name, text in session.items()}
+    before = next(iter(sessions_of(run_dir)), {})
     for name, text in inputs_of(job, spec).items():
         if before.get(name, text) != text:
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -25,6 +26,7 @@ PACKAGES = (
     "mujoco",
     "pyarrow",
 )
+PROVENANCE_FILE = "provenance.json"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _FLAG_VARIABLES = ("JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "XLA_FLAGS")
 
@@ -46,6 +48,15 @@ def collect() -> dict[str, Any]:
     found |= {f"threads/{name}": os.environ.get(name) for name in _THREAD_VARIABLES}
     found |= {f"flag/{name}": os.environ.get(name) for name in _FLAG_VARIABLES}
     return found
+
+
+def sessions_of(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The sessions in a run's provenance.json, the first one first; none where the file is missing or damaged."""
+    try:
+        sessions = json.loads((Path(run_dir) / PROVENANCE_FILE).read_text(encoding="utf-8"))["sessions"]
+        return [dict(session) for session in sessions]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..errors import UserError
+from ..errors import UserError, cannot_read
 from ._typed_json import classes_in, decode, encode
 
 SCHEMA_VERSION = 1
@@ -91,6 +91,8 @@ def read_spec(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = path / SPEC_FILE if path.is_dir() else path
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise cannot_read(path, error) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give {accepted}") from error
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from escapevelocity.report._shown import UNDEFINED
 from escapevelocity.report.page import Cell, Heading, Part, Table
 from escapevelocity.runs import open_run
+from escapevelocity.runs.provenance import sessions_of
 from escapevelocity.study.history import HistoryRun
 from escapevelocity.study.report_cells import told
 
@@ -18,12 +18,9 @@ def environments_part(folders: Mapping[str, Path], runs: Sequence[HistoryRun]) -
     """Versions and machines, with the number of runs that had each."""
     counts: dict[str, Counter] = {}
     for run in runs:
-        try:
-            text = (folders[run.name] / "provenance.json").read_text(encoding="utf-8")
-            last = json.loads(text)["sessions"][-1]
-            given = {str(name): told(value) for name, value in last.items() if value is not None}
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-            given = {"provenance": "missing or damaged"}
+        sessions = sessions_of(folders[run.name]) if run.name in folders else []
+        last = sessions[-1] if sessions else {"provenance": "missing or damaged"}
+        given = {name: told(value) for name, value in last.items() if value is not None}
         for name, value in given.items():
             counts.setdefault(name, Counter())[value] += 1
     rows = tuple(

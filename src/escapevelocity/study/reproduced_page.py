@@ -193,8 +193,4 @@ def _toml(value: object) -> str:
 
 def _commits(run: Path) -> list[str]:
     """The commits that a run was trained at, one per session."""
-    try:
-        document = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
-        return [str(session.get("commit") or "unknown") for session in document["sessions"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ["unknown"]
+    return [str(session.get("commit") or "unknown") for session in provenance.sessions_of(run)] or ["unknown"]
