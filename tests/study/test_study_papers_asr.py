@@ -123,7 +123,20 @@ def test_a_fall_the_other_way_round_is_not_called_a_confirmation_alone():
     runs = history(run("n", init="narrow", dip=0.3), run("b", offset=0.1, init="broad"))
     said = GRAVITY_WELL.measured(runs, "digits")
     assert said[0].startswith("Partly confirmed, partly the other way round: the broad start fell -0.290")
-    assert said[2].startswith("Broad less narrow at the first measurement: +0.100 [+0.100, +0.100].")
+    assert said[2].startswith("Broad less narrow at the first measurement: +0.100 [+0.100, +0.100]; ahead")
+
+
+def test_an_arm_is_ahead_from_where_it_stays_ahead():
+    runs = history(
+        run("n", init="narrow"), run("b", offset=0.1, dip=0.3), run("c", offset=-0.1, weight_std=1.0)
+    )
+    found = GRAVITY_WELL.found(runs)
+    broad, narrow = found["broad"], found["narrow"]
+    # Above by 0.1 but for steps 11 to 20, where it is 0.2 below.
+    assert broad.ahead_from(narrow) == 21.0
+    assert narrow.ahead_from(broad) is None
+    assert "ahead at every one from step 21 on" in GRAVITY_WELL.answers(runs, "digits")[2]
+    assert found["broad, policy weights N(0, 1)"].ahead_from(narrow) is None
 
 
 def test_depths_are_told_for_each_of_the_six_curves_with_what_counts_as_noise():

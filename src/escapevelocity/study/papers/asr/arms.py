@@ -63,14 +63,13 @@ class ArmRuns:
         Returns:
             By seed; seeds without a value are left out.
         """
-        found = {}
-        for run in self.history.runs:
-            steps, values = self.history.values(run, column)
-            for seed, own in zip(run.seeds, values, strict=True):
-                kept = np.isfinite(own)
-                if kept.sum() >= 2:
-                    found[seed] = _read(measure, steps[kept], own[kept])
-        return {seed: value for seed, value in sorted(found.items()) if np.isfinite(value)}
+        curves = self._curves_by_seed(column)
+        found = {
+            seed: _read(measure, steps, values)
+            for seed, (steps, values) in curves.items()
+            if len(values) >= 2
+        }
+        return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
     def interval(self, measure: str, column: str = RECALL) -> Interval | None:
         """Mean over seeds with its 95 % bootstrap interval; None without a value."""
@@ -83,6 +82,34 @@ class ArmRuns:
         if not own.keys() & others.keys():
             return None
         return paired_comparison(own, others, seed=SEED)
+
+    def ahead_from(self, other: "ArmRuns", column: str = RECALL) -> float | None:
+        """The step from which on the whole interval of this arm minus another, paired by seed, lies above 0.
+
+        None where it does not at the last measurement, or where the two share no seed with as many measurements.
+        """
+        own, others = self._curves_by_seed(column), other._curves_by_seed(column)
+        pairs = [(own[seed], others[seed]) for seed in own.keys() & others.keys()]
+        pairs = [
+            (a, b) for a, b in pairs if np.array_equal(a[0], b[0]) and np.array_equal(a[0], pairs[0][0][0])
+        ]
+        if not pairs:
+            return None
+        differences, since = np.stack([a[1] - b[1] for a, b in pairs]), None
+        for step, values in zip(pairs[0][0][0][::-1], differences.T[::-1], strict=True):
+            if not bootstrap_interval(values, mean, seed=SEED).low > 0:
+                break
+            since = float(step)
+        return since
+
+    def _curves_by_seed(self, column: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Steps and values that were measured, seeds in order."""
+        found = {}
+        for run in self.history.runs:
+            steps, values = self.history.values(run, column)
+            kept = np.isfinite(values)
+            found |= {seed: (steps[k], own[k]) for seed, own, k in zip(run.seeds, values, kept, strict=True)}
+        return dict(sorted(found.items()))
 
     def series(self, panels: "tuple[Panel, ...]") -> Series:
         """Its curves: mean and min–max over seeds, as measured."""

@@ -20,24 +20,21 @@ def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
     broad, narrow = found.get("broad"), found["narrow"]
     if broad is None:
         return []
-    deeper, gain = (broad.against(narrow, measure) for measure in ("depth", "final"))
-    if deeper is None or gain is None:
+    deeper, gain, first = (broad.against(narrow, measure) for measure in ("depth", "final", "first"))
+    if deeper is None or gain is None or first is None:
         return []
     holds = [one.mean.low > 0 for one in (deeper, gain)]
     fails = [one.mean.high < 0 for one in (deeper, gain)]
     verdict = "Partly confirmed" if any(holds) else "Not confirmed" if any(fails) else "Cannot be told"
     verdict = "Partly confirmed, partly the other way round" if any(holds) and any(fails) else verdict
     verdict = "Confirmed" if all(holds) else verdict
-    first = broad.against(narrow, "first")
+    since = broad.ahead_from(narrow)
+    ahead = "not ahead at the end" if since is None else f"ahead at every one from step {since:.0f} on"
     return [
         f"{verdict}: the broad start fell {written(deeper.mean, sign=True)} deeper than the narrow one and ended "
         f"{written(gain.mean, sign=True)} above it (Recall@1, paired over {len(gain.seeds)} seeds, 95 % bootstrap).",
         f"{well_sentence('broad', broad)}; {well_sentence('narrow', narrow)}.",
-        *(
-            []
-            if first is None
-            else [f"Broad less narrow at the first measurement: {written(first.mean, sign=True)}."]
-        ),
+        f"Broad less narrow at the first measurement: {written(first.mean, sign=True)}; {ahead}.",
     ]
 
 
