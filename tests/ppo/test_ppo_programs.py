@@ -9,7 +9,16 @@ import pytest
 from small_ppo import BOX, DISCRETE, INPUTS, assert_same_bits, numpy_mlp, small_spec, task_for
 
 from escapevelocity.policy import DiagonalNormal, Softmax, TanhNormal
-from escapevelocity.ppo.programs import Stream, action_distribution, build_programs, input_shape, member_key
+from escapevelocity.ppo.config import NetworkConfig
+from escapevelocity.ppo.programs import (
+    Stream,
+    action_distribution,
+    build_programs,
+    goes_one_by_one,
+    input_shape,
+    member_key,
+    one_by_one,
+)
 
 SEEDS = jnp.asarray([5, 3], jnp.uint32)
 TIME, ENVS = 32, 2
@@ -217,3 +226,29 @@ def test_programs_are_built_once_for_equal_settings():
     assert build_programs(spec, DISCRETE) is build_programs(
         dataclasses.replace(spec), dataclasses.replace(DISCRETE)
     )
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_one_member_after_the_other_gives_what_all_at_once_give(members, rng):
+    x = rng.normal(size=(members, 4)).astype(np.float32)
+    y = rng.normal(size=(5, members, 4)).astype(np.float32)
+
+    def function(x, pair, scale):
+        return {"sum": (x[None] + pair[0]) * scale}, pair[1].sum()
+
+    arguments, axes = (x, (y, y + 1), np.float32(2)), (0, 1, None)
+    expected = jax.vmap(function, in_axes=axes)(*arguments)
+    assert_same_bits(one_by_one(function, axes)(*arguments), expected)
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "cpu", "accelerator"),
+    [("none", False, False), ("minatar", True, False), ("nature", True, True)],
+)
+def test_members_with_convolutions_go_one_by_one_small_ones_on_the_cpu_alone(
+    convolutions, cpu, accelerator, monkeypatch
+):
+    spec = dataclasses.replace(small_spec("softmax"), network=NetworkConfig(convolutions=convolutions))
+    assert goes_one_by_one(spec) == cpu
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert goes_one_by_one(spec) == accelerator

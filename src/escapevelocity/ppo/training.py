@@ -82,7 +82,7 @@ def train(
         require_minibatch(spec)
     path = run_path(spec, out, name)
     spec = placed(spec, path)
-    with trainer_process():
+    with trainer_process(give_memory_back=_gives_memory_back(spec)):
         keeper = BestKeeper(path, spec.seeds) if keep_best else None
         job = CapacityJob(path, keeper) if capacity else PPOJob(keeper)
         status = start(job, spec, path, observers, origin_of(spec, path))
@@ -102,7 +102,7 @@ def resume_training(
         UserError: not a PPO run, or one that is finished or being trained.
     """
     spec = saved_spec(path)
-    with trainer_process():
+    with trainer_process(give_memory_back=_gives_memory_back(spec)):
         keeper = BestKeeper(Path(path), spec.seeds) if keep_best or has_best(Path(path)) else None
         if keeper is not None:
             keeper.restore(state_template(spec).learner.agent)
@@ -110,3 +110,9 @@ def resume_training(
         status = resume(job, spec, path, observers, origin_of(spec, Path(path)))
     pass_signal_on(status)
     return dataclasses.replace(open_run(path), status=status)
+
+
+def _gives_memory_back(spec: PPOSpec) -> bool:
+    """Without convolutions alone: with them, every step allocates large arrays, which the system would hand out and
+    clear each time."""
+    return spec.network.convolutions == "none"
