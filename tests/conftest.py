@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 # One thread for BLAS, as in training (runs/process.py): two workers' pools on two cores spin against each other. A test
 # that replays games against the emulator took 27 s of CPU so, and 1.3 s with one thread each.
@@ -23,15 +22,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config):
-    """Compiled programs go to a folder of this process's tests, not to the user's, and what one test has compiled
-    serves those after it and the processes that they start. Not to one for all workers of pytest-xdist: JAX writes its
-    entries in place, so another process could read half of one.
+    """Compiled programs go to a folder of these tests, not to the user's. What one test has compiled serves those after
+    it, the other worker of pytest-xdist and the processes that tests start.
     """
-    folder = Path(tempfile.mkdtemp(prefix="escapevelocity-tests-"))
-    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    os.environ["XDG_CACHE_HOME"] = str(folder)
+    if not hasattr(
+        config, "workerinput"
+    ):  # The process that starts the workers, which inherit its environment.
+        folder = tempfile.mkdtemp(prefix="escapevelocity-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["XDG_CACHE_HOME"] = folder
+        # With a limit to the cache's size JAX locks it; without, it writes entries in place, and another process could
+        # read half of one.
+        os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 << 30)
     # Before the first program: JAX looks for its cache once. As runs/process.py has it, which respects what is set.
-    jax.config.update("jax_compilation_cache_dir", str(folder / "escapevelocity" / "xla"))
+    jax.config.update(
+        "jax_compilation_cache_dir", os.path.join(os.environ["XDG_CACHE_HOME"], "escapevelocity", "xla")
+    )
+    jax.config.update("jax_compilation_cache_max_size", int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     config.option.loadscopereorder = False  # pytest-xdist keeps the order of files that follows.
 

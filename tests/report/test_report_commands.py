@@ -126,6 +126,16 @@ def test_an_odd_folder_does_not_hide_the_others_nor_reach_the_terminal(run_of, t
     assert "\x07" not in text
 
 
+@pytest.mark.parametrize(
+    "settings", [{"seeds": 5}, {"network": {"head": "tanh_normal", "hidden": ["x"]}}], ids=["seeds", "layers"]
+)
+def test_settings_of_an_odd_shape_are_refused_with_the_run_and_what_is_wrong(run_of, settings):
+    odd = run_of([make_row()], name="odd")
+    spec_with(**settings)(odd.path)
+    with pytest.raises(UserError, match=r"odd cannot be read: \w+Error: "):
+        run_page(odd.path)
+
+
 def test_a_branch_that_is_its_own_parent_has_an_end(run_of):
     odd = run_of([make_row()], name="odd")
     begun_at(path=".", spec_hash=odd.spec_hash, checkpoint=1, step=0, sha256="x")(odd.path)

@@ -119,9 +119,18 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
         run: the run or its folder.
 
     Raises:
-        UserError: when it is not a run, or its records are damaged.
+        UserError: when it is not a run, its records are damaged, or its settings have a shape that cannot be read.
     """
     run = run if isinstance(run, Run) else open_run(run)
+    try:
+        return _whole_page(run)
+    except UserError:
+        raise
+    except Exception as error:  # A spec of any shape: seeds that are a number, layers that are words, …
+        raise UserError(f"{run.path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _whole_page(run: Run) -> RenderableType:
     records, _ = whole_records(run.path, run.parent)
     return Group(
         _status_part(run),
