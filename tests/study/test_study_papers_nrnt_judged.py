@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from nrnt_synthetic import POINTS, cut, history_of
+from scipy.stats import ttest_1samp
 
 from escapevelocity.study.bootstrap import bootstrap_interval
 from escapevelocity.study.correlation import RANKS
@@ -237,6 +238,27 @@ def test_runs_of_one_seed_count_as_one():
     # 15 pairs of two seeds are two samples.
     two = {Member(epochs, seed): 1.0 for epochs in range(8) for seed in (1, 2)}
     assert Check("a less b", two, "above").outcome(True) == OPEN
+
+
+@pytest.mark.parametrize("values", [[-1277.0, -711.0, -50.0], [-3.0, -2.9, -3.1, -3.2]])
+def test_means_of_three_and_four_seeds_have_students_intervals(values):
+    seeds = {Member(8, seed): value for seed, value in enumerate(values)}
+    expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(
+        mean_interval(seeds), (np.mean(values), expected.low, expected.high), rtol=1e-12
+    )
+
+
+def test_three_seeds_that_lie_on_one_side_as_chance_would_have_it_decide_nothing():
+    def outcome(values):
+        return Check("a less b", {Member(8, seed): x for seed, x in enumerate(values)}, "below").outcome(
+            False
+        )
+
+    assert outcome([-1277.0, -711.0, -50.0]) == OPEN  # p = 0.2; a bootstrap interval ends at −50
+    assert outcome([-3.0, -2.9, -3.1]) == "confirmed"
+    assert outcome([3.0, 2.9, 3.1]) == "not confirmed"
+    assert mean_interval({Member(8, seed): 2.0 for seed in range(3)}) == (2.0, 2.0, 2.0)
 
 
 def test_intervals_are_those_that_the_bootstrap_gives_by_default(monkeypatch):

@@ -158,10 +158,11 @@ def test_zeros_have_the_logarithm_of_a_least_value():
 @pytest.mark.parametrize(
     ("differences", "complete", "outcome"),
     [
-        ((1.0, 2.0, 3.0), False, "confirmed"),
+        ((2.0, 3.0, 4.0), False, "confirmed"),
+        ((1.0, 2.0, 3.0), True, "not confirmed"),  # 2 ± 2.5, by Student's t
         ((1.0, 2.0), True, "cannot be told at this scale"),  # two pairs are too few
         ((), True, "cannot be told at this scale"),
-        ((-1.0, -2.0, -3.0), False, "not confirmed"),
+        ((-2.0, -3.0, -4.0), False, "not confirmed"),
         ((-1.0, 0.0, 1.0), False, "cannot be told at this scale"),
         ((-1.0, 0.0, 1.0), True, "not confirmed"),
     ],

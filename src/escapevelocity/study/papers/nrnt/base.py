@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _SCALES: tuple[Scale, ...] = ("small", "paper")
 _WORTH = (
-    "Such intervals are too narrow for few seeds: with five they hold the truth in about 85 % of studies, with three "
-    "in about 75 %."
+    "Bootstrap intervals are too narrow for few seeds: of five they hold the truth in about 85 % of studies, of three "
+    "in about 75 %; means of fewer than five seeds have Student's intervals instead."
 )
 
 
@@ -126,7 +126,7 @@ class RunFigure(ABC):
     def rule(self) -> str:
         """How the outcome was decided, in words."""
         return (
-            "Rule: every mean's 95 % bootstrap interval over seeds must lie on the claimed side; not confirmed when "
+            "Rule: every mean's 95 % interval over seeds must lie on the claimed side; not confirmed when "
             "one lies on the other side, or holds the level although all runs of the paper's scale have ended."
         )
 

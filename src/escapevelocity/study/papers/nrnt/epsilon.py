@@ -63,8 +63,8 @@ class EpsilonSweep(RunFigure):
     def rule(self) -> str:
         """In words."""
         return (
-            "Rule: confirmed when one step to a larger ε lowers the rank and another raises it, with 95 % bootstrap "
-            "intervals over seeds that exclude 0; not confirmed when all steps have one direction; else it cannot be "
+            "Rule: confirmed when one step to a larger ε lowers the rank and another raises it, with 95 % intervals "
+            "over seeds that exclude 0; not confirmed when all steps have one direction; else it cannot be "
             "told."
         )
 
