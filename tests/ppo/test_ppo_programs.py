@@ -9,7 +9,6 @@ import pytest
 from small_ppo import BOX, DISCRETE, INPUTS, assert_same_bits, numpy_mlp, small_spec, task_for
 
 from escapevelocity.policy import DiagonalNormal, Softmax, TanhNormal
-from escapevelocity.ppo.config import NetworkConfig
 from escapevelocity.ppo.programs import (
     Stream,
     action_distribution,
@@ -248,7 +247,7 @@ def test_one_member_after_the_other_gives_what_all_at_once_give(members, rng):
 def test_members_with_convolutions_go_one_by_one_small_ones_on_the_cpu_alone(
     convolutions, cpu, accelerator, monkeypatch
 ):
-    spec = dataclasses.replace(small_spec("softmax"), network=NetworkConfig(convolutions=convolutions))
+    spec = small_spec("softmax", network={"convolutions": convolutions})
     assert goes_one_by_one(spec) == cpu
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert goes_one_by_one(spec) == accelerator

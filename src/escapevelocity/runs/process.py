@@ -29,6 +29,7 @@ def trainer_process(give_memory_back: bool = True) -> Iterator[None]:
     Args:
         give_memory_back: see the third point below; a job whose programs allocate large arrays in every step is better
             off without, as `metric_learning` and convolutions are (a game's update took 11.3 s with it, 9.9 s without).
+            What one run has set stays for the process's later ones: glibc does not undo it.
 
     - Programs on the CPU are dispatched synchronously: the policy step waits for its result anyway, and the
       hand-over to another thread costs three times as much as the network (measured: 45 µs against 10 µs).
