@@ -17,7 +17,8 @@ SMALL_RATE = 3e-3
 representation of all ten ReLU agents on Hopper and HalfCheetah within 100,000 steps (20 epochs), and the paper's rate
 of none (10 epochs)."""
 SMALL_ATARI_RATE = 2.5e-3
-"""Learning rate at small scale on Atari, ten times the paper's too; what it does there nobody has measured yet."""
+"""Learning rate at small scale on Atari, ten times the paper's too: on Phoenix the norm grew 22 times within 65,000
+frames, and the rank grew with it (studies/small_scale)."""
 
 
 @dataclass(frozen=True)
