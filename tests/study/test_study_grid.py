@@ -125,6 +125,35 @@ def test_values_that_python_makes_have_labels_that_json_can_hold():
         study(axes={"hidden": (None, "none")})
 
 
+def test_a_remedys_table_on_an_axis_or_in_a_rule_goes_before_the_bases_fields():
+    tables = tuple({"label": f"coef {c}", "remedy": {"pfo": {"coef": c}}} for c in (1.0, 3.0))
+    study = Study("s", {"remedy": "pfo", "pfo.coef": 10.0, "pfo.layers": "all"}, {"arm": tables})
+    assert [cell.settings for cell in cells(study)] == [
+        {"remedy": {"pfo": {"coef": c}}, "pfo.layers": "all"} for c in (1.0, 3.0)
+    ]
+    rule = Rule({"epochs": 20}, {"remedy": {"pfo": {"coef": 2.0}}})
+    study = Study("s", {"remedy": "pfo", "pfo.coef": 10.0}, {"epochs": (10, 20)}, when=(rule,))
+    assert [cell.settings for cell in cells(study)] == [
+        {"remedy": "pfo", "pfo.coef": 10.0, "epochs": 10},
+        {"remedy": {"pfo": {"coef": 2.0}}, "epochs": 20},
+    ]
+
+
+@pytest.mark.parametrize("setting", [{"pfo.coef": 10.0}, {"remedy": {"pfo": {"coef": 10.0}}}])
+def test_a_remedys_field_is_one_setting_however_it_is_written(setting):
+    table = {"label": "coef 1", "remedy": {"pfo": {"coef": 1.0}}}
+    with pytest.raises(
+        UserError, match=r"when 1: sets (pfo\.coef|remedy), which axis arm = 'coef 1' sets too"
+    ):
+        Study("s", {}, {"arm": (table,), "epochs": (10, 20)}, when=(Rule({"epochs": 20}, setting),))
+    with pytest.raises(UserError, match=r"when 1: sets pfo\.coef, which is an axis"):
+        Study("s", {}, {"pfo.coef": (1.0,), "epochs": (10,)}, when=(Rule({"epochs": 10}, setting),))
+    with pytest.raises(
+        UserError, match=r"axis pfo\.coef = 3\.0: sets pfo\.coef, which another axis sets too"
+    ):
+        cells(Study("s", {}, {"arm": (table,), "pfo.coef": (3.0,)}))
+
+
 def test_a_rule_must_not_set_what_a_table_of_an_axis_sets_in_its_cells():
     axes = {"epochs": (1, 2), "size": ({"label": "small", "hidden": [8]}, {"label": "big", "gamma": 0.9})}
     message = "when 1: sets hidden, which axis size = 'small' sets too"

@@ -132,6 +132,23 @@ def test_a_damaged_file_of_groups_is_named(store, text):
         plan(toy(), store)
 
 
+def test_without_the_file_of_groups_what_was_trained_counts(store):
+    grown = toy(axes={"epochs": (10, 20)}, seeds=(1, 2, 3, 4, 5))
+    for seeds in ((1, 2, 3), (4, 5)):
+        record(store, ToySpec(seeds=seeds), wall_time=9.0)
+    record(store, ToySpec(seeds=(7, 8)))
+    record(store, ToySpec(seeds=(1, 4), rate=0.9))  # Of no cell of this study.
+    (record(store, ToySpec(seeds=(2, 5))) / "spec.json").write_text("{")
+    plan(toy(seeds=(1, 2, 3)), store)
+    plan(grown, store)
+    (store.study_path / "plan.json").unlink()  # As the message on a damaged one says.
+    assert [(one.order.seeds, one.state) for one in plan(grown, store)] == [
+        ((1, 2, 3), "finished"),
+        ((4, 5), "finished"),
+        ((1, 2, 3, 4, 5), "missing"),
+    ]
+
+
 # recorded groups, seeds wanted, population, groups whose run has begun; the groups that must come of it.
 @pytest.mark.parametrize(
     ("recorded", "wanted", "population", "begun", "expected"),
@@ -196,6 +213,28 @@ def test_each_state_is_told_with_its_reason(store):
     assert "is not empty and not a run" in whys[6]
     assert "status.json" in whys[7]
     assert planned[5].seconds_left is None
+
+
+def test_a_run_whose_spec_was_edited_is_damaged_whatever_its_state(store):
+    for epochs, state in ((10, "finished"), (20, "interrupted"), (30, "finished"), (40, "finished")):
+        record(store, ToySpec(epochs=epochs), state=state, why="x", steps_done=1000)
+
+    def edit(epochs, change):
+        path = store.run_path(TOY.folder(ToySpec(epochs=epochs))) / "spec.json"
+        document = json.loads(path.read_text())
+        document["spec"] = change(document["spec"])
+        path.write_text(json.dumps(document))
+
+    for epochs in (10, 20):
+        edit(epochs, lambda spec: spec | {"rate": 0.9})
+    edit(
+        30, lambda spec: {name: spec[name] for name in ("seeds", "epochs")}
+    )  # What is left out has its default.
+    edit(40, lambda spec: spec | {"pace": 1})
+    planned = plan(toy(axes={"epochs": (10, 20, 30, 40)}, seeds=(1,)), store)
+    assert [one.state for one in planned] == ["damaged", "damaged", "finished", "damaged"]
+    assert all("spec.json is not the spec" in planned[at].why for at in (0, 1, 3))
+    assert planned[0].seconds_left is None
 
 
 def test_seeds_that_a_kept_history_holds_in_other_groups_are_not_planned_again(store, tmp_path):

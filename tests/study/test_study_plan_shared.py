@@ -96,6 +96,17 @@ def test_who_only_looks_writes_nothing_and_sees_what_the_next_plan_will_be(store
     assert plan(script(1), store) == seen
 
 
+def test_a_plan_that_another_has_written_over_loses_no_run(store):
+    """As two planners of one store behind a URL can, where no lock holds."""
+    plan(script(1), store)
+    others = dict(read_groups(store.study_path))
+    (ours,) = plan(script(2, (1, 2, 3)), store)
+    write_groups(store.study_path, others)
+    make_run(store.run_path(ours.order.name), segments=2, seeds=(1, 2, 3))
+    more = plan(script(2, (1, 2, 3, 4)), store)
+    assert [(one.order.seeds, one.state) for one in more] == [((1, 2, 3), "finished"), ((4,), "missing")]
+
+
 class Elsewhere(Store):
     """A store behind a URL, in which something may have happened whenever it is fetched."""
 

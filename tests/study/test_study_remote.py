@@ -12,9 +12,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Observer, read_records, read_status
-from escapevelocity.study import _keeper
+from escapevelocity.study import _keeper, remote
 from escapevelocity.study.remote import RemoteStore
-from escapevelocity.study.store import Store, open_store
+from escapevelocity.study.store import Store, StoreMissing, StoreOutOfReach, open_for_planning, open_store
+from escapevelocity.study.watch_view import plain_lines
+from escapevelocity.study.watcher import Watcher
 from escapevelocity.study.work import do
 
 # Seconds of silence after which a holder counts as dead: short, as the tests wait for it, and longer than the pauses
@@ -271,3 +273,79 @@ def test_a_missing_package_of_a_file_system_is_named():
         pytest.skip("adlfs is installed")
     with pytest.raises(UserError, match=r"adlfs.*on every machine that trains"):
         RemoteStore("abfs://container/study")
+
+
+class Reads:
+    """What reading a store in memory runs into."""
+
+    def __init__(self, monkeypatch):
+        self.errors, self.tries = [], 0
+        find = MemoryFileSystem.find
+
+        def failing(fs, path, *given, **how):
+            self.tries += 1
+            if self.errors:
+                raise self.errors.pop(0)
+            return find(fs, path, *given, **how)
+
+        monkeypatch.setattr(MemoryFileSystem, "find", failing)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    return Reads(monkeypatch)
+
+
+def test_a_short_outage_before_a_run_begins_costs_only_time(reads, memory_url, diary, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(remote.time, "sleep", pauses.append)
+    order = local_counting.order(diary, 3)
+    store = RemoteStore(memory_url, create=True, term=TERM)
+    reads.errors = [ConnectionError("the network\nis down")] * 3
+    assert do(order, store).state == "finished"
+    assert pauses[:3] == list(remote._PAUSES[:3])
+    reads.errors = [ConnectionError("the network\nis down")] * 6
+    lost = do(local_counting.order(diary, 4), store)
+    assert (lost.state, lost.why) == (
+        "failed",
+        f"store = {memory_url!r}: cannot be read: the network is down",
+    )
+
+
+def test_what_may_not_be_read_is_not_tried_again_and_said_in_one_line(reads, memory_url, diary):
+    store = RemoteStore(memory_url, create=True, term=TERM)
+    reads.errors = [PermissionError("access denied")]
+    lost = do(local_counting.order(diary, 3), store)
+    assert (lost.state, lost.why) == ("failed", f"store = {memory_url!r}: cannot be read: access denied")
+    reads.errors = [PermissionError("access denied")]
+    with pytest.raises(StoreOutOfReach, match="cannot be read: access denied"):
+        store.refresh()
+
+
+def test_who_watches_sees_the_last_look_while_the_store_is_out_of_reach(reads, memory_url, diary):
+    do(local_counting.order(diary, 3), RemoteStore(memory_url, create=True, term=TERM))
+    clock = [0.0]
+    watch = Watcher(memory_url, clock=lambda: clock[0])
+    assert (watch.look().counts["finished"], watch.look().out_of_reach) == (1, "")
+    clock[0], reads.errors = 20.0, [ConnectionError("the network is down")]
+    overview = watch.look()
+    assert overview.counts["finished"] == 1
+    assert overview.out_of_reach in plain_lines(overview)
+    assert overview.out_of_reach.endswith("cannot be read: the network is down")
+    clock[0] = 25.0
+    assert watch.look().out_of_reach  # Not asked again so soon.
+    clock[0] = 40.0
+    assert watch.look().out_of_reach == ""
+    reads.errors = [ConnectionError("the network is down")]
+    with pytest.raises(StoreOutOfReach, match="the network is down"):
+        Watcher(memory_url, clock=lambda: clock[0]).look()
+
+
+def test_a_store_that_may_only_be_read_is_planned_as_it_stands(memory_url, network):
+    with pytest.raises(StoreMissing, match="there is nothing yet"):
+        open_store(memory_url)
+    fsspec.filesystem("memory").pipe_file(f"{memory_url}/a/spec.json", b"{}")
+    writes = len(network.log)
+    network.writes_left = 0
+    assert open_for_planning(memory_url).names() == ["a"]
+    assert len(network.log) == writes

@@ -120,6 +120,20 @@ def load_spec(cls: type[T], path: str | os.PathLike[str], job: str, types: Seque
     return spec_from_json(cls, document["spec"], types)
 
 
+def is_spec_of(path: str | os.PathLike[str], spec: Any) -> bool:
+    """Whether a spec.json says what `spec` does; fields of observers may differ, and defaults be left out.
+
+    Raises:
+        UserError: it is missing or not a spec.
+    """
+    document = read_spec(path)
+    try:
+        there = spec_from_json(type(spec), document["spec"], classes_in(spec))
+    except UserError:
+        return False
+    return spec_hash(there, document["job"]) == spec_hash(spec, document["job"])
+
+
 def _envelope(fields: Any, job: str) -> dict[str, Any]:
     return {"job": job, "schema_version": SCHEMA_VERSION, "spec": fields}
 

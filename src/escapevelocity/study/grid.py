@@ -191,17 +191,36 @@ def _cell(study: Study, values: tuple[Any, ...]) -> Cell:
         settings = {axis: value}
         if isinstance(value, Mapping):
             settings = {name: setting for name, setting in value.items() if name != "label"}
-        for name in settings:
-            if name in own:
+        for name in _names(settings):
+            if name in _names(own):
                 raise UserError(f"axis {axis} = {labels[axis]!r}: sets {name}, which another axis sets too")
         own |= settings
-    return Cell(labels, {**study.base, **own})
+    return Cell(labels, _over(study.base, own))
+
+
+def _over(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay settings over others. A remedy's table goes before `pfo.coef` of the others too: it is what was said last."""
+    said = _names(own)
+    return {name: value for name, value in settings.items() if name not in said} | dict(own)
+
+
+def _names(settings: Mapping[str, Any]) -> set[str]:
+    """The settings' names; a table of tables, such as remedy = {pfo = {coef = 10}}, sets pfo.coef as well."""
+    tables = [value for value in settings.values() if isinstance(value, Mapping)]
+    fields = {
+        f"{name}.{field}"
+        for table in tables
+        for name, own in table.items()
+        if isinstance(own, Mapping)
+        for field in own
+    }
+    return fields | settings.keys()
 
 
 def _ruled(cell: Cell, rule: Rule) -> Cell:
     if not _matches(cell, rule.match):
         return cell
-    return dataclasses.replace(cell, settings={**cell.settings, **rule.set})
+    return dataclasses.replace(cell, settings=_over(cell.settings, rule.set))
 
 
 def _matches(cell: Cell, labels: Mapping[str, Any]) -> bool:
@@ -240,14 +259,14 @@ def _require_labels(where: str, labels: Mapping[str, Any], axes: Mapping[str, tu
 
 def _require_free(where: str, rule: Rule, axes: Mapping[str, tuple[Any, ...]]) -> None:
     """A rule must leave alone what an axis sets in the cells that it matches."""
-    for name in rule.set:
+    for name in sorted(_names(rule.set)):
         if name in axes:
             raise UserError(
                 f"{where}: sets {name}, which is an axis; its label would no longer say what is trained"
             )
         for axis, values in axes.items():
             for value in values:
-                sets = isinstance(value, Mapping) and name != "label" and name in value
+                sets = isinstance(value, Mapping) and name != "label" and name in _names(value)
                 if sets and (axis not in rule.match or _same(label_of(value), rule.match[axis])):
                     raise UserError(
                         f"{where}: sets {name}, which axis {axis} = {label_of(value)!r} sets too;"

@@ -73,7 +73,8 @@ def read_groups(study_path: Path) -> dict[str, list[Group]]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is damaged: it says which seeds run together; remove it to let the next plan decide anew"
+            f"{path} is damaged: it says which seeds run together; remove it, and the next plan goes by the runs "
+            "that are there"
         ) from error
     if version != _VERSION:
         raise UserError(f"{path}: schema_version = {version!r}: must be {_VERSION}; update escapevelocity")

@@ -4,8 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from escapevelocity.errors import UserError
 from escapevelocity.imports import import_modules
@@ -14,8 +14,8 @@ from escapevelocity.study.cost import Prices, leaves_of
 from escapevelocity.study.grid import Cell, Label, Study, cells, naming
 from escapevelocity.study.groups import Group, choose_groups, only_planner, read_groups, write_groups
 from escapevelocity.study.kinds import Kind, kind
-from escapevelocity.study.standing import Standing, State, recorded_runs, standing
-from escapevelocity.study.store import Store, open_store
+from escapevelocity.study.standing import Standing, State, groups_in, recorded_runs, standing, unedited
+from escapevelocity.study.store import Store, open_for_planning
 from escapevelocity.study.wanted import write_wanted
 
 
@@ -106,13 +106,13 @@ def plan(
         the_kind = kind(study.job)
         grid = _by_key(the_kind, cells(study))
     if not isinstance(store, Store):
-        store = open_store(store, create=not os.path.exists(store))
+        store = open_for_planning(store)
     store.refresh()
     kept = kept or {}
-    orders = _orders(the_kind, study, grid, store, record, kept)
-    standings = {order.name: standing(store.run_path(order.name)) for order in orders}
+    made = _all_made(the_kind, study, grid, store, record, kept)
+    standings = [unedited(store.run_path(one.order.name), one.spec, one.order.spec) for one in made]
     prices = Prices(recorded_runs(store.path))
-    planned = [_planned(order, standings[order.name], prices) for order in orders]
+    planned = [_planned(one.order, at, prices) for one, at in zip(made, standings, strict=True)]
     return [
         dataclasses.replace(one, state="kept", steps_done=one.order.steps, seconds_left=0.0, why="")
         if one.order.name in kept and one.state != "finished"
@@ -139,36 +139,43 @@ def _by_key(the_kind: Kind, grid: list[Cell]) -> dict[str, Cell]:
     return found
 
 
-def _orders(
+class _Made(NamedTuple):
+    """A run, and the spec that its order is written from."""
+
+    order: Order
+    spec: Any
+
+
+def _all_made(
     the_kind: Kind,
     study: Study,
     grid: Mapping[str, Cell],
     store: Store,
     record: bool,
     kept: Mapping[str, Group],
-) -> list[Order]:
+) -> list[_Made]:
     """Each cell's runs, by the groups of seeds of earlier plans and of this one, which are written down."""
     recorded = read_groups(store.study_path)
-    orders, groups = _divide(the_kind, study, grid, store, recorded, kept)
+    made, groups = _divide(the_kind, study, grid, store, recorded, kept)
     if not record:
-        return orders
+        return made
     if groups == recorded:
         with contextlib.suppress(UserError):  # A store that we may only read is planned all the same.
-            if write_wanted(store.study_path, study.name, orders, kept):
+            if write_wanted(store.study_path, study.name, [one.order for one in made], kept):
                 store.push_study()
-        return orders
+        return made
     with only_planner(store.study_path):
         # Another planner may have been here since: what it has planned counts as what was planned before.
         store.refresh()
         found = read_groups(store.study_path)
         if found != recorded:
-            orders, groups = _divide(the_kind, study, grid, store, found, kept)
-        is_new = write_wanted(store.study_path, study.name, orders, kept)
+            made, groups = _divide(the_kind, study, grid, store, found, kept)
+        is_new = write_wanted(store.study_path, study.name, [one.order for one in made], kept)
         if groups != found:
             write_groups(store.study_path, groups)
         if is_new or groups != found:
             store.push_study()
-    return orders
+    return made
 
 
 def _divide(
@@ -178,34 +185,41 @@ def _divide(
     store: Store,
     recorded: Mapping[str, list[Group]],
     kept: Mapping[str, Group],
-) -> tuple[list[Order], dict[str, list[Group]]]:
-    """Each cell's runs, and the recorded groups with those of the new ones among them."""
-    groups = dict(recorded)
-    orders: list[Order] = []
-    elsewhere = sorted(set(kept.values()))
-    for key, cell in grid.items():
-        made: dict[Group, Order] = {}
+) -> tuple[list[_Made], dict[str, list[Group]]]:
+    """Each cell's runs, and the recorded groups with those of the new ones among them.
 
-        def started(seeds: Group, cell: Cell = cell, made: dict[Group, Order] = made) -> bool:
-            order = made[seeds] = _order(the_kind, study, cell, seeds)
-            return order.name in kept or standing(store.run_path(order.name)).state != "missing"
+    What is trained or kept counts though plan.json does not name it: the file may have been removed because it was
+    damaged, or another planner of a store behind a URL, where no lock holds, has written over ours.
+    """
+    groups = dict(recorded)
+    every: list[_Made] = []
+    wish = set(study.seeds)
+    elsewhere = sorted({group for group in (*kept.values(), *groups_in(store.path)) if wish & {*group}})
+    for key, cell in grid.items():
+        made: dict[Group, _Made] = {}
+
+        def of(seeds: Group, cell: Cell = cell, made: dict[Group, _Made] = made) -> _Made:
+            if seeds not in made:
+                made[seeds] = _make(the_kind, study, cell, seeds)
+            return made[seeds]
+
+        def started(seeds: Group, of: Callable[[Group], _Made] = of) -> bool:
+            name = of(seeds).order.name
+            return name in kept or standing(store.run_path(name)).state != "missing"
 
         before = list(recorded.get(key, []))
-        before += [
-            seeds
-            for seeds in elsewhere
-            if seeds not in before and _order(the_kind, study, cell, seeds).name in kept
-        ]
+        before += [seeds for seeds in elsewhere if seeds not in before and started(seeds)]
         chosen = choose_groups(before, study.seeds, study.population, started)
         groups[key] = [*before, *(group for group in chosen if group not in before)]
-        orders += [made.get(group) or _order(the_kind, study, cell, group) for group in chosen]
-    return orders, groups
+        every += [of(group) for group in chosen]
+    return every, groups
 
 
-def _order(the_kind: Kind, study: Study, cell: Cell, seeds: Group) -> Order:
+def _make(the_kind: Kind, study: Study, cell: Cell, seeds: Group) -> _Made:
     spec = _spec(the_kind, cell, seeds)
     name, text = the_kind.folder(spec), the_kind.spec_text(spec)
-    return Order(name, study.job, text, cell.labels, seeds, the_kind.steps(spec), study.imports)
+    order = Order(name, study.job, text, cell.labels, seeds, the_kind.steps(spec), study.imports)
+    return _Made(order, spec)
 
 
 def _spec(the_kind: Kind, cell: Cell, seeds: Group) -> Any:

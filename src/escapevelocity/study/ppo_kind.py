@@ -16,7 +16,7 @@ from escapevelocity.ppo.remedy import Remedy
 from escapevelocity.ppo.training import default_spec, resume_training, run_path, train
 from escapevelocity.runs import Observer, Status, canonical_json, read_status, spec_from_json
 from escapevelocity.runs.spec import SPEC_FILE
-from escapevelocity.study.settings import typed_values, with_settings
+from escapevelocity.study.settings import setting_names, typed_values, with_settings
 
 NONE = "none"
 """Stands for no remedy at all."""
@@ -131,12 +131,23 @@ def _remedies(given: Any, fields: Mapping[str, Any]) -> list[Remedy]:
         name, _, field = key.partition(".")
         if name not in tables:
             asked = f"the remedies are {', '.join(tables)}" if tables else "no remedy is asked for"
-            remedy_class(name)
+            _require_remedy(key, value)
             raise UserError(
                 f"{key} = {value!r}: {asked}; add remedy = {name!r}, or set it by a [[when]] rule"
             )
         tables[name][field] = value
     return [_remedy(name, table) for name, table in tables.items()]
+
+
+def _require_remedy(key: str, value: Any) -> None:
+    """Refuse a name with a dot that is no remedy's: someone may have written `optimizer.epochs` for `epochs`."""
+    name, _, field = key.partition(".")
+    try:
+        remedy_class(name)
+    except UserError as error:
+        short = field in setting_names(PPOSpec)
+        hint = f"did you mean {field}?" if short else f"before the dot stands a remedy: {error}"
+        raise UserError(f"{key} = {value!r}: unknown setting; {hint}") from error
 
 
 def _tables(given: Any) -> dict[str, dict[str, Any]]:

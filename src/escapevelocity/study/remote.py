@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ from escapevelocity.study._keeper import Keeper
 from escapevelocity.study._mirror import Mirror
 from escapevelocity.study.lease import TERM, Lease, held_now
 from escapevelocity.study.progress import PROGRESS_FOLDER
-from escapevelocity.study.store import STUDY_FOLDER, Store
+from escapevelocity.study.store import STUDY_FOLDER, Store, StoreMissing, StoreOutOfReach
 
 LEASES = "leases"
 _OURS = ("leases/", "logs/", "progress/")  # of _study: what is not copied with the rest of it
 _SCRATCH = "escapevelocity-store-"
+_PAUSES = (1.0, 4.0, 10.0, 20.0, 30.0)
+"""Seconds between attempts to reach the store before a run begins: an outage of a minute costs no run."""
 _ABANDONED = 600.0  # seconds after which a scratch folder that nobody holds is removed
 
 
@@ -81,10 +83,14 @@ class RemoteStore(Store):
         return Path(tempfile.gettempdir()) / f"escapevelocity-logs-{getpass.getuser()}"
 
     def pull(self, name: str) -> None:
-        """Fetch the run `name`, all of it, to `run_path(name)`. While we work on it ourselves, that is the newest."""
+        """Fetch the run `name`, all of it, to `run_path(name)`. While we work on it ourselves, that is the newest.
+
+        Raises:
+            StoreOutOfReach: for a minute.
+        """
         if name not in self._keepers:
             self._mark(name, None)
-            self._mirror(name).pull()
+            self._patiently(self._mirror(name).pull)
 
     def push(self, name: str) -> None:
         """Hand over the end of the run that `observers` claimed, give the claim back, and free the disk here.
@@ -112,10 +118,7 @@ class RemoteStore(Store):
         """
         self.run_path(name)
         lease = Lease(self._fs, self._lease_folder(name), self._term)
-        try:
-            claimed = lease.claim()
-        except Exception as error:
-            raise UserError(f"store = {self._url!r}: cannot be written: {_one_line(error)}") from error
+        claimed = self._patiently(lease.claim, "written")
         if not claimed:
             self._mark(name, lease)
             raise UserError(f"{self._url}/{name} is being trained by another process; wait for it or stop it")
@@ -123,7 +126,7 @@ class RemoteStore(Store):
         keeper = Keeper(lease, mirror, self.run_path(name), lambda: self._push_progress(name))
         try:
             # Again, now that nobody else can change it: who held it may have gone on since the first time.
-            mirror.pull()
+            self._patiently(mirror.pull)
         except BaseException:
             keeper.abandon()
             raise
@@ -136,14 +139,18 @@ class RemoteStore(Store):
 
         A run that somebody works on is locked here, so that it reads as running. That goes by the clocks of the
         machines, as it is only for people to look at.
+
+        Raises:
+            StoreOutOfReach: what was fetched before stays.
         """
-        with self._fetching:
-            self._mirror(STUDY_FOLDER).pull(lambda name: not name.startswith(f"{LEASES}/"))
-        for name in self.names():
-            if name not in self._keepers:
-                held = held_now(self._fs, self._lease_folder(name), self._term)
-                self._mirror(name).pull(lambda file: not file.endswith(".safetensors"))
-                self._mark(name, held)
+        with self._reaching():
+            with self._fetching:
+                self._mirror(STUDY_FOLDER).pull(lambda name: not name.startswith(f"{LEASES}/"))
+            for name in self.names():
+                if name not in self._keepers:
+                    held = held_now(self._fs, self._lease_folder(name), self._term)
+                    self._mirror(name).pull(lambda file: not file.endswith(".safetensors"))
+                    self._mark(name, held)
 
     def fetch_progress(self, names: Iterable[str]) -> None:
         """Fetch how far some runs are (`progress.read_progress`), and nothing else: one small file each.
@@ -164,8 +171,13 @@ class RemoteStore(Store):
                     write_bytes(self.study_path / PROGRESS_FOLDER / path.rpartition("/")[2], data)
 
     def push_study(self) -> None:
-        """Hand over what the study has recorded: its plan, its index and its histories."""
-        self._mirror(STUDY_FOLDER).push(lambda name: not name.startswith(_OURS))
+        """Hand over what the study has recorded: its plan, its index and its histories.
+
+        Raises:
+            StoreOutOfReach: it cannot be written.
+        """
+        with self._reaching("written"):
+            self._mirror(STUDY_FOLDER).push(lambda name: not name.startswith(_OURS))
 
     def names(self) -> list[str]:
         """List the runs in the store."""
@@ -175,6 +187,30 @@ class RemoteStore(Store):
             names = sorted(info["name"].rstrip("/").rpartition("/")[2] for info in found)
             return [name for name in names if not name.startswith((".", "_"))]
         return []
+
+    @contextlib.contextmanager
+    def _reaching(self, what: str = "read") -> Iterator[None]:
+        """Say in one line what is wrong: permissions, credentials, networks; each file system has its own errors."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            text = f"store = {self._url!r}: cannot be {what}: {_one_line(error)}"
+            raise StoreOutOfReach(text) from error
+
+    def _patiently(self, action: Callable[[], Any], what: str = "read") -> Any:
+        """Try once more after a while, and again; not where it is a matter of permissions."""
+        for pause in _PAUSES:
+            try:
+                with self._reaching(what):
+                    return action()
+            except StoreOutOfReach as error:
+                if isinstance(error.__cause__, PermissionError):
+                    raise
+            time.sleep(pause)
+        with self._reaching(what):
+            return action()
 
     def _mirror(self, name: str) -> Mirror:
         if name not in self._mirrors:
@@ -229,7 +265,7 @@ def _require_access(fs: Any, root: str, url: str, create: bool) -> None:
             fs.ls(root, detail=False)
     except FileNotFoundError as error:
         if not create:
-            raise UserError(f"store = {url!r}: there is nothing yet; `ev study run` makes it") from error
+            raise StoreMissing(f"store = {url!r}: there is nothing yet; `ev study run` makes it") from error
         raise UserError(f"store = {url!r}: cannot be written: {_one_line(error)}") from error
     except (
         Exception

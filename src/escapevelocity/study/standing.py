@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import read_spec, read_status
-from escapevelocity.runs.spec import SPEC_FILE
+from escapevelocity.runs.spec import SPEC_FILE, is_spec_of
 from escapevelocity.runs.status import is_locked
 from escapevelocity.study.cost import Recorded, leaves_of
 
@@ -61,6 +61,37 @@ def _standing(path: Path) -> Standing:
         # The engine goes by the checkpoints: such a run can be resumed.
         return Standing("running") if is_locked(path) else Standing("interrupted", why=str(error))
     return Standing(status.state, status.steps_done, status.wall_time, status.why)
+
+
+def unedited(path: Path, spec: Any, text: str) -> Standing:
+    """Look at the folder of a run; one whose spec.json says something else than its name counts as damaged.
+
+    Args:
+        path: the folder.
+        spec: what the run with this name computes.
+        text: the same as canonical JSON.
+    """
+    found = standing(path)
+    if found.state in ("missing", "damaged") or not (path / SPEC_FILE).exists():
+        return found
+    if (path / SPEC_FILE).read_text(encoding="utf-8") == text or is_spec_of(path, spec):
+        return found
+    why = f"{path / SPEC_FILE} is not the spec that this run has its name from; it was edited"
+    return Standing("damaged", why=why)
+
+
+def groups_in(folder: Path) -> set[tuple[int, ...]]:
+    """The seeds of every run of a store that can be read, each run's as one group."""
+    groups = set()
+    for path in folder.iterdir():
+        if os.path.exists(path / SPEC_FILE):
+            try:
+                seeds = read_spec(path)["spec"].get("seeds")
+            except UserError:
+                continue
+            if isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds):
+                groups.add(tuple(seeds))
+    return groups
 
 
 def recorded_runs(folder: Path) -> Iterator[Recorded]:

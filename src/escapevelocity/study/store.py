@@ -19,6 +19,14 @@ from escapevelocity.runs.atomic import make_folder
 STUDY_FOLDER = "_study"
 
 
+class StoreMissing(UserError):
+    """There is no store of that name yet."""
+
+
+class StoreOutOfReach(UserError):
+    """A store behind a URL cannot be read or written now; what had been fetched is still here."""
+
+
 class Store:
     """A folder on this machine, or on a disk that several machines share.
 
@@ -112,10 +120,22 @@ def open_store(url: str | os.PathLike[str], create: bool = False) -> Store:
         raise UserError(f"store = {text!r}: must be a folder, and this is a file")
     if not is_there:
         if not create:
-            raise UserError(f"store = {text!r}: must be a folder that exists; `ev study run` makes it")
+            raise StoreMissing(f"store = {text!r}: must be a folder that exists; `ev study run` makes it")
         make_folder(path, "--store")
     needed = os.R_OK | os.X_OK | (os.W_OK if create else 0)
     if not os.access(path, needed):
         what = "read and written" if create else "read"
         raise UserError(f"store = {text!r}: must be a folder that can be {what}; check its permissions")
     return Store(path)
+
+
+def open_for_planning(url: str | os.PathLike[str]) -> Store:
+    """Open a store that is there as it is, for it may be one that we may only read; make one that is not there.
+
+    Raises:
+        UserError: as `open_store`.
+    """
+    try:
+        return open_store(url)
+    except StoreMissing:
+        return open_store(url, create=True)

@@ -94,6 +94,8 @@ class Overview:
     known."""
     unknown: int = 0
     """Unfinished runs that `seconds_left` does not count: nothing comparable was recorded yet."""
+    out_of_reach: str = ""
+    """One line: why the store cannot be read now, so that this is how it stood before."""
 
     @property
     def total(self) -> int:

@@ -55,6 +55,8 @@ def view(overview: Overview, width: int = 80, height: int = 40) -> RenderableTyp
     )
     heading = Text.assemble((overview.title, "bold"), "  ", counts)
     parts: list[RenderableType] = [heading, StateBar(overview), Text(pace_line(overview))]
+    if overview.out_of_reach:
+        parts.append(Text(overview.out_of_reach, "red"))
     if overview.running:
         parts += [Text(), _running_table(overview.running[: max(3, height - _REST)], width >= WIDE)]
         if (more := len(overview.running) - max(3, height - _REST)) > 0:
@@ -74,6 +76,7 @@ def plain_lines(overview: Overview) -> list[str]:
     """Write it as lines, for a log or a pipe: all running and stopped runs, the last finished ones."""
     counts = ", ".join(f"{count} {state}" for state, count in overview.counts.items() if count)
     lines = [f"{overview.title}: {counts or 'no runs'}", pace_line(overview)]
+    lines += [overview.out_of_reach] if overview.out_of_reach else []
     for run in overview.running:
         cells = [f"{run.share:.0%}", f"{_speed(run)} steps/s", f"{_left(run)} left"]
         cells += [f"{len(run.alarms)} alarms"] if run.alarms else []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 
 from escapevelocity.study.groups import Group
 from escapevelocity.study.plan import Planned, plan
+from escapevelocity.study.store import StoreOutOfReach
 from escapevelocity.study.target import open_target
 from escapevelocity.study.watch import Overview, look
 
@@ -41,12 +44,29 @@ class Watcher:
         self._planned: list[Planned] | None = None
         self._planned_at = self._fetched_at = -float("inf")
         self._finished = -1
+        self._out_of_reach = ""
 
     def look(self) -> Overview:
-        """See how it stands now."""
+        """See how it stands now, or how it stood when the store was last in reach.
+
+        Raises:
+            StoreOutOfReach: at the first look.
+        """
         if self._clock() - self._fetched_at > FETCHED_FOR:
+            self._fetch()
+        return dataclasses.replace(self._look(), out_of_reach=self._out_of_reach)
+
+    def _fetch(self) -> None:
+        try:
             self._store.refresh()
-            self._fetched_at = self._clock()
+            self._out_of_reach = ""
+        except StoreOutOfReach as error:
+            if self._fetched_at == -float("inf"):
+                raise
+            self._out_of_reach = str(error)
+        self._fetched_at = self._clock()
+
+    def _look(self) -> Overview:
         if self._study is None:
             return look(self._store)
         if self._clock() - self._planned_at > PLANNED_FOR:
@@ -61,6 +81,7 @@ class Watcher:
 
     def _plan(self) -> None:
         assert self._study is not None
-        planned = plan(self._study, self._store, record=False, kept=self._kept)
-        self._planned = [one for one in planned if one.state != "kept"]
+        with contextlib.nullcontext() if self._planned is None else contextlib.suppress(StoreOutOfReach):
+            planned = plan(self._study, self._store, record=False, kept=self._kept)
+            self._planned = [one for one in planned if one.state != "kept"]
         self._planned_at = self._clock()
