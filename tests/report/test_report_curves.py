@@ -41,6 +41,12 @@ def test_a_long_run_is_thinned_to_the_last_batch_of_every_tenth_of_a_percent():
     np.testing.assert_array_equal(steps[thinned(steps, 40_000.0)], np.arange(1, 1001) * 40.0)
 
 
+@pytest.mark.parametrize("batches", [1000, 1001, 1999, 2441, 32_552])
+def test_a_tenth_of_a_percent_has_one_point_whatever_the_last_bits_of_a_division(batches):
+    steps = 2048.0 * np.arange(1, batches + 1)
+    assert thinned(steps, float(steps[-1])).size == 1000
+
+
 def test_a_run_of_less_than_a_thousand_batches_is_not_thinned():
     steps = np.arange(1, 61) * 2048.0
     np.testing.assert_array_equal(thinned(steps, 60 * 2048.0), np.arange(60))
@@ -115,6 +121,11 @@ def test_a_thousand_points_are_averaged_with_the_papers_weight():
 
 def test_a_short_run_forgets_over_the_same_share_of_the_run():
     # Ten of 100 points are as much of the run as a hundred of 1,000: what is left of the start is 0.95^100.
+    for batches in (1500, 1700, 32_552):  # The kept points are not equally far apart.
+        steps = np.arange(1.0, batches + 1)
+        kept = steps[thinned(steps, float(batches))]
+        assert kept.size == 1000
+        assert newest_weight(kept, float(batches)) == pytest.approx(0.05, rel=2e-3)
     alpha = newest_weight(np.arange(1.0, 101.0), 100.0)
     assert (1.0 - alpha) ** 10 == pytest.approx(0.95**100, rel=1e-9)
     # Fifty batches: the last value is what the curve ends on, not a tenth of the way there.

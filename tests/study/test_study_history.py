@@ -160,6 +160,16 @@ def test_a_run_that_was_finished_is_not_replaced_by_one_that_is_not(store, tmp_p
     assert [run.state for run in newer.updated(old).runs] == ["finished", "finished"]
 
 
+def test_of_two_unfinished_states_of_a_run_the_further_one_is_kept(tmp_path):
+    for name, rows in (("long", 5), ("short", 3)):
+        make_run(tmp_path / name / "a", [StopAfter(rows)])
+    long, short = (read_history(collect(tmp_path / name)) for name in ("long", "short"))
+    points = [history.values(history.runs[0], "x").steps.size for history in (short, long)]
+    assert points[0] < points[1]
+    for updated in (long.updated(short), short.updated(long)):
+        assert updated.values(updated.runs[0], "x").steps.size == points[1]
+
+
 def test_an_interruption_leaves_the_old_file(store):
     path = collect(store)
     before = path.read_bytes()

@@ -8,7 +8,7 @@ from escapevelocity.study.history import History, RunArrays
 from escapevelocity.study.papers.nrnt import judge
 from escapevelocity.study.papers.nrnt.judge import Check, interval_text, judgement, paired
 from escapevelocity.study.papers.nrnt.members import Group, Member, Track
-from escapevelocity.study.papers.nrnt.read import Span
+from escapevelocity.study.papers.nrnt.read import Span, at_end
 from escapevelocity.study.papers.registry import figures_of, find_figure
 
 FIGURES = [figure for figure in figures_of("nrnt") if figure.tasks]
@@ -114,6 +114,35 @@ def test_a_frozen_member_is_read_where_it_ended():
     steps = np.arange(1.0, 1001.0)
     frozen = np.where(steps <= 400, steps, np.nan)
     assert Span(1000.0, 1000.0).last(Track(steps, frozen)) == pytest.approx(390.0)  # mean of 380 … 400
+
+
+def test_a_value_that_is_undefined_at_the_end_is_read_before_and_the_sentence_says_so():
+    steps = np.arange(1.0, 1001.0)
+    early = np.where(steps <= 600, steps, np.nan)
+    nothing = np.full(1000, np.nan)
+    run = RunArrays("run", {"epochs": 10}, (1, 2, 3), steps, {"perf/return_mean": [steps, early, nothing]})
+    history = History.from_arrays([run])
+    one = Group("none", history.runs, history)
+    (said,) = at_end([one], ["return"])
+    assert said.endswith("Return 780 [585, 975] (1 of them read earlier, where it was last defined).")
+    # A member that was frozen there has its end there.
+    frozen = Track(steps[:600], steps[:600], end=600.0)
+    assert not Span(1000.0, 1000.0).is_earlier(frozen)
+    assert Span(1000.0, 1000.0).last(frozen) == Span(1000.0, 1000.0).last(Track(steps, early))
+
+
+def test_an_excess_ratio_is_measured_in_five_percent_of_the_members_own_length():
+    steps = np.arange(1.0, 1001.0)
+    ratios = {"trust/ratio_above_mean": [steps], "trust/ratio_below_mean": [np.ones(1000)]}
+    whole = RunArrays("whole", {"epochs": 10}, (1,), steps, ratios)
+    short = RunArrays(
+        "short", {"epochs": 10}, (2,), steps[:500], {n: [v[0][:500]] for n, v in ratios.items()}
+    )
+    few = {n: [np.where(steps <= 6, v[0], np.nan)] for n, v in ratios.items()}
+    history = History.from_arrays([whole, short, RunArrays("few", {"epochs": 10}, (3,), steps, few)])
+    # Of 500 steps the last 5 % are 475 … 500. Ten points are asked of a run of 1,000, so six are too few.
+    found = Span(1000.0, 1000.0).excess(Group("none", history.runs, history), continuous=False)
+    assert found == pytest.approx({Member(10, 1): 975.0, Member(10, 2): 487.5})
 
 
 def test_members_that_stop_early_bring_the_common_end_forward():

@@ -58,7 +58,7 @@ def test_plateaus_are_measured_in_units_of_the_good_start():
         "suboptimality": 3 / np.maximum(steps, 1),
     }
     (sentence,) = sgw_verdicts.plateaus(findings(main=path, starts=starts([20, 400, 100], [10, 40, 20])))
-    assert sentence.startswith("Confirmed: over the last tenth")
+    assert sentence.startswith("Confirmed: over the last decade of steps")
     assert "falls as t^-1.000" in sentence
     assert sentence.endswith("SPG 20, EPG(2) 4.")
 

@@ -93,7 +93,8 @@ def newest_weight(steps: Float[np.ndarray, " points"], total: float) -> float:
     """
     if steps.size < 2:
         return 1.0
-    points = min(float(BINS), total / float(np.median(np.diff(steps))))
+    # The mean distance: of 1,500 batches thinned to 1,000 points every second one is twice as far as the others.
+    points = min(float(BINS), total * (steps.size - 1) / float(steps[-1] - steps[0]))
     return 1.0 - (1.0 - ALPHA) ** (BINS / points)
 
 
@@ -107,7 +108,8 @@ def thinned(steps: Float[np.ndarray, " points"], total: float) -> np.ndarray:
     Returns:
         Indices into `steps`.
     """
-    bins = np.ceil(steps * (BINS / total))
+    # Rounded: a point exactly at a bin's end must not fall into the next by the last bit of a division.
+    bins = np.ceil(np.round(steps * (BINS / total), 9))
     return np.flatnonzero(np.append(bins[1:] != bins[:-1], True)) if steps.size else np.zeros(0, int)
 
 

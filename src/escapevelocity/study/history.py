@@ -132,7 +132,7 @@ class History:
         return Curves(points.astype(np.float64), curves)
 
     def updated(self, newer: History) -> History:
-        """The runs of both histories; of a run that both have, what the newer one says, unless it alone has not ended.
+        """The runs of both histories; of a run that both have, the newer state, unless the older one is further.
 
         So a history that is kept with a study grows from sitting to sitting, though the runs themselves are gone with
         the machine that trained them.
@@ -146,8 +146,8 @@ class History:
             ['a', 'b']
         """
         old, new = ({run.name: run for run in history.runs} for history in (self, newer))
-        done = {name for name in old.keys() & new.keys() if has_ended(self, old[name])}
-        kept = {name for name in done if not has_ended(newer, new[name])} | (old.keys() - new.keys())
+        further = {n for n in old.keys() & new.keys() if _progress(self, old[n]) > _progress(newer, new[n])}
+        kept = further | (old.keys() - new.keys())
         chosen = [(run, self.rows) for run in self.runs if run.name in kept]
         chosen += [(run, newer.rows) for run in newer.runs if run.name not in kept]
         schema = union([self.rows.schema, newer.rows.schema])
@@ -228,6 +228,12 @@ def _history(rows: Rows, entries: Sequence[Entry], left_out: Mapping[str, str]) 
         settings = {key: frozen(value) for key, value in entry.settings.items()}
         runs.append(HistoryRun(name, document["spec"], settings, entry.seeds, entry.state, entry.steps_total))
     return History(tuple(sorted(runs, key=lambda run: run.name)), rows, left_out)
+
+
+def _progress(history: History, run: HistoryRun) -> tuple[bool, float]:
+    """Whether a run has ended, and how far its records go: what tells which of two states of it is the further one."""
+    steps, _ = history.rows.column(run.name, "env_steps")
+    return has_ended(history, run), float(np.max(steps, initial=0))
 
 
 def _entry_of(run: HistoryRun) -> Entry:

@@ -39,7 +39,7 @@ def plateaus(findings: Findings) -> list[str]:
     shorter = [cost[name] < cost["SPG"] for name in escorts]
     listed = ", ".join(f"{name} {value:.3g}" for name, value in cost.items())
     return [
-        f"{_verdict([abs(slope + 1) < SLOPE_TOLERANCE, *shorter])}: over the last tenth of the run SPG's "
+        f"{_verdict([abs(slope + 1) < SLOPE_TOLERANCE, *shorter])}: over the last decade of steps SPG's "
         f"sub-optimality from the uniform policy falls as t^{slope:.3f}; updates until a gap < 0.01 from the worst "
         f"corner, in units of those from the uniform policy: {listed}."
     ]

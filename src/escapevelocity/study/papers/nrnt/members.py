@@ -26,6 +26,8 @@ class Track(NamedTuple):
 
     steps: np.ndarray
     values: np.ndarray
+    end: float = math.inf
+    """Environment steps of the member's last record, whatever it says of this column."""
 
 
 Readings: TypeAlias = dict[Member, float]
@@ -69,9 +71,11 @@ class Group:
         found: dict[Member, Track] = {}
         for run in self.runs:
             steps, values = self.history.values(run, column)
+            rows, seeds = (self.history.rows.column(run.name, key)[0] for key in ("env_steps", "seed"))
             for seed, own in zip(run.seeds, values, strict=True):
                 if self._reads(seed):
-                    found[Member(epochs_of(run), seed)] = Track(steps, own)
+                    end = float(np.max(rows[seeds == seed], initial=0))
+                    found[Member(epochs_of(run), seed)] = Track(steps, own, end)
         return found
 
     def readings(self, column: str, read: Callable[[Track], float]) -> Readings:

@@ -48,8 +48,16 @@ class Span:
         return cls(total, min((one.furthest for one in there), default=total))
 
     def last(self, track: Track) -> float:
-        """Mean over the last 5 % (Figure 6)."""
+        """Mean over the last 5 % (Figure 6); over those before the last value where none is defined there."""
         return self._mean(track, LAST)
+
+    def is_earlier(self, track: Track) -> bool:
+        """Whether `last` reads an earlier window than the member's last 5 %, in which nothing is defined: no episode
+        has ended there, or no ratio was low.
+        """
+        defined = track.steps[np.isfinite(track.values)]
+        end = min(self.end, track.end)
+        return bool(defined.size) and float(defined[-1]) < (1 - LAST) * end
 
     def whole(self, track: Track) -> float:
         """Mean over the whole span."""
@@ -80,7 +88,8 @@ class Span:
     def excess(self, one: Group, continuous: bool) -> Readings:
         """The excess ratio in the latest 5 % in which it can be measured (`windows.excess_ratio`).
 
-        The paper asks for 10 points in a window of 50; of a run with fewer points than 1,000 the same share is asked.
+        The paper asks for 10 points in a window of 50; of a run that is planned with fewer points than 1,000 the same
+        share is asked.
         """
         found: Readings = {}
         below = one.tracks(BELOW)
@@ -88,8 +97,9 @@ class Span:
             steps, above, under = _aligned(track, below[member])
             if not steps.size:
                 continue
-            least = min(LEAST_POINTS, max(2, LEAST_POINTS * steps.size // BINS))
-            ends = np.array([self.end])
+            spacing = float(np.median(np.diff(steps))) if steps.size > 1 else self.total
+            least = min(LEAST_POINTS, max(2, int(LEAST_POINTS * self.total / spacing) // BINS))
+            ends = np.array([min(self.end, track.end)])
             window = excess_ratio(
                 steps, above[None], under[None], continuous=continuous, ends=ends, least=least
             )
@@ -106,7 +116,7 @@ class Span:
         defined = track.steps[np.isfinite(track.values)]
         if not defined.size:
             return float("nan")
-        # A member that was frozen is read where it ended, as in the paper's code.
+        # A member that was frozen is read where it ended, as in the paper's code; see `is_earlier` for the others.
         end = min(self.end, float(defined[-1]))
         values = np.where(np.isfinite(track.values), track.values, np.nan)[None]
         return float(last_window(track.steps, values, ends=np.array([end]), share=share).mean[0])
@@ -145,8 +155,18 @@ def at_end(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
 
 def end_sentence(one: Group, span: Span, readings: Mapping[str, Readings]) -> str:
     """Interquartile means of an arm's readings, by the panel's key."""
-    shown = ", ".join(f"{PANELS[key].title} {interval_text(row)}" for key, row in readings.items())
+    shown = ", ".join(
+        f"{PANELS[key].title} {interval_text(row)}{_earlier(one, span, key)}" for key, row in readings.items()
+    )
     return f"{one.label}, {len(one.members)} runs, {span.when} (IQM over seeds): {shown}."
+
+
+def _earlier(one: Group, span: Span, key: str) -> str:
+    """How many members are read before the window that the sentence names; the excess ratio has a window of its own."""
+    if key == "excess":
+        return ""
+    count = sum(map(span.is_earlier, one.tracks(PANELS[key].columns[0]).values()))
+    return f" ({count} of them read earlier, where it was last defined)" if count else ""
 
 
 def by_seed(readings: Readings) -> Readings:

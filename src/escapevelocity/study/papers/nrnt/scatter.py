@@ -88,7 +88,9 @@ class LowRatioScatter(RunFigure):
         shown = []
         for column, name in AGAINST.items():
             rhos = {m: _correlation(rows[_RATIO], rows[column]) for m, rows in runs.items()}
-            shown.append(f"{name} {interval_text({m: rho for m, rho in rhos.items() if np.isfinite(rho)})}")
+            defined = {m: rho for m, rho in rhos.items() if np.isfinite(rho)}
+            is_constant = not defined and all(_is_constant(rows[column]) for rows in runs.values())
+            shown.append(f"{name} {'undefined: it is constant' if is_constant else interval_text(defined)}")
         return (
             "Not judged, as any two series that drift correlate: Spearman's correlation of the low ratio over a run's "
             f"windows of 1 % (IQM over seeds) with {', '.join(shown)}."
@@ -109,6 +111,12 @@ class LowRatioScatter(RunFigure):
                     far["of 10 and more"] += int((low & ~lost).sum())
         counts = ", ".join(f"{count} with a rank {name}" for name, count in far.items())
         return f"Windows of 1 % with a mean low ratio of less than half of 1 − ε, of {every}: {counts}."
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    """Whether something was measured, and was the same in every window."""
+    defined = values[np.isfinite(values)]
+    return bool(defined.size) and bool((defined == defined[0]).all())
 
 
 def _less(values: np.ndarray, poor: np.ndarray) -> float:
