@@ -1,6 +1,7 @@
 """`ev asr`: a short run on digits as a user makes it, all that is drawn from it, and mistakes."""
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -91,6 +92,24 @@ def test_starts_show_the_two_readings_of_normal_high_apart(ev):
     assert "raises to parity" in answer.out
 
 
+def test_starts_that_need_another_support_are_named_and_left_out_unless_asked_for(ev, refused):
+    answer = ev("asr", "starts", "--low", "0.8")
+    assert answer.code == 0
+    rows = [line.split()[0] for line in answer.out.splitlines() if line.strip()]
+    assert "flat" in rows
+    assert "broad" not in rows
+    assert "narrow" not in rows
+    assert re.search(r"another\s+support\s+than\s+0\.8\s+to\s+1\.4:\s+.*broad", " ".join(answer.out.split()))
+    assert "mean = 0.75: must be in the support" in refused("asr", "starts", "broad", "--low", "0.8")
+
+
+def test_a_resnet_without_weights_is_warned_of(ev, monkeypatch, tmp_path):
+    dry = ("asr", "train", "--data", "cub200", "--dry-run")
+    assert "ResNet-50 without --weights begins at random" in ev(*dry).out
+    assert "begins at random" not in ev(*dry, "--weights", "resnet50.safetensors").out
+    assert "begins at random" not in ev("asr", "train", "--data", "digits", "--dry-run").out
+
+
 def test_a_study_prints_a_row_for_each_start_and_draws_its_maps(ev, tmp_path):
     options = ("--means", "0.5", "--stds", "0.4", "--seeds", "1", "--steps", "30", "--workers", "1")
     answer = ev("asr", "study", *options)
@@ -123,8 +142,6 @@ def test_a_study_prints_a_row_for_each_start_and_draws_its_maps(ev, tmp_path):
 def test_a_mistake_is_one_line_and_nothing_is_written(refused, arguments, said, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("EV_DATA_DIR", raising=False)
-    import re
-
     assert re.search(said, refused("asr", "train", *arguments))
 
 

@@ -1,13 +1,16 @@
 """Adaptive sampling as a job: what a run records, that it repeats itself, resumes, branches and freezes."""
 
 import dataclasses
+import hashlib
 import json
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
@@ -181,6 +184,69 @@ def test_another_width_of_the_initial_weights_begins_with_a_new_policy(whole, tm
     assert first["asr/distribution"] == parents[4]["asr/distribution"]
     assert first["asr/policy_entropy"] != parents[4]["asr/policy_entropy"]
     assert last["asr/policy_entropy"] != parents[-1]["asr/policy_entropy"]
+
+
+def test_a_branch_that_is_paid_by_another_measure_is_paid_for_the_change_of_that_measure(whole, tmp_path):
+    old = saved_spec(whole.path)
+    paid = dataclasses.replace(old.controller, reward="change", reward_weights=(0.0, 0.0, 0.0, 0.0, 1.0))
+    spec = dataclasses.replace(old, controller=paid)
+    branch = train(branch_spec(open_run(whole.path), 1, spec), tmp_path, "paid")
+    before = {row["seed"]: row for row in whole.records().to_pylist() if row["batch"] == 1}
+    first = [row for row in branch.records().to_pylist() if row["batch"] == 2]
+    assert len(first) == 2
+    for row in first:
+        change = row["validation/nmi"] - before[row["seed"]]["validation/nmi"]
+        assert row["asr/reward"] == pytest.approx(change, abs=1e-6)
+
+
+def test_members_side_by_side_have_a_thread_of_blas_each_and_leave_the_limit_as_it_was(tmp_path, monkeypatch):
+    def blas():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    seen, real = [], job_module.run_period
+
+    def run_period(*arguments):
+        done = real(*arguments)
+        seen.append(blas())
+        return done
+
+    monkeypatch.setattr(job_module, "run_period", run_period)
+    with threadpool_limits(2, user_api="blas"):
+        before = blas()
+        train(spec_of(), tmp_path, "run", [StopAt(3)])
+        assert blas() == before == {2}
+    assert seen
+    assert all(limits == {1} for limits in seen)
+
+
+def test_a_run_goes_on_from_another_folder_and_after_its_images_have_moved(tmp_path, monkeypatch):
+    """The digits need no files, so any folder will do."""
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = train(spec_of(data_dir=Path("images")), tmp_path, "run", [StopAt(7)])
+    assert saved_spec(run.path).data_dir == tmp_path / "images"
+    (tmp_path / "images").rmdir()
+    assert saved_spec(run.path).data_dir is None
+    assert resume_training(run.path).status.state == "finished"
+
+
+def test_the_file_of_weights_is_in_the_provenance_and_not_needed_to_load_what_was_trained(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    spec = spec_of(learner=LearnerConfig(backbone="resnet50", weights=str(path), batch_size=40, per_class=8))
+    inputs = ASRJob().inputs(spec)
+    assert inputs["weights"] == f"sha256 {hashlib.sha256(b'weights').hexdigest()[:16]}"
+    path.write_bytes(b"others")
+    assert ASRJob().inputs(spec)["weights"] != inputs["weights"]
+    path.unlink()
+    with pytest.raises(UserError, match=r"weights = '.*weights\.safetensors': No such file"):
+        ASRJob().inputs(spec)
+    asked = []
+    monkeypatch.setattr(job_module, "make_learner", lambda config, *given: asked.append(config.weights))
+    ASRJob().template(spec)
+    assert asked == [None, None]
 
 
 def test_the_images_are_in_the_provenance_and_a_run_goes_on_with_no_others(whole, tmp_path, monkeypatch):

@@ -287,6 +287,26 @@ def test_semihard_negatives_lie_between_positive_and_margin_and_are_uniform_ther
     assert np.all(positives != rows)
 
 
+@pytest.mark.parametrize("squared", [False, True])
+def test_semihard_negatives_have_a_loss_between_nothing_and_the_margin(squared):
+    """That of the triplet loss, which squares distances, or of one that does not, wherever there is such a negative."""
+    config = SamplerConfig(sampler="semihard")
+    d = jnp.asarray(distances_of(8, 1.5))
+    keys = jax.random.split(jax.random.key(3), 200)
+    draw = jax.vmap(
+        lambda key: sample_triplets(config, key, d, jnp.asarray(LABELS), jnp.ones(2), MARGIN, DIM, squared)
+    )
+    positives, negatives = map(np.asarray, draw(keys))
+    compared = np.asarray(d) ** 2 if squared else np.asarray(d)
+    rows = np.broadcast_to(np.arange(12), positives.shape)
+    near, far = compared[rows, positives], compared[rows, negatives]
+    loss = near - far + MARGIN
+    every = near[..., None] - compared[rows] + MARGIN
+    exists = (OTHERS[rows] & (every > 0) & (every < MARGIN)).any(-1)
+    assert exists.mean() > 0.1
+    assert ((loss > 0) & (loss < MARGIN))[exists].all()
+
+
 def test_an_anchor_without_a_semihard_candidate_draws_among_all_of_its_candidates():
     distances = jnp.array([[0, 0.5, 0.3, 0.9], [0.5, 0, 0.6, 0.7]])
     candidates = jnp.array([[False, False, True, True], [False, False, True, True]])

@@ -106,6 +106,11 @@ def test_a_normal_start_is_the_normals_share_of_every_bin(mean, std):
     )
 
 
+@pytest.mark.parametrize("std", [1.3e4, 1.29e5, 1.31e5, 1e15, 1e17, 1e300])
+def test_a_very_wide_normal_is_flat(std):
+    np.testing.assert_allclose(start_masses(f"normal(0.75,{std})", SAMPLER), np.full(29, 1 / 29), rtol=1e-8)
+
+
 def test_the_presets_are_normals():
     assert parse_start("broad") == parse_start("normal(0.75,0.4)") == Start("normal", 0.75, 0.4)
     assert parse_start("narrow") == Start("normal", 0.5, 0.05)

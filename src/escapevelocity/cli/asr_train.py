@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     spec = command.spec
     path = run_path(spec, command.out, command.name)
     if command.dry_run:
-        print("\n".join([*plan(spec, path), *rounding(spec)]))
+        print("\n".join([*plan(spec, path), *notes(spec)]))
         return 0
     if command.download:
         load_split(spec.data, spec.data_dir, download=True)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
     screen = terminal_observer()
     warning = EarlyWarning(screen.on_message)
-    observers = [*make_trackers(command.track, path), StartNote(rounding(spec)), screen, warning]
+    observers = [*make_trackers(command.track, path), StartNote(notes(spec)), screen, warning]
     return train(spec, command.out, command.name, observers).status.exit_code
 
 
@@ -93,6 +93,16 @@ def _defaults(given: Given) -> ASRSpec:
 
     # An unknown name is refused by the full parse, which lists the known ones.
     return preset_spec(data if data is not None and data in get_args(DataName) else "digits")
+
+
+def notes(spec: ASRSpec) -> list[str]:
+    """Lines for the user before training starts."""
+    random = spec.learner.backbone == "resnet50" and spec.learner.weights is None
+    said = (
+        "ResNet-50 without --weights begins at random with batch norms that never move: its embeddings begin nearly "
+        "the same, in a single bin of distances, and --learning-rate 1e-5 is meant for ImageNet weights"
+    )
+    return [*rounding(spec), *([said] if random else [])]
 
 
 def rounding(spec: ASRSpec) -> list[str]:

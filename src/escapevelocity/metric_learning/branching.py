@@ -10,6 +10,7 @@ from escapevelocity.errors import UserError, require
 from escapevelocity.metric_learning.config import ASRSpec
 from escapevelocity.metric_learning.controller import Controller
 from escapevelocity.metric_learning.job import ASRJob, MemberState, TrainingState
+from escapevelocity.metric_learning.rewards import reward_metric
 from escapevelocity.metric_learning.starts import start_masses
 from escapevelocity.runs import Origin, Run, load_spec, open_parent, parent_at
 from escapevelocity.runs.branch_points import branch_points, parent_of, points_of, require_unchanged
@@ -89,8 +90,10 @@ def branch_state(spec: ASRSpec, point: BranchPoint, parent: Run) -> TrainingStat
     old = load_spec(ASRSpec, parent.path, ASRJob.name)
     require_unchanged(parent, point)
     require_inputs(parent.path, ASRJob(), spec)
-    state: TrainingState = parent.load_checkpoint(point.checkpoint, ASRJob().initial_state(old))
-    fresh = ASRJob().initial_state(spec)
+    # The images are where the branch has them; the embedding is the parent's.
+    like = ASRJob().template(dataclasses.replace(old, data_dir=spec.data_dir))
+    state: TrainingState = parent.load_checkpoint(point.checkpoint, like)
+    fresh = ASRJob().template(spec)
     members = tuple(
         MemberState(kept.learner, _controller(spec, old, kept.controller, new.controller))
         for kept, new in zip(state.members, fresh.members, strict=True)
@@ -108,7 +111,20 @@ def _controller(
         masses = jnp.asarray(
             start_masses(spec.sampler.init, spec.sampler, spec.learner.embedding_dim), jnp.float32
         )
+    kept = _paid_anew(spec, old, kept)
     same = all(getattr(spec.controller, name) == getattr(old.controller, name) for name in _OF_POLICY)
     if same and spec.controller.escort_p == old.controller.escort_p:
         return kept._replace(masses=masses)
     return new._replace(masses=masses, history=kept.history, metric=kept.metric)
+
+
+def _paid_anew(spec: ASRSpec, old: ASRSpec, kept: Controller) -> Controller:
+    """Let a branch that is paid by another measure compare its first metric with the same measure of the parent's last
+    one, and begin REINFORCE's mean of rewards anew.
+    """
+    weights = spec.controller.reward_weights
+    if weights != old.controller.reward_weights and int(kept.history.measured) > 0:
+        kept = kept._replace(metric=reward_metric(kept.history.values[-1], weights))
+    if (weights, spec.controller.reward) != (old.controller.reward_weights, old.controller.reward):
+        kept = kept._replace(baseline=jnp.zeros_like(kept.baseline))
+    return kept

@@ -6,10 +6,12 @@ start of the distribution as it is. Nothing but the seed and the period's number
 segment depends on its number and the state alone.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
+from threadpoolctl import threadpool_limits
 
+from escapevelocity.errors import UserError
 from escapevelocity.metric_learning.batches import require_batch
 from escapevelocity.metric_learning.config import ASRSpec, DataConfig
 from escapevelocity.metric_learning.controller import Controller, make_controller
@@ -57,8 +61,13 @@ class ASRJob:
     name = "asr"
 
     def inputs(self, spec: ASRSpec) -> dict[str, str]:
-        """The images, by number and checksum: MNIST's test files alone are MNIST as well, but another data set."""
-        return {"images": _described(*_split_key(spec))}
+        """The images, by number and checksum: MNIST's test files alone are MNIST as well, but another data set. And the
+        weights that the embedding begins with; a branch has its parent's.
+        """
+        found = {"images": _described(*_split_key(spec))}
+        if spec.learner.weights is not None and spec.branch is None:
+            found["weights"] = f"sha256 {_file_digest(spec.learner.weights)}"
+        return found
 
     def segments(self, spec: ASRSpec) -> int:
         """Number of segments."""
@@ -74,13 +83,21 @@ class ASRJob:
         members = tuple(_initial_member(spec, split, seed) for seed in spec.seeds)
         return TrainingState(members, jnp.ones(len(members), bool))
 
+    def template(self, spec: ASRSpec) -> TrainingState:
+        """A state of the right shapes, to load a checkpoint into: the file of weights need not be there any more."""
+        return self.initial_state(
+            dataclasses.replace(spec, learner=dataclasses.replace(spec.learner, weights=None))
+        )
+
     def segment(self, spec: ASRSpec, state: TrainingState, k: int, emit: Emit) -> TrainingState:
         """Train from boundary `k` to boundary `k + 1`."""
         split = split_of(spec)
         members, active = list(state.members), np.array(state.active)
         if k == 0:
             _snapshot(spec, members, 0, emit)
-        with ThreadPoolExecutor(min(len(members), os.cpu_count() or 1)) as pool:
+        # One for the whole population: it is a limit of the process, and members would lift it for one another.
+        one_each = threadpool_limits(1, user_api="blas") if len(members) > 1 else nullcontext()
+        with one_each, ThreadPoolExecutor(min(len(members), os.cpu_count() or 1)) as pool:
             for period in range(spec.boundary(k), spec.boundary(k + 1)):
                 running = [index for index in range(len(members)) if active[index]]
                 # Compiling the same program in two threads would only take twice the memory.
@@ -123,8 +140,18 @@ def require_trainable(spec: ASRSpec) -> None:
     split = split_of(spec)
     for field in _STARTS_READ.get(spec.sampler.sampler, ()):
         start_masses(getattr(spec.sampler, field), spec.sampler, spec.learner.embedding_dim, field)
-    if spec.learner.weights is not None:  # Read once more when the run begins; it is a few seconds at most.
+    if (
+        spec.learner.weights is not None and spec.branch is None
+    ):  # Read once more when the run begins; it is a few seconds at most.
         make_learner(spec.learner, split.train.images.shape, len(split.train.classes), jax.random.key(0))
+
+
+def _file_digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"weights = {path!r}: {error.strerror}") from error
 
 
 def _split_key(spec: ASRSpec) -> tuple[DataConfig, Path | None, int, int]:

@@ -134,7 +134,14 @@ def train_step(
         embeddings = eqx.combine(weights, fixed)(images)
         distances = pairwise_distances(embeddings)
         triplets = sample_triplets(
-            sampler, key, distances, labels, masses, config.margin, config.embedding_dim
+            sampler,
+            key,
+            distances,
+            labels,
+            masses,
+            config.margin,
+            config.embedding_dim,
+            config.loss == "triplet",
         )
         loss = _loss(config, embeddings, triplets, beta[labels])
         drawn = [jnp.take_along_axis(distances, t[:, None], axis=1)[:, 0] for t in triplets]

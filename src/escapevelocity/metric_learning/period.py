@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from escapevelocity.metric_learning.batches import balanced_batch, indices_by_cl
 from escapevelocity.metric_learning.config import ASRSpec, LearnerConfig, SamplerConfig
 from escapevelocity.metric_learning.controller import Controller, Turn, take_turn, turn_columns
 from escapevelocity.metric_learning.distribution import measure_distribution
+from escapevelocity.metric_learning.embedding import EmbeddingNetwork, trainable
 from escapevelocity.metric_learning.learner import Learner, StepReport, make_embed, make_train_step
 from escapevelocity.metric_learning.retrieval import RETRIEVAL_METRICS, evaluate_retrieval
 from escapevelocity.metric_learning.splits import LabelledImages, Split
@@ -206,12 +208,16 @@ def _training_columns(spec: ASRSpec, trained: _Trained, seed: int, period: int) 
         "loss/embedding": mean("loss"),
         "loss/active_fraction": mean("active_fraction"),
         "norm/gradient": mean("grad_norm"),
-        "norm/weights": float(optax.tree.norm(trained.learner.network)),
+        "norm/weights": float(optax.tree.norm(_trained_weights(trained.learner.network))),
         "asr/positive_distance": mean("positive_distance"),
         "asr/negative_distance": mean("negative_distance"),
         "asr/drawn": None if counts is None else counts.tolist(),
         "asr/skipped_steps": trained.skipped,
     }
+
+
+def _trained_weights(network: EmbeddingNetwork) -> Any:
+    return eqx.partition(network, trainable(network))[0]
 
 
 def _distribution_columns(spec: ASRSpec, masses: Array) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def sample_triplets(
     masses: Float[Array, " bins"],
     margin: float,
     embedding_dim: int,
+    squared: bool = False,
 ) -> Triplets:
     """Draw a positive, uniformly among the others of the anchor's class, and a negative by the sampler.
 
@@ -53,6 +54,7 @@ def sample_triplets(
         masses: un-normalised masses of the bins; samplers other than those two do not read them.
         margin: of the loss, for "semihard".
         embedding_dim: n, for "distance".
+        squared: whether the loss takes squared distances, for "semihard".
     """
     to_positive, to_negative = jax.random.split(key)
     same = labels[:, None] == labels[None, :]
@@ -62,8 +64,9 @@ def sample_triplets(
         candidates = jnp.ones_like(same) if config.self_regularisation else ~same
         weights = adaptive_weights(distances, candidates, masses, config.low, config.high)
     elif config.sampler == "semihard":
-        to_anchor = jnp.take_along_axis(distances, positives[:, None], axis=1)[:, 0]
-        weights = semihard_weights(distances, ~same, to_anchor, margin)
+        compared = distances * distances if squared else distances
+        to_anchor = jnp.take_along_axis(compared, positives[:, None], axis=1)[:, 0]
+        weights = semihard_weights(compared, ~same, to_anchor, margin)
     elif config.sampler == "hard":
         weights = hard_weights(distances, ~same)
     elif config.sampler == "distance":
@@ -92,11 +95,12 @@ def semihard_weights(
 ) -> PerPair:
     """Candidates with D_ap < D_an < D_ap + α alike; of an anchor that has none, all of its candidates.
 
-    Source: Schroff et al. 2015 (arXiv 1503.03832), Section 3.2, with distances that are not squared, as the margin
-    loss takes them. Where none qualifies, PADS's code too draws among all.
+    Source: Schroff et al. 2015 (arXiv 1503.03832), Section 3.2. There distances are squared, as in the triplet loss;
+    with the margin loss they are not, as it takes them. So the negatives are those whose loss lies between 0 and α.
+    Where none qualifies, PADS's code too draws among all.
 
     Args:
-        distances: D between all images.
+        distances: D between all images, or D², as the loss has it.
         candidates: which may be drawn.
         positive: D_ap of each anchor's positive.
         margin: α.

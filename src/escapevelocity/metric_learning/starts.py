@@ -68,6 +68,10 @@ STARTS: dict[str, str] = {
 }
 """Every start with what it is; `ev asr starts` lists them."""
 
+_WIDE = 1e5
+"""Standard deviation, in widths of the support, from which on a normal is flat there to ten digits, while the integrals
+of its bins begin to cancel."""
+
 _SHAPE = re.compile(r"([a-z]+)\(([^()]*)\)")
 
 
@@ -190,6 +194,8 @@ def _normalised(masses: np.ndarray) -> np.ndarray:
 
 def _normal_masses(edges: np.ndarray, mean: float, std: float) -> np.ndarray:
     """P(a < x ≤ b) of every bin, from the tail on its own side of the mean, where it does not cancel."""
+    if std > _WIDE * (edges[-1] - edges[0]):
+        return np.ones(len(edges) - 1)
     with np.errstate(over="ignore"):  # A tiny std: ±∞ are the right ends.
         z = (edges - mean) / (std * math.sqrt(2))
     upper = np.array([math.erfc(value) for value in z]) / 2

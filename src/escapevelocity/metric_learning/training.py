@@ -46,6 +46,8 @@ def train(
         >>> run = train(preset_spec("digits", seeds=(1, 2)), out="runs")  # doctest: +SKIP
         >>> run.records()["validation/recall_at_1"]  # doctest: +SKIP
     """
+    if spec.data_dir is not None:  # The run may go on from another folder.
+        spec = dataclasses.replace(spec, data_dir=spec.data_dir.expanduser().absolute())
     require_trainable(spec)
     path = run_path(spec, out, name)
     spec = placed(spec, path)
@@ -72,10 +74,15 @@ def resume_training(path: str | os.PathLike[str], observers: Sequence[Observer] 
 def saved_spec(path: str | os.PathLike[str]) -> ASRSpec:
     """Read the settings of a run of adaptive sampling.
 
+    Images that are no longer where the run had them are looked for where EV_DATA_DIR says; a run does not go on from
+    other images.
+
     Raises:
         UserError: not the settings of such a run.
     """
-    return load_spec(ASRSpec, path, ASRJob.name)
+    spec = load_spec(ASRSpec, path, ASRJob.name)
+    is_gone = spec.data_dir is not None and not spec.data_dir.expanduser().is_dir()
+    return dataclasses.replace(spec, data_dir=None) if is_gone else spec
 
 
 def load_network(
@@ -97,5 +104,5 @@ def load_network(
     seed = spec.seeds[0] if seed is None else seed
     require(seed in spec.seeds, "seed", seed, f"one of {' '.join(map(str, spec.seeds))}")
     number, _ = run.latest_checkpoint()
-    state = run.load_checkpoint(number, ASRJob().initial_state(spec))
+    state = run.load_checkpoint(number, ASRJob().template(spec))
     return spec, state.members[spec.seeds.index(seed)].learner.network, ASRJob().step(spec, number)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
+from escapevelocity.errors import UserError
 from escapevelocity.metric_learning.config import SamplerConfig
 from escapevelocity.metric_learning.distribution import actions_to_parity, measure_distribution
 from escapevelocity.metric_learning.starts import STARTS, start_masses
@@ -35,7 +36,14 @@ def starts_table(
     for header in headers:
         table.add_column(header, justify="right")
     table.add_column("what it is")
-    for name in given or [name for name in STARTS if name not in _PRESETS]:
+    named = [name for name in STARTS if name not in _PRESETS]
+    shown = list(given) or [name for name in named if _fits(name, sampler)]
+    if not given and len(shown) < len(named):
+        left_out = ", ".join(name for name in named if name not in shown)
+        table.caption = (
+            f"left out, as they need another support than {sampler.low:g} to {sampler.high:g}: {left_out}"
+        )
+    for name in shown:
         masses = start_masses(name, sampler, embedding_dim, "start")
         found = measure_distribution(masses, sampler.low, sampler.high)
         raises = actions_to_parity(masses, step_up)
@@ -43,3 +51,12 @@ def starts_table(
         cells = [write_number(round(float(number), 3)) for number in numbers]
         table.add_row(name, *cells, str(int(found.floor_bins)), str(int(raises.max())), STARTS.get(name, ""))
     return table
+
+
+def _fits(name: str, sampler: SamplerConfig) -> bool:
+    """Whether a start with a name of its own lies in the support."""
+    try:
+        start_masses(name, sampler)
+    except UserError:
+        return False
+    return True
