@@ -111,7 +111,7 @@ def test_help_of_an_experiment_names_its_settings_and_the_output(ev, name):
         (["escape", "--gap", "0.9"], r"gap = 0\.9: must be in \(0, 0\.8\]"),
         (["escape", "--gap", "nan"], r"gap = nan: must be in \(0, 0\.8\]"),
         (["escape", "--base-reward", "1.5"], r"base_reward = 1\.5: must be in \[0, 1\]"),
-        (["escape", "--best-probs", "0.5"], r"best_probs\[0\] = 0\.5: must be in \(0, 0\.2\)"),
+        (["escape", "--best-probs", "0.5"], r"best_probs\[0\] = 0\.5: must be in \(0, 0\.1\)"),
         (["escape", "--escort-powers", "2", "0.5"], r"escort_powers\[1\] = 0\.5: must be finite and ≥ 1"),
         (["escape", "--learning-rate", "0"], r"learning_rate = 0\.0: must be a finite number > 0"),
         (["escape", "--learning-rate", "-1"], r"learning_rate = -1\.0: must be a finite number > 0"),
@@ -152,3 +152,21 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_computed(
     (tmp_path / "taken").write_text("mine")
     line = refused("lab", "escape", *SMALL, "--out", "taken")
     assert "taken" in line
+
+
+def test_a_first_look_replaces_no_result_of_full_size(ev, tmp_path):
+    assert ev("lab", "toy", "--quick").code == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["lab-quick"]
+    assert (tmp_path / "runs" / "lab-quick" / "toy.md").exists()
+
+
+def test_an_experiment_that_cannot_be_drawn_leaves_no_file(ev, tmp_path, monkeypatch):
+    from escapevelocity.report.lab import toy
+
+    def fail(experiment, findings):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(toy, "draw", fail)
+    with pytest.raises(ZeroDivisionError):
+        ev("lab", "toy", "--quick", "--out", "here")
+    assert not (tmp_path / "here").exists()

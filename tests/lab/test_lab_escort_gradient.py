@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from escapevelocity.errors import UserError
 from escapevelocity.lab import Bandit, corner_starts, epg, trajectory
 
 REWARDS = np.array([0.8, 0.2, 0.5, 0.3])
@@ -54,6 +55,24 @@ def test_parameters_that_outgrow_float64_leave_the_policy_finite():
     )
     assert np.isfinite(records.probs).all()
     np.testing.assert_allclose(records.probs.sum(axis=1), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rate", "p"), [(1e9, 64), (1e5, 256), (1e5, 1024), (1e12, 20), (1e30, 2)])
+def test_a_huge_step_leaves_a_policy(rate, p):
+    """Far along the gradient only its direction counts: u + ηg ∝ g, so that π ∝ |g|^p."""
+    start = np.full((4, 1), 0.25)
+    after = trajectory(Bandit(REWARDS), epg(rate, p), start, [1, 5]).probs[:, :, 0]
+    np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-9)
+    gradient = np.abs(REWARDS - REWARDS.mean())
+    expected = (gradient / gradient.max()) ** p
+    np.testing.assert_allclose(after[0], expected / expected.sum(), rtol=1e-3, atol=1e-12)
+
+
+def test_an_exponent_whose_rounding_would_leave_the_simplex_is_refused():
+    with pytest.raises(UserError, match=r"p = 1000000000\.0: must be at most 1e\+08"):
+        epg(0.4, 1e9)
+    after = trajectory(Bandit(REWARDS), epg(0.4, 1e8), corner_starts(4, 1, [1e-2]), [0, 100]).probs
+    np.testing.assert_allclose(after.sum(axis=1), 1, rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=25)

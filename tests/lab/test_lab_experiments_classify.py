@@ -118,7 +118,17 @@ def test_the_methods_are_softmax_first_then_the_escorts():
 
 def test_from_the_wrong_start_the_escorts_reward_rises_before_softmaxs():
     # The best rates of the default grid, whose neighbours a factor √10 away are worse for both methods.
-    contest = Contest(3, 128, 64, 0.97, {"SGD": (3.16,)}, selection_seeds=3, report_seeds=3, seed=0)
+    contest = Contest(
+        3,
+        128,
+        64,
+        0.97,
+        {"SGD": (3.16,)},
+        {"SGD": "learning_rates"},
+        selection_seeds=3,
+        report_seeds=3,
+        seed=0,
+    )
     entries = [Entry("wrong", "SGD", Objective("reward")), Entry("wrong", "SGD", Objective("reward", 4))]
     softmax, escort = contest.run(load_images("digits"), entries, silently)
     # π = 0.97 on class 0, 0.01/3 on each other: the digits have 9.9 % zeros.
@@ -138,7 +148,11 @@ def test_from_the_wrong_start_the_escorts_reward_rises_before_softmaxs():
         ({"optimisers": ("LBFGS",)}, r"optimisers\[0\] = 'LBFGS': must be one of SGD, momentum, Adam"),
         ({"escort_powers": (0.5,)}, r"escort_powers\[0\] = 0.5: must be finite and ≥ 1"),
         ({"scaled_powers": (0.5,)}, r"scaled_powers\[0\] = 0.5: must be finite and ≥ 1"),
-        ({"learning_rates": (0.0,)}, r"learning rates\[0\] = 0.0: must be finite and above 0"),
+        ({"learning_rates": (0.0,)}, r"learning_rates\[0\] = 0.0: must be finite and above 0"),
+        (
+            {"optimisers": ("SGD", "Adam"), "adam_rates": (0.1, 0.01)},
+            r"adam_rates = \(0\.1, 0\.01\): must be in increasing",
+        ),
         ({"corner_prob": 1.0}, r"corner_prob = 1.0: must be in \(0, 1\)"),
         ({"report_seeds": 1}, "report_seeds = 1: must be an integer ≥ 2"),
         ({"selection_seeds": 0}, "selection_seeds = 0: must be an integer ≥ 1"),

@@ -71,8 +71,22 @@ def test_a_silent_track_yields_every_part_in_order():
 
 @pytest.mark.parametrize(
     ("values", "complaint"),
-    [((), r"xs = \(\): must be one or more"), ((1, -1), r"xs\[1\] = -1: must be > 0")],
+    [
+        ((), r"xs = \(\): must be one or more"),
+        ((1, -1), r"xs\[1\] = -1: must be > 0"),
+        ((2, 1, 2), r"xs\[2\] = 2: must be given once"),
+    ],
 )
 def test_a_list_with_a_wrong_value_or_none_is_refused(values, complaint):
     with pytest.raises(UserError, match=complaint):
         require_all(values, "xs", lambda x: x > 0, "> 0")
+
+
+def test_a_value_may_be_given_twice_where_it_means_something():
+    require_all((0.2, 0.2), "rewards", lambda x: x > 0, "> 0", distinct=False)
+
+
+def test_a_start_that_has_escaped_already_is_refused():
+    """From π₁ = 0.1 on no more than 0.9·Δ is missing."""
+    with pytest.raises(UserError, match=r"best_probs\[0\] = 0\.15: must be in \(0, 0\.1\)"):
+        Escape(best_probs=(0.15, 0.01)).run()

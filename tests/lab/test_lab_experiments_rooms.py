@@ -6,6 +6,7 @@ import pytest
 from escapevelocity.errors import UserError
 from escapevelocity.lab import four_rooms
 from escapevelocity.lab.experiments.rooms import FourRooms
+from escapevelocity.report.lab.rooms import draw
 
 SETTINGS = {"rates": (100.0, 1000.0), "iterations": 60, "snapshots": (10,), "escort_powers": (2.0,)}
 ROOMS = four_rooms()
@@ -118,8 +119,29 @@ def test_the_summary_and_the_answers_repeat_the_tables(findings):
         ({"snapshots": (0,)}, r"snapshots\[0\] = 0: must be an integer ≥ 1"),
         ({"concentration": 1.0}, r"concentration = 1\.0: must be in \[0\.25, 1\)"),
         ({"gamma": 1.0}, r"gamma = 1\.0: must be a discount"),
+        ({"goal_reward": float("nan")}, "goal_reward = nan: must be finite and at most"),
+        ({"subgoal_reward": -1e308}, r"subgoal_reward = -1e\+308: must be finite and at most"),
+        ({"methods": ("NPG", "NPG")}, r"methods\[1\] = 'NPG': must be given once"),
     ],
 )
 def test_a_setting_out_of_range_is_named_before_anything_runs(change, message):
     with pytest.raises(UserError, match=message):
         FourRooms(**change).run()
+
+
+@pytest.mark.parametrize("rate", [1e8, 1.7e308])
+def test_a_huge_rate_is_compared_like_any_other(rate):
+    """A step of EPG(256) at 1e8 left float64 once, and what ended nowhere counted as nearest to the optimum."""
+    few = FourRooms(methods=("EPG",), escort_powers=(256.0,), rates=(1e6, rate), iterations=20, snapshots=(10,))
+    curves = few.run().tables[""]
+    left = curves["share_left"][curves["iteration"] == 20]
+    assert np.isfinite(left).all()
+    best = curves["is_best"][curves["iteration"] == 20]
+    assert left[best] == left.min()
+
+
+def test_rooms_in_which_nothing_pays_more_than_nothing_can_be_drawn():
+    bad = FourRooms(
+        methods=("NPG",), rates=(1.0,), iterations=10, snapshots=(10,), goal_reward=0.0, subgoal_reward=-1.0
+    )
+    assert set(draw(bad, bad.run())) == {"", "maps", "cells"}

@@ -1,5 +1,6 @@
 """The non-uniform Łojasiewicz inequality on thousands of policies, its two sides against NumPy."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +19,7 @@ from escapevelocity.lab import (
     spg,
     trajectory,
 )
+from escapevelocity.policy import Escort, escort_policy_gradient
 
 TRANSFORMS = [None, 1, 1.5, 2, 4]
 every_transform = pytest.mark.parametrize("p", TRANSFORMS)
@@ -45,13 +47,23 @@ def test_the_inequality_holds_for_bandits_and_its_sides_are_the_formulas(p, seed
     probs = policies(seed, (4,))
     sides = lojasiewicz(Bandit(rewards), probs, p)
     advantage = rewards[:, None] - rewards @ probs
-    slope = probs if p is None else p * probs ** (1 - 1 / p)
+    slope = probs if p is None else np.where(probs > 0, p * probs ** (1 - 1 / p), 0)  # sgn 0 = 0
     np.testing.assert_allclose(
         sides.gradient_norm, np.linalg.norm(slope * advantage, axis=0), rtol=1e-9, atol=1e-15
     )
     np.testing.assert_allclose(sides.coefficient, slope[rewards.argmax()], rtol=1e-12)
     np.testing.assert_allclose(sides.suboptimality, rewards.max() - rewards @ probs, atol=1e-14)
     assert (sides.gradient_norm * SLACK >= sides.coefficient * sides.suboptimality).all()
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+def test_the_gradient_norm_is_that_of_the_escort_transform_also_at_zero(p):
+    bandit = Bandit([1.0, 0.0, 0.4])
+    for probs in ([0.0, 1.0, 0.0], [0.0, 0.3, 0.7], [0.2, 0.5, 0.3]):
+        theta = np.array(probs) ** (1 / p)
+        gradient = escort_policy_gradient(Escort(3, p), jnp.asarray(theta), jnp.asarray([1.0, 0.0, 0.4]))
+        sides = lojasiewicz(bandit, np.array(probs)[:, None], p)
+        np.testing.assert_allclose(sides.gradient_norm, np.linalg.norm(gradient), rtol=1e-6, atol=1e-7)
 
 
 @every_transform

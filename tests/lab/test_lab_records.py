@@ -57,6 +57,22 @@ def test_a_trace_from_a_bad_start_is_a_gravity_well_and_its_escape_is_predicted(
         assert any("the law predicts the escape in" in sentence for sentence in found.evidence)
 
 
+@pytest.mark.parametrize(
+    ("rewards", "corner", "gap"),
+    [((1.0, 0.8, 0.1), 2, 0.9), ((0.7, 0.65, 0.2), 2, 0.5), ((0.9, 0.85, 0.8, 0.1), 3, 0.8)],
+)
+def test_the_law_is_told_what_is_lost_in_the_corner_and_not_the_distance_to_the_second_best(
+    rewards, corner, gap
+):
+    bandit, start = Bandit(rewards), corner_starts(len(rewards), corner, [1e-3])
+    records = trace_records(bandit, trajectory(bandit, spg(RATE), start, [0, 100, 200, 300, 400]), RATE)
+    assert records["gravity/gap"][0] == pytest.approx(gap)
+    # The law is that of wrong actions that pay the same; better ones between the two shorten the way, here by up to
+    # a half. With the distance to the second best it would be 6 to 30 times too long.
+    left = escape_time(bandit, spg(RATE), start, 0.9 * gap, 100_000).steps[0] - 400
+    assert diagnose(records, trace_context("SPG"), seed=0).escape.remaining == pytest.approx(left, rel=1.0)
+
+
 def test_the_wrong_law_is_found_out_and_costs_confidence():
     trace = trajectory(BANDIT, npg(RATE), STARTS, np.arange(11))
     records = trace_records(BANDIT, trace, RATE)

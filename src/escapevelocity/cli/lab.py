@@ -53,8 +53,13 @@ class Output:
 
     quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """A smaller version that takes seconds; options given beside it still count."""
-    out: Path = Path("runs/lab")
-    """Folder for table, figures, data and page."""
+    out: Path | None = None
+    """Folder for table, figures, data and page; by default runs/lab, and runs/lab-quick with --quick."""
+
+    @property
+    def folder(self) -> Path:
+        """Where they go: a first look replaces no result of full size."""
+        return self.out or Path("runs/lab-quick" if self.quick else "runs/lab")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,8 @@ def usage() -> str:
         "usage: ev lab EXPERIMENT [--quick] [--out DIR] [settings]",
         "",
         "Exact experiments on the wells of policy optimisation. Each prints a small table and writes",
-        "NAME.png, NAME.pdf, NAME.parquet and a page NAME.md to --out (default runs/lab).",
+        "NAME.png, NAME.pdf, NAME.parquet and a page NAME.md to --out (default runs/lab;",
+        "with --quick runs/lab-quick).",
         "",
         "figures:",
         *(f"  {name:<15} {entry.summary}" for name, entry in FIGURES.items()),
@@ -114,13 +120,13 @@ def _run(name: str, arguments: list[str]) -> None:
     from escapevelocity.runs.atomic import require_writable
 
     draw = importlib.import_module(f"escapevelocity.report.lab.{_module(name)}").draw
-    require_writable(output.out)  # Told now, not after minutes of work.
+    require_writable(output.folder)  # Told now, not after minutes of work.
     findings = experiment.run(track)
     screen = console()
     screen.print(table(findings.summary, experiment.question))
     for answer in findings.answers:
         screen.print(Text(answer), soft_wrap=True)
-    for path in write(name, experiment, findings, draw, output.out, ["ev", "lab", name, *arguments]):
+    for path in write(name, experiment, findings, draw, output.folder, ["ev", "lab", name, *arguments]):
         print(path)
 
 

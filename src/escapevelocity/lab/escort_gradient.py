@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from escapevelocity.errors import require
 from escapevelocity.health.gravity import Number, require_exponent
 from escapevelocity.lab.evaluation import Evaluation
 from escapevelocity.lab.methods import Method, StepSize, checked_rate, optimiser_per_start, rate_of_starts
@@ -33,6 +34,10 @@ class EscortState(NamedTuple):
     optimiser: Any
 
 
+_LARGEST_EXPONENT = 1e8
+"""|u|^p multiplies the rounding of u, 1e-16, by p: far beyond, probabilities no longer sum to 1."""
+
+
 def epg(step_size: StepSize, p: Number, scaled: bool = True) -> Method:
     """Escort policy gradient: θ += η_t·d·(p/‖θ‖_p)·sgn θ·π^{1−1/p}·A (Mei et al. 2020, eq. 6).
 
@@ -43,13 +48,19 @@ def epg(step_size: StepSize, p: Number, scaled: bool = True) -> Method:
             An Optax optimiser sets its own rate, so `scaled` is ignored with one.
 
     Raises:
-        UserError: on p < 1 or a rate that is not positive.
+        UserError: on p < 1 or above 1e8, or a rate that is not positive.
 
     Example:
         >>> epg(0.4, p=2).name
         'EPG(2)'
     """
     p = require_exponent(p)
+    require(
+        p <= _LARGEST_EXPONENT,
+        "p",
+        p,
+        f"at most {_LARGEST_EXPONENT:g}: there the escort is as good as softmax",
+    )
     power = int(p) if float(p).is_integer() else float(p)
     optimiser = step_size if isinstance(step_size, optax.GradientTransformation) else None
     rate = None if optimiser else checked_rate(step_size, "step_size")
@@ -89,7 +100,10 @@ def _through_optimiser(
 
 def _renormalised(state: EscortState, moved: Array, power: float | int) -> EscortState:
     """Bring u back to ‖u‖_p = 1 and book its length and the signs that changed on the way."""
-    norm = jnp.sum(jnp.abs(moved) ** power, axis=0, keepdims=True) ** (1 / power)
+    # A huge step is divided by its largest entry first, or its p-th power would overflow and leave no policy at all.
+    longest = jnp.max(jnp.abs(moved), axis=0, keepdims=True)
+    unit = jnp.where(longest > 2.0 ** (500 / power), longest, 1.0)
+    norm = unit * jnp.sum(jnp.abs(moved / unit) ** power, axis=0, keepdims=True) ** (1 / power)
     crossed = jnp.sum(moved * state.direction < 0, axis=tuple(range(moved.ndim - 1)), dtype=jnp.int64)
     return state._replace(
         direction=moved / norm, log_scale=state.log_scale + jnp.log(norm), flips=state.flips + crossed

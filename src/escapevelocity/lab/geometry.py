@@ -88,7 +88,8 @@ def _both_sides(
     temperature: Any,
 ) -> tuple[Array, Array, Array]:
     at: Evaluation = problem.evaluate(probs)
-    slope = probs / temperature if p is None else p * probs ** (1 - 1 / p)
+    # At θ = 0 the escort has no slope, as sgn 0 = 0: with p = 1 too, where π^0 would give one.
+    slope = probs / temperature if p is None else jnp.where(probs > 0, p * probs ** (1 - 1 / p), 0.0)
     gradient = at.visitation * slope * at.advantage
     norm = per_start_norm(gradient).reshape(-1)
     steepest = jnp.max(best[..., None] * slope, axis=0, keepdims=True)

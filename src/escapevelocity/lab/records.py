@@ -34,7 +34,8 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict
     Returns:
         Columns (B·R,): `seed` (the start's index), `env_steps` (updates), `perf/return_mean` (πᵀr), `policy/entropy`
         (nats), `norm/actor_gradient` (‖π∘A‖₂, softmax's gradient whatever the method), `gravity/best_prob` (π(a*)),
-        `gravity/gap` (Δ), `gravity/rate` (η).
+        `gravity/gap` (Δ: what the likeliest action pays less than the best, or the second best where that is the
+        likeliest), `gravity/rate` (η).
 
     Raises:
         UserError: on another problem, or a rate that is not positive.
@@ -48,6 +49,7 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict
     # Relative to the likeliest action, as in `evaluation.exact`: deep in a corner r − πᵀr is lost to rounding.
     relative = rewards - rewards[probs.argmax(axis=-1)][..., None]
     gradient = probs * (relative - (probs * relative).sum(-1, keepdims=True))
+    behind = rewards.max() - rewards[probs.argmax(axis=-1)]
     logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
     columns = {
         "seed": np.broadcast_to(np.arange(starts)[:, None], (starts, steps)),
@@ -56,7 +58,7 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict
         "policy/entropy": -(probs * logs).sum(-1),
         "norm/actor_gradient": np.linalg.norm(gradient, axis=-1),
         "gravity/best_prob": probs[..., rewards == rewards.max()].sum(-1),
-        "gravity/gap": np.full((starts, steps), float(problem.gap)),
+        "gravity/gap": np.where(behind > 0, behind, float(problem.gap)),
         "gravity/rate": np.full((starts, steps), float(rate)),
     }
     return {name: values.reshape(-1) for name, values in columns.items()}

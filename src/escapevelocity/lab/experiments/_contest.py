@@ -84,6 +84,7 @@ class Contest:
         hidden: ReLU units; 0 for a linear classifier.
         corner_prob: probability of class 0 at the "wrong" start, the others share the rest.
         rates: learning rates to choose from, by optimiser.
+        options: the setting that gave them, by optimiser, for messages.
         selection_seeds: how many seeds choose the rate.
         report_seeds: how many other seeds are reported.
         seed: the first seed.
@@ -94,6 +95,7 @@ class Contest:
     hidden: int
     corner_prob: float
     rates: Mapping[str, Sequence[float]]
+    options: Mapping[str, str]
     selection_seeds: int
     report_seeds: int
     seed: int
@@ -104,8 +106,10 @@ class Contest:
         require_all(
             optimisers, "optimisers", lambda one: one in OPTIMISERS, f"one of {', '.join(OPTIMISERS)}"
         )
-        for rates in self.rates.values():
-            require_all(rates, "learning rates", lambda rate: 0 < rate < math.inf, "finite and above 0")
+        for optimiser, rates in self.rates.items():
+            name = self.options[optimiser]
+            require_all(rates, name, lambda rate: 0 < rate < math.inf, "finite and above 0")
+            require(list(rates) == sorted(rates), name, tuple(rates), "in increasing order")
         require(0 < self.corner_prob < 1, "corner_prob", self.corner_prob, "in (0, 1)")
         require(self.selection_seeds >= 1, "selection_seeds", self.selection_seeds, "an integer ≥ 1")
         require(self.report_seeds >= 2, "report_seeds", self.report_seeds, "an integer ≥ 2, for an interval")

@@ -117,7 +117,7 @@ class AdaptiveRates(Experiment):
     def _check(self) -> None:
         require_all(self.methods, "methods", lambda name: name in METHODS, f"one of {', '.join(METHODS)}")
         require(len(self.rewards) >= 2, "rewards", self.rewards, "of at least two actions")
-        require_all(self.rewards, "rewards", lambda r: 0 <= r <= 1, "in [0, 1]")
+        require_all(self.rewards, "rewards", lambda r: 0 <= r <= 1, "in [0, 1]", distinct=False)
         best_first = self.rewards[0] > max(self.rewards[1:])
         require(best_first, "rewards", self.rewards, "such that the first is the largest, alone")
         require(0 <= self.reward_noise < math.inf, "reward_noise", self.reward_noise, "finite and ≥ 0")

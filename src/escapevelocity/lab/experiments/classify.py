@@ -103,9 +103,10 @@ class Classify(Experiment):
 
     def _contest(self) -> Contest:
         rates = dict.fromkeys(self.optimisers, self.learning_rates) | {"Adam": self.adam_rates}
+        options = dict.fromkeys(self.optimisers, "learning_rates") | {"Adam": "adam_rates"}
         return Contest(
             self.epochs, self.batch_size, self.hidden, self.corner_prob,
-            rates, self.selection_seeds, self.report_seeds, self.seed,
+            rates, options, self.selection_seeds, self.report_seeds, self.seed,
         )  # fmt: skip
 
     def _summary(self, results: list[Result]) -> Summary:

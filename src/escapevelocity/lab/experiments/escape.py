@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from escapevelocity.errors import require
-from escapevelocity.health.gravity import escape_time_slope
+from escapevelocity.health.gravity import ESCAPE_PROB, escape_time_slope
 from escapevelocity.lab import (
     Bandit,
     Method,
@@ -149,7 +149,8 @@ class Escape(Experiment):
         return found + [Contender(method, None, None, rate, math.nan, "–") for method in no_law]
 
     def _check(self) -> None:
-        highest = 1 / (self.num_actions - 1) if self.num_actions > 1 else 1
+        # From ESCAPE_PROB on a start has escaped as it is.
+        highest = min(1 / (self.num_actions - 1) if self.num_actions > 1 else 1, ESCAPE_PROB)
         require(self.num_actions >= 3, "num_actions", self.num_actions, "an integer ≥ 3")
         require_all(self.best_probs, "best_probs", lambda q: 0 < q < highest, f"in (0, {highest:g})")
         require_all(self.escort_powers, "escort_powers", lambda p: 1 <= p < math.inf, "finite and ≥ 1")

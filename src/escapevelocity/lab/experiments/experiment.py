@@ -84,10 +84,14 @@ def stack_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def require_all(values: Sequence[Any], field: str, ok: Callable[[Any], bool], accepted: str) -> None:
-    """Raise `UserError` unless there is a value and `ok` holds for each."""
+def require_all(
+    values: Sequence[Any], field: str, ok: Callable[[Any], bool], accepted: str, distinct: bool = True
+) -> None:
+    """Raise `UserError` unless there is a value, `ok` holds for each, and (with `distinct`) none is given twice."""
     if len(values) == 0:
         raise UserError(f"{field} = (): must be one or more of: {accepted}")
     for i, value in enumerate(values):
         if not ok(value):
             raise UserError(f"{field}[{i}] = {value!r}: must be {accepted}")
+        if distinct and value in values[:i]:
+            raise UserError(f"{field}[{i}] = {value!r}: must be given once")

@@ -160,9 +160,11 @@ class ManyClasses(Experiment):
 
     def _contest(self) -> Contest:
         rates = dict.fromkeys(self.optimisers, self.class_rates) | {"Adam": self.adam_rates}
+        options = dict.fromkeys(self.optimisers, "class_rates") | {"Adam": "adam_rates"}
         return Contest(
-            self.epochs, 128, self.hidden, 0.97, rates, self.selection_seeds, self.report_seeds, self.seed
-        )
+            self.epochs, 128, self.hidden, 0.97,
+            rates, options, self.selection_seeds, self.report_seeds, self.seed,
+        )  # fmt: skip
 
     def _summary(self, rows: list[dict[str, Any]], studies: list[_rate_study.Study]) -> Summary:
         headings = ["start, method", *(f"K = {actions}" for actions in self.num_actions), "T ∝ K^"]

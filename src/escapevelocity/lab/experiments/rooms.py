@@ -49,6 +49,10 @@ class Contender(NamedTuple):
     build: Callable[[Any], Method]
 
 
+_MOST_REWARD = 1e6
+"""Size of a reward, with which values and gradients stay far from overflowing at any rate that solves the rooms."""
+
+
 class Choice(NamedTuple):
     """The best rate of a method, and what happens there.
 
@@ -167,6 +171,14 @@ class FourRooms(Experiment):
         for name in ("rates", "snapshots"):
             rises = bool((np.diff(getattr(self, name)) > 0).all())
             require(rises, name, getattr(self, name), "in increasing order")
+        for name in ("goal_reward", "subgoal_reward"):
+            size = abs(getattr(self, name))
+            require(
+                size <= _MOST_REWARD,
+                name,
+                getattr(self, name),
+                f"finite and at most {_MOST_REWARD:g} in size",
+            )
         require(0.25 <= self.concentration < 1, "concentration", self.concentration, "in [0.25, 1)")
 
     def _choose(self, rooms: Rooms, contender: Contender, gap: float) -> Choice:

@@ -70,8 +70,8 @@ class Toy(Experiment):
 
     def _check(self) -> None:
         for field in ("alphas", "sweep_alphas"):
-            require_all(getattr(self, field), field, math.isfinite, "finite")
-        require_all(self.features, "features", lambda f: 0 < f < math.inf, "finite and > 0")
+            require_all(getattr(self, field), field, math.isfinite, "finite", distinct=False)
+        require_all(self.features, "features", lambda f: 0 < f < math.inf, "finite and > 0", distinct=False)
         require(math.isfinite(self.feature), "feature", self.feature, "finite")
         # Weights in ±1 then give first probabilities of e^−600 and more, so that no ratio leaves float64.
         steepest = max(1.0, *map(abs, self.alphas))
@@ -79,7 +79,7 @@ class Toy(Experiment):
         accepted = f"at most {300 / steepest:g} in size, 300 over the largest α"
         require(max(self.features) * steepest <= 300, "features", self.features, accepted)
         require(abs(self.feature) * steepest <= 300, "feature", self.feature, accepted)
-        require_all(self.theta, "theta", math.isfinite, "finite")
+        require_all(self.theta, "theta", math.isfinite, "finite", distinct=False)
         require(0 < self.clip_epsilon < 1, "clip_epsilon", self.clip_epsilon, "in (0, 1)")
         positive = 0 < self.learning_rate < math.inf
         require(positive, "learning_rate", self.learning_rate, "a finite number > 0")

@@ -38,6 +38,12 @@ def write(
     Raises:
         UserError: when the folder cannot be written.
     """
+    with _figure.paper_style():  # Before the first file: who cannot draw leaves nothing half-written.
+        drawn = {
+            f"{_stem(name, part)}.{kind}": _figure.encode(figure, kind)
+            for part, figure in draw(experiment, findings).items()
+            for kind in ("png", "pdf")
+        }
     make_folder(folder)
     settings = json.dumps(
         {"experiment": name, "settings": dataclasses.asdict(experiment)}, ensure_ascii=False
@@ -47,13 +53,10 @@ def write(
         table = pa.table({column: np.asarray(values) for column, values in columns.items()})
         paths.append(folder / f"{_stem(name, part)}.parquet")
         write_table(paths[-1], table.replace_schema_metadata({"escapevelocity": settings}))
-    pictures = []
-    with _figure.paper_style():
-        for part, figure in draw(experiment, findings).items():
-            for kind in ("png", "pdf"):
-                paths.append(folder / f"{_stem(name, part)}.{kind}")
-                write_bytes(paths[-1], _figure.encode(figure, kind))
-            pictures.append(f"{_stem(name, part)}.png")
+    for file, data in drawn.items():
+        paths.append(folder / file)
+        write_bytes(paths[-1], data)
+    pictures = [file for file in drawn if file.endswith(".png")]
     paths.append(folder / f"{name}.md")
     write_bytes(paths[-1], _page(name, experiment, findings, pictures, command).encode())
     return paths

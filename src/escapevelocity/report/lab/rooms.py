@@ -97,7 +97,9 @@ def _maps(experiment: FourRooms, data: Columns) -> Figure:
     )
     axes = panels(figure, len(methods), len(steps) + 1)
     values = np.asarray(data["value"])
-    low, high = float(values[values > 1e-9].min()), float(values.max())  # the ends are worth 0
+    is_end = np.abs(values) <= 1e-9 * np.abs(values).max()  # the ends are worth 0
+    inside = values if is_end.all() else values[~is_end]
+    low, high = float(inside.min()), float(inside.max())
     scale = Normalize(low - 0.4 * (high - low), high)  # no colour so dark that the arrows vanish in it
     optimum = select(data, method="optimum")
     image = None
