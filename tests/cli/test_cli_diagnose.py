@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -198,6 +199,25 @@ def test_every_remedy_that_changes_something_is_a_command_that_train_understands
             continue
         answer = ev(*shlex.split(line)[1:], "--dry-run")
         assert answer.code == 0, (line, answer.err)
+
+
+def test_a_run_with_a_remedy_of_ones_own_is_told_without_it_and_commands_import_it(ev, sick):
+    path = Path(sick) / "spec.json"
+    plain = json.loads(path.read_text())
+    document = {**plain, "spec": {**plain["spec"], "remedies": [{"_type": "RatioPull", "coef": 0.1}]}}
+    path.write_text(json.dumps(document))
+    answer = ev("diagnose", sick)
+    assert answer.code == 0
+    assert answer.out.startswith("sick: REPRESENTATION COLLAPSE")
+    assert re.search(r"no commands: .*RatioPull.*--import", answer.out)
+    path.write_text(json.dumps(plain))
+    lines = [
+        line
+        for line in ev("diagnose", sick, "--import", "json", "csv").out.splitlines()
+        if "ev train" in line
+    ]
+    assert lines
+    assert all(line.endswith(" --import json csv") for line in lines)
 
 
 def test_a_remedy_that_the_run_has_already_is_not_proposed(sick, run_of):

@@ -51,9 +51,15 @@ def test_a_member_of_several_logs_can_be_asked_for(ev, progress, tmp_path):
     ("arguments", "message"),
     [
         (["nothing"], "nothing is neither a run nor a log"),
+        (["model.zip"], "model.zip is no log; if it is a saved model, `ev checkup model.zip --env TASK`"),
+        (["many"], "many is a folder of runs; give one of them, or all: many/* (`ev list many` shows them)"),
         (["PPO_1", "--seed", "7"], "seed = 7: must be one of the records' seeds: 0"),
         (["PPO_1", "--env", "CartPohl-v1"], "'CartPohl-v1'"),
     ],
 )
-def test_mistakes_end_in_one_line(refused, progress, arguments, message):
+def test_mistakes_end_in_one_line(refused, progress, tmp_path, monkeypatch, arguments, message):
+    (tmp_path / "model.zip").write_bytes(b"PK")
+    (tmp_path / "many" / "a").mkdir(parents=True)
+    (tmp_path / "many" / "a" / "spec.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
     assert message in refused("diagnose", *arguments)

@@ -119,6 +119,7 @@ def test_a_stopped_study_is_not_drawn_and_says_how_to_go_on(ev, monkeypatch):
         (["fake/figure-9"], r"figure = 'fake/figure-9': unknown; did you mean fake/figure-"),
         (["--paper", "fke"], r"paper = 'fke': unknown; did you mean fake\?"),
         (["fake/figure-1", "--task", "left"], r"task = 'left': must be, for fake/figure-1, one of up, down"),
+        (["--all", "--paper", "fake"], r"paper = 'fake': must be left out with --all"),
         (["fake/figure-1", "--scale", "huge"], r"scale = 'huge': must be one of small, paper"),
         (["fake/figure-1", "--executor", "slurm"], r"executor = 'slurm': must be one of local, ray"),
         (

@@ -110,6 +110,24 @@ def test_rows_of_a_trainer_without_a_seed_are_those_of_one_run():
     assert diagnose(records, DISCRETE).verdict is diagnose(healthy(60), DISCRETE).verdict
 
 
+def test_a_critic_that_was_as_bad_while_the_return_rose_is_not_what_stops_it_now():
+    """As in short runs of CartPole whose critic is slow: value failure from the first batches, and 20 → 200 all the
+    same. Where the return rose before the critic failed, or never, it is the cause.
+    """
+    records = healthy(60)
+    records["perf/return_mean"] = np.where(np.arange(60) < 20, 100.0 + 20 * np.arange(60), 500.0)
+    records["loss/value"] = np.full(60, 1e4)
+    records["value/std"] = np.full(60, 1.0)
+    found = diagnose(records, DISCRETE)
+    assert Sign.VALUE_FAILURE in {onset.sign for onset in found.onsets}
+    assert found.verdict is not Verdict.VALUE_FAILURE
+    late = {**records, "loss/value": np.where(np.arange(60) < 25, 1.0, 1e4)}
+    late["value/std"] = np.where(np.arange(60) < 25, 100.0, 1.0)
+    assert diagnose(late, DISCRETE).verdict is Verdict.VALUE_FAILURE
+    never = {**records, "perf/return_mean": np.full(60, 100.0)}
+    assert diagnose(never, DISCRETE).verdict is Verdict.VALUE_FAILURE
+
+
 def test_a_return_that_never_rose_is_a_plateau_unless_it_is_at_its_ceiling():
     flat = healthy(60, learning=False)
     assert diagnose(flat, DISCRETE).verdict is Verdict.PLATEAU

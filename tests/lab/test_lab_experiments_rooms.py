@@ -132,7 +132,9 @@ def test_a_setting_out_of_range_is_named_before_anything_runs(change, message):
 @pytest.mark.parametrize("rate", [1e8, 1.7e308])
 def test_a_huge_rate_is_compared_like_any_other(rate):
     """A step of EPG(256) at 1e8 left float64 once, and what ended nowhere counted as nearest to the optimum."""
-    few = FourRooms(methods=("EPG",), escort_powers=(256.0,), rates=(1e6, rate), iterations=20, snapshots=(10,))
+    few = FourRooms(
+        methods=("EPG",), escort_powers=(256.0,), rates=(1e6, rate), iterations=20, snapshots=(10,)
+    )
     curves = few.run().tables[""]
     left = curves["share_left"][curves["iteration"] == 20]
     assert np.isfinite(left).all()

@@ -191,6 +191,12 @@ def test_points_are_found_by_step_and_the_start_is_none(made):
         4,
         4,
     ]
+    # A branch as long as its parent cannot begin at the end, unless that is what was asked for.
+    assert [nearest_point(made, float(step), "", longer=False).number for step in (100, 700, 768)] == [
+        1,
+        3,
+        4,
+    ]
     assert [last_point_before(made, step, "").number for step in (193, 384, 385)] == [1, 1, 2]
     where = r"can be branched at 0\.25 0\.5 0\.75 and at 1, its end, with more --steps"
     with pytest.raises(UserError, match=rf"at = '0\.1': before the first checkpoint; .*{where}"):

@@ -210,6 +210,27 @@ def test_the_commands_print_and_draw(run, tmp_path, capsys, monkeypatch):
     assert all(path.exists() for path in expected)
 
 
+def test_a_value_after_the_update_is_held_to_where_the_run_began_after_it(run_of):
+    """CartPole begins with a rank of 2 or 3: half of the start is the bound there, before the update and after."""
+    ranks = {"health__actor__feature_rank_pca": 3.0, "health__actor__feature_rank_pca_after": 3.0}
+    text = text_of(run_page(run_of([make_row(1, 0, **ranks), make_row(1, 1, **ranks)])))
+    assert line_of(text, "health/actor/feature_rank_pca")[1] == "3"
+    assert line_of(text, "health/actor/feature_rank_pca_after")[1] == "3"
+
+
+def test_a_kl_that_rounding_made_negative_is_no_illness(run_of):
+    text = text_of(run_page(run_of([make_row(1, 0, trust__kl=-4.1e-10)])))
+    assert line_of(text, "trust/kl")[1] == "-4.1e-10"
+
+
+@pytest.mark.parametrize(("width", "seeds", "left"), [(160, 5, 1), (112, 5, 1), (90, 2, 4), (40, 1, 5)])
+def test_a_narrow_page_says_how_many_seeds_it_has_no_room_for(run_of, width, seeds, left):
+    text = text_of(run_page(run_of([make_row(seed, 0) for seed in range(1, 7)]), width))
+    (header,) = (line for line in text.splitlines() if line.startswith("metric"))
+    assert header.count("seed") == seeds
+    assert f"… and {left} more seeds" in text
+
+
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_narrow_list_shows_names_and_numbers_whole(run_of, tmp_path, width):
     names = ["CartPole-v1-0c2f1a2b3c", "CartPole-v1-0c2f1a2b3d"]
@@ -219,11 +240,9 @@ def test_a_narrow_list_shows_names_and_numbers_whole(run_of, tmp_path, width):
     console = Console(file=io.StringIO(), width=width, _environ={})
     console.print(runs_table(tmp_path))
     lines = console.file.getvalue().splitlines()
-    begun = [index for index, line in enumerate(lines) if line.startswith("Cart")]
-    first = lines[begun[0] :]
-    edge = first[0].index(" ")  # The name's column ends at the same place in every line.
-    column = "".join(line[:edge].strip() for line in first)
-    assert column == "".join(names)
+    assert [
+        line.split()[0] for line in lines if line.startswith("Cart")
+    ] == names  # In one piece, to be copied.
     assert console.file.getvalue().count("-1,234") == 2
     assert "…" not in console.file.getvalue()
 

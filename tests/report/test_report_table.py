@@ -213,6 +213,11 @@ def test_rows_are_only_stored_and_never_drawn_in_the_thread_that_trains(clock, m
             "ev diagnose R   ev plot R   ev show R",
         ),
         (
+            Status("interrupted", "collapsed by step 380: performance collapse", 2, 4, 200, 400, 61.0, 0),
+            "interrupted (collapsed by step 380: performance collapse): 200 of 400 steps",
+            "ev diagnose R   ev plot R   ev show R",
+        ),
+        (
             Status("interrupted", "Ctrl-C", 2, 4, 200, 400, 61.0, 130),
             "interrupted (Ctrl-C): 200 of 400 steps",
             "ev resume R   ev diagnose R   ev plot R   ev show R",

@@ -50,7 +50,8 @@ escapevelocity: find out why policy optimisation stalls or collapses, and get it
 
 First time here:
   ev doctor                                          is everything installed that training needs?
-  ev train CartPole-v1 --steps 100000                a run in seconds, with its health in a live table
+  ev train CartPole-v1 --steps 100000 --learning-rate 1e-3
+                                                     a run in seconds, with its health in a live table
   ev diagnose runs/NAME                              name the cause, and what to try
 
 Already trained, somewhere else:

@@ -15,11 +15,22 @@ _ENOUGH = int(Thresholds().plateau_batches.value)
 """Batches from which a diagnosis says something of every run, also of one whose return is flat."""
 
 
-def commands(run: Run, remedies: Sequence[str], onset: int | None = None) -> list[str]:
-    """Give the commands of `commands_by_remedy`, and name the remedies that this version does not have."""
+def commands(
+    run: Run, remedies: Sequence[str], onset: int | None = None, imports: Sequence[str] = ()
+) -> list[str]:
+    """Give the commands of `commands_by_remedy`, and name the remedies that this version does not have.
+
+    Args:
+        run: the run that is ill.
+        remedies: names, as a diagnosis gives them.
+        onset: step of the first sign, if there is one.
+        imports: modules that its own remedies and environments come from.
+    """
     known = {"ppo": _OPTIONS, "asr": _SAMPLER_OPTIONS}.get(run.job, remedies)
     later = [remedy for remedy in remedies if remedy not in known]
     lines = [line for _, line in commands_by_remedy(run, remedies, onset)]
+    if imports and run.job in ("ppo", "asr"):
+        lines = [shlex.join([*shlex.split(line), "--import", *imports]) for line in lines]
     return lines + ([f"not in this version: {', '.join(later)}"] if later else [])
 
 

@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     )
     changed = {name: getattr(command, name) for name in _SECTIONS}
     steps = old.steps if command.steps is None else command.steps
-    point = point_at(parent, command.at)
+    point = point_at(parent, command.at, command.steps is not None)
     spec = branch_spec(parent, point.number, dataclasses.replace(old, steps=steps, **changed))
     path = run_path(spec, command.out, command.name)
     notes = [branched_from(parent, point)]

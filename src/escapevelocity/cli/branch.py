@@ -111,7 +111,7 @@ def main(argv: Sequence[str]) -> int:
     command = parse(
         Branch, line.rest, "ev branch", default=with_settings_of(Branch, _SECTIONS, old, parent.path)
     )
-    point = point_at(parent, command.at)
+    point = point_at(parent, command.at, command.steps is not None)
     changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"))
     spec = branch_spec(parent, point.number, changed)
     path = run_path(spec, command.out, command.name)
@@ -150,8 +150,8 @@ def require_job(parent: "Run", job: str) -> None:
         )
 
 
-def point_at(parent: "Run", at: str) -> "Saved":
-    """The checkpoint that --at means."""
+def point_at(parent: "Run", at: str, longer: bool) -> "Saved":
+    """The checkpoint that --at means; `longer`: whether --steps was given."""
     from escapevelocity.runs.branch_points import branch_points, last_point_before, nearest_point, points_of
 
     if at == "onset":
@@ -174,7 +174,8 @@ def point_at(parent: "Run", at: str) -> "Saved":
     if not 0 <= number < math.inf:
         raise UserError(f"at = {at!r}: must be {accepted}; {points_of(parent, branch_points(parent))}")
     require(number <= parent.status.steps_total or number <= 1, "at", at, accepted)
-    return nearest_point(parent, number * parent.status.steps_total if number <= 1 else number, at)
+    step = number * parent.status.steps_total if number <= 1 else number
+    return nearest_point(parent, step, at, longer)
 
 
 def branched_from(parent: "Run", point: "Saved") -> str:

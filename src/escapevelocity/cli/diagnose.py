@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
     # All runs first, so that a mistake in the last path does not come after pages of text.
     seeds = () if command.seed is None else (command.seed,)
-    told = [_diagnosed(path, seeds, command.env) for path in command.runs]
+    told = [_diagnosed(path, seeds, command.env, command.import_modules) for path in command.runs]
     if command.json:
         entries = [
             {
@@ -70,11 +70,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _diagnosed(
-    path: Path, seeds: Sequence[int], env: str | None
+    path: Path, seeds: Sequence[int], env: str | None, imports: Sequence[str]
 ) -> "tuple[Run, RunDiagnosis, list[str], list[str]]":
     """Diagnose a run of ours or another trainer's log; with what to try, and notes on how the log was read."""
     from escapevelocity.cli._remedies import commands
-    from escapevelocity.errors import require
+    from escapevelocity.errors import UserError, require
     from escapevelocity.health.diagnosis import combine, diagnose, seeds_of
     from escapevelocity.interop.foreign import advice, read_foreign
     from escapevelocity.report.diagnosis import diagnose_run, first_onset
@@ -85,7 +85,11 @@ def _diagnosed(
         run = open_run(path)
         require(env is None, "env", env, f"left out: {path} is a run of ours, which knows its task")
         found = diagnose_run(run, seeds)
-        return run, found, commands(run, found.remedies, first_onset(found)), []
+        try:
+            lines = commands(run, found.remedies, first_onset(found), imports)
+        except UserError as error:  # The records are read without what the run was made of.
+            lines = [f"no commands: {error}"]
+        return run, found, lines, []
     members = seeds or seeds_of(log.records)
     found = combine([diagnose(log.records, log.context, seed) for seed in members])
     # Whether such a run has finished is not known: nothing is said of it.

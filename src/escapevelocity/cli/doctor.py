@@ -67,4 +67,4 @@ def verdict(findings: "Sequence[Finding]", well: bool) -> str:
     if not well:
         return f"Broken: {', '.join(broken)}. Type what stands under “to do”, then `ev doctor` again."
     rest = f" Broken, but not needed for it: {', '.join(broken)}." if broken else ""
-    return f"Training works.{rest} Next: ev train CartPole-v1 --steps 100000"
+    return f"Training works.{rest} Next: ev train CartPole-v1 --steps 100000 --learning-rate 1e-3"

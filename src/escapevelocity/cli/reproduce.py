@@ -53,6 +53,8 @@ class Reproduce:
 def main(argv: Sequence[str]) -> int:
     """Run `ev reproduce`; returns the exit code: 1 where a run failed or a figure could not be drawn."""
     command = parse(Reproduce, argv, "ev reproduce")
+    if command.all and command.paper:
+        raise UserError(f"paper = {command.paper!r}: must be left out with --all, which takes every paper")
     if command.list:
         _print_list(command)
         return 0

@@ -24,5 +24,6 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.cli._console import console
     from escapevelocity.report.overview import run_page
 
-    console().print(run_page(command.run), highlight=False)
+    screen = console()
+    screen.print(run_page(command.run, screen.width), highlight=False)
     return 0

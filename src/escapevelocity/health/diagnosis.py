@@ -132,7 +132,8 @@ def diagnose(
     onsets, active, measured = watch.onsets(seed), watch.active(seed), watch.measured(seed)
     needed = _needed(watch.thresholds)
     judged = watch.retrieval(seed) if context.retrieval else watch.returns(seed)
-    judgement = judge(active, measured, judged, context.tabular, context.retrieval)
+    since = {onset.sign: float(onset.step) for onset in onsets}
+    judgement = judge(active, measured, judged, context.tabular, context.retrieval, since)
     if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
         reason = f"{len(rows)} logged batches; a sign needs {needed}"
         judgement = Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())

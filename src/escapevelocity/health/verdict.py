@@ -1,6 +1,6 @@
 """From signs to a verdict: which signs make which, what speaks for and against it, and how sure that leaves us."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -209,7 +209,12 @@ class Judgement:
 
 
 def judge(
-    active: Set[Sign], measured: Set[Sign], returns: Returns, tabular: bool = False, retrieval: bool = False
+    active: Set[Sign],
+    measured: Set[Sign],
+    returns: Returns,
+    tabular: bool = False,
+    retrieval: bool = False,
+    since: Mapping[Sign, float] | None = None,
 ) -> Judgement:
     """Decide what is the matter.
 
@@ -219,6 +224,7 @@ def judge(
         returns: how the return goes; how retrieval goes, where that is what the run is judged by.
         tabular: whether the policy is a table, without features and ratios.
         retrieval: whether the run learns an embedding.
+        since: steps at which signs began, where that is known.
     """
     seen = {SIGNS[sign].instrument for sign in measured}
     if tabular and Sign.TRAPPED in measured - active:
@@ -232,6 +238,8 @@ def judge(
             continue
         if verdict is Verdict.GRAVITY_WELL and not tabular and returns.at_ceiling():
             continue  # A task that is solved leaves no gradient and no doubt either.
+        if verdict is Verdict.VALUE_FAILURE and _rose_since(returns, since, Sign.VALUE_FAILURE):
+            continue  # The critic was as bad while the return rose: it is not what stops it now.
         if verdict is Verdict.PLATEAU and missing:
             break  # The return alone never names a cause.
         return _blame(verdict, cause, active, seen)
@@ -239,6 +247,11 @@ def judge(
         names = ", ".join(missing)
         return Judgement(Verdict.NOT_MEASURED, 1.0, f"the records do not show: {names}", (), ())
     return _without_cause(active - CIRCUMSTANCES, seen, returns, tabular, retrieval)
+
+
+def _rose_since(returns: Returns, since: Mapping[Sign, float] | None, sign: Sign) -> bool:
+    began = (since or {}).get(sign)
+    return began is not None and returns.has_learned() and returns.improved_at > began
 
 
 def _causes(retrieval: bool) -> list[tuple[Verdict, Cause]]:

@@ -82,7 +82,8 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
         raise cannot_read(error.filename or path, error) from error
     if not logs:
         raise UserError(
-            f"{path} is neither a run nor a log; looked for spec.json, {', '.join(_TABLES)}, *{_MONITOR}, "
+            _hint(path)
+            or f"{path} is neither a run nor a log; looked for spec.json, {', '.join(_TABLES)}, *{_MONITOR}, "
             "TensorBoard's *.tfevents.*, or a .csv file"
         )
     runs = [(log, _told(log, env)) for log in logs]
@@ -100,6 +101,15 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
         notes = [f"seed {i} is {log.name}" for i, (log, _, _) in enumerate(known)] + notes
     files = ", ".join(dict.fromkeys(str(log.path) for log, _, _ in known))
     return ForeignRecords(_stacked([columns for *_, columns in known]), context, files, notes)
+
+
+def _hint(path: Path) -> str:
+    """What to do with something else that is often given; empty if it is nothing that is known."""
+    if path.is_file() and path.suffix == ".zip":
+        return f"{path} is no log; if it is a saved model, `ev checkup {path} --env TASK` looks into it"
+    if path.is_dir() and any(path.glob("*/spec.json")):
+        return f"{path} is a folder of runs; give one of them, or all: {path / '*'} (`ev list {path}` shows them)"
+    return ""
 
 
 def _common(path: Path, runs: Sequence[tuple[Log, Mapping[str, Any]]]) -> dict[str, Any]:

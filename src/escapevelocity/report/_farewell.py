@@ -6,6 +6,8 @@ from escapevelocity.report._shown import write_time
 from escapevelocity.runs import RunInfo, Status
 
 MAX_FAULTS = 5
+COLLAPSED = "collapsed by step"
+"""What the reason of a run begins with that `--stop-on collapse` has ended."""
 
 
 def farewell(info: RunInfo, status: Status) -> list[str]:
@@ -21,7 +23,9 @@ def farewell(info: RunInfo, status: Status) -> list[str]:
         f"in {write_time(status.wall_time)}; {info.path}"
     ]
     next_commands = ["diagnose", "plot", "show"]
-    if status.state == "interrupted":
+    if status.why.startswith(COLLAPSED):  # To go on would compute what has collapsed once more.
+        pass
+    elif status.state == "interrupted":
         next_commands.insert(0, "resume")
     elif status.state == "failed":
         next_commands = ["diagnose", "show", "plot"]

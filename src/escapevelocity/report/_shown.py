@@ -160,10 +160,12 @@ def first_rows(records: pa.Table) -> list[dict[str, Any]]:
 
 
 def first_values(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Give the smallest value of every ranged column among the members' first rows: where the run began."""
+    """Give the smallest value of every ranged column, before and after the update, among the members' first rows: where
+    the run began.
+    """
     starts: dict[str, float] = {}
     for row in rows:
-        for column in RANGED:
+        for column in (*RANGED, *(f"{column}_after" for column in RANGED)):
             value = number(row.get(column))
             if not math.isnan(value):
                 starts[column] = min(value, starts.get(column, math.inf))

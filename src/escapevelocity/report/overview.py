@@ -44,6 +44,8 @@ _STATE_STYLES = {
     "damaged": MARK_STYLE,
 }
 _SEEDS_SHOWN = 5
+_SEED_WIDTH, _BESIDE_SEEDS = 10, 62
+"""Columns of a seed's values, and of names (46) and healthy ranges together."""
 RUNS_WIDTH = 60
 """Columns that `runs_table` needs for its numbers, 32, and for its four columns of text to be read."""
 
@@ -61,7 +63,8 @@ def runs_table(out_dir: str | os.PathLike[str]) -> RenderableType:
     if not listed:
         return Text(f"no runs below {out_dir}; `ev train Hopper-v4 --out {out_dir}` makes one")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    for header in ("run", "task", "state"):  # Whole on any terminal: other commands take the name.
+    table.add_column("run", no_wrap=True, overflow="fold")  # In one piece: other commands take the name.
+    for header in ("task", "state"):
         table.add_column(header, overflow="fold")
     for header in ("seeds", "done", "steps/s", "last return"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -109,7 +112,7 @@ def _list_row(label: str, run: Run) -> list[RenderableType]:
     return [name, task, state, str(members), f"{done:.0%}", write_number(speed), last, marks]
 
 
-def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
+def run_page(run: Run | str | os.PathLike[str], width: int | None = None) -> RenderableType:
     """Tell all about a run: how it ended, settings, provenance, last values with marks, faults, checkpoints.
 
     Settings are shown where they differ from the run's preset. Last values are those of each member's newest
@@ -117,20 +120,27 @@ def run_page(run: Run | str | os.PathLike[str]) -> RenderableType:
 
     Args:
         run: the run or its folder.
+        width: columns of the terminal; only as many seeds are shown as it has room for.
 
     Raises:
         UserError: when it is not a run, its records are damaged, or its settings have a shape that cannot be read.
     """
     run = run if isinstance(run, Run) else open_run(run)
     try:
-        return _whole_page(run)
+        return _whole_page(run, _seeds_in(width))
     except UserError:
         raise
     except Exception as error:  # A spec of any shape: seeds that are a number, layers that are words, …
         raise UserError(f"{run.path} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _whole_page(run: Run) -> RenderableType:
+def _seeds_in(width: int | None) -> int:
+    """How many seeds a page shows: beside a column of names and one of healthy ranges."""
+    room = _SEEDS_SHOWN if width is None else (width - _BESIDE_SEEDS) // _SEED_WIDTH
+    return min(_SEEDS_SHOWN, max(1, room))
+
+
+def _whole_page(run: Run, seeds: int) -> RenderableType:
     records, _ = whole_records(run.path, run.parent)
     return Group(
         _status_part(run),
@@ -140,7 +150,7 @@ def _whole_page(run: Run) -> RenderableType:
         _heading("provenance"),
         _provenance_part(run),
         _heading("last values"),
-        _values_part(run, _latest(records), first_values(first_rows(records))),
+        _values_part(run, _latest(records), first_values(first_rows(records)), seeds),
         *_faults_part(records),
         _heading("checkpoints"),
         _checkpoints_part(run),
@@ -183,11 +193,11 @@ def _provenance_part(run: Run) -> RenderableType:
 
 
 def _values_part(
-    run: Run, latest: Mapping[int, Mapping[str, Any]], starts: Mapping[str, float]
+    run: Run, latest: Mapping[int, Mapping[str, Any]], starts: Mapping[str, float], most: int
 ) -> RenderableType:
     if not latest:
         return Text("no records yet")
-    seeds = list(latest)[:_SEEDS_SHOWN]
+    seeds = list(latest)[:most]
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("metric", no_wrap=True)
     for seed in seeds:  # Values are what the page is for: on a narrow terminal the other columns give way.

@@ -10,6 +10,7 @@ from escapevelocity.health.signs import CIRCUMSTANCES, MEDIAN_LEADS, NO_WARNING,
 from escapevelocity.health.thresholds import Thresholds
 from escapevelocity.health.verdict import MEDIUM, Verdict, judge
 from escapevelocity.health.watch import Onset, Watch
+from escapevelocity.report._farewell import COLLAPSED
 from escapevelocity.report._shown import find_setting
 from escapevelocity.report.diagnosis import run_context
 from escapevelocity.runs import Observer, RunInfo, whole_records
@@ -91,7 +92,7 @@ class EarlyWarning(Observer):
         if not kinds:  # All members failed, which ends the run with a better reason.
             return None
         told = [f"{kind} (seeds {_those(self._ended, kind)})" for kind in kinds]
-        self.reason = f"collapsed by step {self._watch.last_step(seed):,}: {', '.join(told)}"
+        self.reason = f"{COLLAPSED} {self._watch.last_step(seed):,}: {', '.join(told)}"
         return False
 
     def _line(self, onset: Onset) -> str:

@@ -32,19 +32,24 @@ def branch_points(run: Run) -> list[Saved]:
     return points
 
 
-def nearest_point(run: Run, step: float, at: str) -> Saved:
+def nearest_point(run: Run, step: float, at: str, longer: bool = True) -> Saved:
     """The branch point nearest to an environment step; of two equally near ones the earlier.
 
     Args:
         run: the parent.
         step: environment steps.
         at: what the user wrote, for the message.
+        longer: whether the branch may be longer than the parent; if not, it cannot begin at the parent's end unless
+            that was asked for.
 
     Raises:
-        UserError: the step lies before the first checkpoint, or there is none.
+        UserError: the step lies nearer to the start than to the first checkpoint, or there is none.
     """
     points = branch_points(run)
-    if step < points[0].step:
+    total = run.status.steps_total
+    if not longer and step < total:
+        points = [point for point in points if point.step < total] or points
+    if 2 * step < points[0].step:
         raise UserError(f"at = {at!r}: before the first checkpoint; {points_of(run, points)}")
     return min(points, key=lambda point: abs(point.step - step))
 
