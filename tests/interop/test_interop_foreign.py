@@ -69,6 +69,7 @@ def test_the_tags_of_sb3_become_our_columns_with_their_sign_and_unit(tmp_path):
     }
     for column, values in expected.items():
         np.testing.assert_array_equal(found.records[column], values)
+    assert any(note.startswith("train/explained_variance is not read: ") for note in found.notes)
     assert list(found.records["fault"]) == ["", "", ""]
     # No train/std: the actions are discrete. The settings are the first values that were logged.
     assert found.context == Context(
@@ -220,7 +221,7 @@ def test_an_export_of_wandb_holds_one_run_per_name(tmp_path):
     np.testing.assert_array_equal(found.records["seed"], [0, 0, 1, 1])
     np.testing.assert_array_equal(found.records["policy/entropy"], [1, NAN, 2, NAN])
     np.testing.assert_array_equal(found.records["perf/return_mean"], [10, 20, 20, 40])
-    assert found.notes[:2] == ["seed 0 is CartPole-v1__ppo__1", "seed 1 is CartPole-v1__ppo__2"]
+    assert found.notes[:2] == ["--seed 0 is CartPole-v1__ppo__1", "--seed 1 is CartPole-v1__ppo__2"]
 
 
 def test_a_history_of_wandb_prefers_global_step_to_its_own_counter(tmp_path):

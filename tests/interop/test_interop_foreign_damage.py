@@ -184,7 +184,7 @@ def test_a_folder_of_runs_gives_one_seed_each(tmp_path):
     np.testing.assert_array_equal(found.records["seed"], [0, 0, 1, 1])
     np.testing.assert_array_equal(found.records["perf/return_mean"], [10, 10, 20, 20])
     np.testing.assert_array_equal(found.records["loss/value"], [math.nan, math.nan, math.nan, 1.0])
-    assert found.notes[:2] == ["seed 0 is PPO_1", "seed 1 is PPO_2"]
+    assert found.notes[:2] == ["--seed 0 is PPO_1", "--seed 1 is PPO_2"]
 
 
 def test_runs_of_different_settings_are_not_thrown_together(tmp_path):

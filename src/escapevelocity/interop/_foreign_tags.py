@@ -158,8 +158,7 @@ SETTING_TAGS = {
 }
 """Tags whose first value is a setting."""
 
-UNREAD = ("train/explained_variance", "losses/explained_variance", f"({_OLD}|{_NEW})vf_explained_var")
-"""Tags that people look at and no column of ours stands for."""
+_UNREAD = re.compile(rf"train/explained_variance|losses/explained_variance|({_OLD}|{_NEW})vf_explained_var")
 
 _PREFIX = "ray/tune/"
 _POSITION = {"env_steps", "seed", "segment", "batch", "wall_time", "fault"}
@@ -168,6 +167,13 @@ _POSITION = {"env_steps", "seed", "segment", "batch", "wall_time", "fault"}
 def normalised(tag: str) -> str:
     """Give a tag without the prefix that Ray Tune puts before it in TensorBoard."""
     return tag.removeprefix(_PREFIX)
+
+
+def is_unread(tag: str) -> bool:
+    """Whether people look at a tag that no column of ours stands for: explained variance, a share of the returns'
+    variance, where our sign of a failing critic goes by the spread of its values.
+    """
+    return _UNREAD.fullmatch(tag) is not None
 
 
 @cache

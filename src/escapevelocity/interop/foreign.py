@@ -16,7 +16,7 @@ from escapevelocity.interop._foreign_events import is_event_file, read_events
 from escapevelocity.interop._foreign_log import Log
 from escapevelocity.interop._foreign_rows import columns_of
 from escapevelocity.interop._foreign_tables import read_csv, read_json_lines, read_monitors, read_settings
-from escapevelocity.interop._foreign_tags import SETTING_TAGS, return_episodes
+from escapevelocity.interop._foreign_tags import SETTING_TAGS, is_unread, return_episodes
 
 __all__ = ["ForeignRecords", "advice", "read_foreign"]
 
@@ -97,8 +97,12 @@ def read_foreign(path: str | os.PathLike[str], env: str | None = None) -> Foreig
     context = Context(**told, return_episodes=return_episodes(longest.series))
     notes = list(dict.fromkeys(note for log, _, _ in read for note in log.notes))
     notes += [f"{log.name} has no tag that is known, and is left out" for log, _, found in read if not found]
+    unread = sorted({tag for log, _, _ in known for tag in log.series if is_unread(tag)})
+    notes += [
+        f"{tag} is not read: the sign of a failing critic goes by the spread of its values" for tag in unread
+    ]
     if len(known) > 1:
-        notes = [f"seed {i} is {log.name}" for i, (log, _, _) in enumerate(known)] + notes
+        notes = [f"--seed {i} is {log.name}" for i, (log, _, _) in enumerate(known)] + notes
     files = ", ".join(dict.fromkeys(str(log.path) for log, _, _ in known))
     return ForeignRecords(_stacked([columns for *_, columns in known]), context, files, notes)
 
