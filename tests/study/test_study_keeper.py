@@ -17,7 +17,7 @@ from escapevelocity.study import _keeper, remote
 from escapevelocity.study._mirror import Mirror
 from escapevelocity.study.lease import Lease, LeaseLost
 from escapevelocity.study.remote import RemoteStore
-from escapevelocity.study.store import Store
+from escapevelocity.study.store import Store, StoreOutOfReach
 from escapevelocity.study.work import do
 
 TERM = 0.06  # seconds by the tests' clock; in real ones, the time between two renewals is a sixth of it
@@ -153,7 +153,8 @@ def test_a_run_is_kept_through_a_download_that_takes_longer_than_a_lease(slow, c
     store.push(order.name)
 
 
-def test_a_run_that_cannot_be_fetched_is_given_back(slow, clock, url, order):
+def test_a_run_that_cannot_be_fetched_is_given_back(slow, clock, url, order, monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
     do(order, RemoteStore(url, create=True, term=TERM))
     store = RemoteStore(url, create=True, term=TERM)
 
@@ -162,7 +163,7 @@ def test_a_run_that_cannot_be_fetched_is_given_back(slow, clock, url, order):
             raise OSError("the network is down")
 
     slow.before = before
-    with pytest.raises(OSError, match="the network is down"):
+    with pytest.raises(StoreOutOfReach, match="cannot be read: the network is down"):
         store.observers(order.name)
     assert order.name not in " ".join(thread.name for thread in threading.enumerate())
     assert not [name for name in fsspec.filesystem("memory").store if "/leases/" in name]
