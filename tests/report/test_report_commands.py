@@ -223,7 +223,7 @@ def test_a_kl_that_rounding_made_negative_is_no_illness(run_of):
     assert line_of(text, "trust/kl")[1] == "-4.1e-10"
 
 
-@pytest.mark.parametrize(("width", "seeds", "left"), [(160, 5, 1), (112, 5, 1), (90, 2, 4), (40, 1, 5)])
+@pytest.mark.parametrize(("width", "seeds", "left"), [(160, 5, 1), (108, 5, 1), (80, 2, 4), (40, 1, 5)])
 def test_a_narrow_page_says_how_many_seeds_it_has_no_room_for(run_of, width, seeds, left):
     text = text_of(run_page(run_of([make_row(seed, 0) for seed in range(1, 7)]), width))
     (header,) = (line for line in text.splitlines() if line.startswith("metric"))

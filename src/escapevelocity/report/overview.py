@@ -44,8 +44,8 @@ _STATE_STYLES = {
     "damaged": MARK_STYLE,
 }
 _SEEDS_SHOWN = 5
-_SEED_WIDTH, _BESIDE_SEEDS = 10, 62
-"""Columns of a seed's values, and of names (46) and healthy ranges together."""
+_SEED_WIDTH, _BESIDE_SEEDS = 10, 58
+"""Columns of a seed's values, and of names (42) and healthy ranges together."""
 RUNS_WIDTH = 60
 """Columns that `runs_table` needs for its numbers, 32, and for its four columns of text to be read."""
 
