@@ -103,7 +103,7 @@ def test_starts_that_need_another_support_are_named_and_left_out_unless_asked_fo
     assert "mean = 0.75: must be in the support" in refused("asr", "starts", "broad", "--low", "0.8")
 
 
-def test_a_resnet_without_weights_is_warned_of(ev, monkeypatch, tmp_path):
+def test_a_resnet_without_weights_is_warned_of(ev):
     dry = ("asr", "train", "--data", "cub200", "--dry-run")
     assert "ResNet-50 without --weights begins at random" in ev(*dry).out
     assert "begins at random" not in ev(*dry, "--weights", "resnet50.safetensors").out

@@ -47,9 +47,10 @@ def trace_records(problem: Bandit, trajectory: Trajectory, rate: Number) -> dict
     probs = np.moveaxis(np.asarray(trajectory.probs), -1, 0)  # (B, R, K)
     starts, steps = probs.shape[:2]
     # Relative to the likeliest action, as in `evaluation.exact`: deep in a corner r − πᵀr is lost to rounding.
-    relative = rewards - rewards[probs.argmax(axis=-1)][..., None]
+    likeliest = rewards[probs.argmax(axis=-1)]
+    relative = rewards - likeliest[..., None]
     gradient = probs * (relative - (probs * relative).sum(-1, keepdims=True))
-    behind = rewards.max() - rewards[probs.argmax(axis=-1)]
+    behind = rewards.max() - likeliest
     logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
     columns = {
         "seed": np.broadcast_to(np.arange(starts)[:, None], (starts, steps)),

@@ -140,9 +140,8 @@ def require_trainable(spec: ASRSpec) -> None:
     split = split_of(spec)
     for field in _STARTS_READ.get(spec.sampler.sampler, ()):
         start_masses(getattr(spec.sampler, field), spec.sampler, spec.learner.embedding_dim, field)
-    if (
-        spec.learner.weights is not None and spec.branch is None
-    ):  # Read once more when the run begins; it is a few seconds at most.
+    # They are read once more when the run begins; it is a few seconds at most. A branch has its parent's.
+    if spec.learner.weights is not None and spec.branch is None:
         make_learner(spec.learner, split.train.images.shape, len(split.train.classes), jax.random.key(0))
 
 

@@ -23,9 +23,8 @@ def farewell(info: RunInfo, status: Status) -> list[str]:
         f"in {write_time(status.wall_time)}; {info.path}"
     ]
     next_commands = ["diagnose", "plot", "show"]
-    if status.why.startswith(COLLAPSED):  # To go on would compute what has collapsed once more.
-        pass
-    elif status.state == "interrupted":
+    # To go on with what has collapsed would compute it once more.
+    if status.state == "interrupted" and not status.why.startswith(COLLAPSED):
         next_commands.insert(0, "resume")
     elif status.state == "failed":
         next_commands = ["diagnose", "show", "plot"]

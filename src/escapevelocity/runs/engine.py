@@ -17,12 +17,11 @@ from ..errors import UserError, require
 from . import checkpoint, provenance
 from ._session import Audience, Session, drop_uncommitted
 from ._signals import Interrupted, Signals
-from ._typed_json import classes_in
 from .atomic import make_folder, remove_leftovers, write_bytes, write_json
 from .branch import Origin, parent_in
 from .inputs import inputs_of, require_inputs
 from .job import Job, Observer
-from .spec import COMMANDS, SPEC_FILE, canonical_json, read_spec, spec_from_json, spec_hash
+from .spec import COMMANDS, SPEC_FILE, canonical_json, read_spec, recorded_hash, spec_hash
 from .status import LOCK_FILE, Status, acquire, read_status
 
 _MOST_NAME_BYTES = 200
@@ -242,9 +241,9 @@ def _longer(job: Job[Any, Any], run_dir: Path) -> str:
 
 def _require_same(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:
     """Refuse a folder that holds another spec."""
-    document = read_spec(run_dir)
+    read_spec(run_dir)
     try:
-        there = spec_hash(spec_from_json(type(spec), document["spec"], classes_in(spec)), document["job"])
+        there = recorded_hash(run_dir, spec)
     except UserError as error:
         there = f"unreadable: {error}"
     if there != digest:

@@ -120,18 +120,14 @@ def load_spec(cls: type[T], path: str | os.PathLike[str], job: str, types: Seque
     return spec_from_json(cls, document["spec"], types)
 
 
-def is_spec_of(path: str | os.PathLike[str], spec: Any) -> bool:
-    """Whether a spec.json says what `spec` does; fields of observers may differ, and defaults be left out.
+def recorded_hash(path: str | os.PathLike[str], like: Any) -> str:
+    """The `spec_hash` of what a spec.json says, read as a spec of the class of `like`.
 
     Raises:
-        UserError: it is missing or not a spec.
+        UserError: it is missing, not a spec, or one of another class.
     """
     document = read_spec(path)
-    try:
-        there = spec_from_json(type(spec), document["spec"], classes_in(spec))
-    except UserError:
-        return False
-    return spec_hash(there, document["job"]) == spec_hash(spec, document["job"])
+    return spec_hash(spec_from_json(type(like), document["spec"], classes_in(like)), document["job"])
 
 
 def _envelope(fields: Any, job: str) -> dict[str, Any]:

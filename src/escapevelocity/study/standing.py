@@ -1,5 +1,6 @@
 """How the runs of a store stand. Reads only, and nothing of a run but spec.json, status.json and its lock."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import read_spec, read_status
-from escapevelocity.runs.spec import SPEC_FILE, is_spec_of
+from escapevelocity.runs.spec import SPEC_FILE, recorded_hash, spec_hash
 from escapevelocity.runs.status import is_locked
 from escapevelocity.study.cost import Recorded, leaves_of
 
@@ -74,10 +75,16 @@ def unedited(path: Path, spec: Any, text: str) -> Standing:
     found = standing(path)
     if found.state in ("missing", "damaged") or not (path / SPEC_FILE).exists():
         return found
-    if (path / SPEC_FILE).read_text(encoding="utf-8") == text or is_spec_of(path, spec):
+    try:
+        if (path / SPEC_FILE).read_text(encoding="utf-8") == text:
+            return found
+        is_same = recorded_hash(path, spec) == spec_hash(spec, json.loads(text)["job"])
+    except OSError:  # It was removed meanwhile; the next look will tell.
         return found
+    except UserError:  # A setting that there is not, or a value of another type.
+        is_same = False
     why = f"{path / SPEC_FILE} is not the spec that this run has its name from; it was edited"
-    return Standing("damaged", why=why)
+    return found if is_same else Standing("damaged", why=why)
 
 
 def groups_in(folder: Path) -> set[tuple[int, ...]]:
