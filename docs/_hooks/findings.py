@@ -106,7 +106,7 @@ def sgw() -> str:
 
 
 def summaries() -> str:
-    """What every other study says of itself: its own "In short", or that it was not run yet."""
+    """What every other study says of itself: its own "In short", or what is still missing."""
     lines: list[str] = []
     for folder in (
         "early_warning",
@@ -128,7 +128,7 @@ def _said(text: str) -> Iterator[str]:
     if short:
         yield short[1]
         return
-    not_run = re.search(r"<!-- numbers:start -->\s+(Not run yet[^\n]*)", text)
+    not_run = re.search(r"<!-- numbers:start -->\s+(Not (?:run|reported) yet[^\n]*)", text)
     if not_run:
         yield not_run[1]
     yield from (found[0] for found in re.finditer(r"^Paired difference.+?$", text, re.MULTILINE))
