@@ -70,6 +70,14 @@ def test_help_of_ev_itself_lists_every_command_with_what_it_does(ev, arguments):
         assert re.search(rf"^  {name} +{re.escape(command.summary)}$", answer.out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("command", [["show"], ["study", "plan"]])
+def test_help_before_a_command_is_help_behind_it(ev, command):
+    asked, behind = ev("help", *command), ev(*command, "--help")
+    assert (asked.code, asked.err) == (0, "")
+    assert asked.out == behind.out
+    assert "usage" in asked.out.lower()
+
+
 def test_version_is_that_of_the_installed_package(ev):
     from importlib.metadata import version
 

@@ -117,6 +117,26 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(refused, arguments, li
     assert refused(*HOPPER, *arguments).startswith(f"ev: {line}")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--remedy", "escort", "--head", "softmax"], "head = 'softmax': --remedy escort sets it to 'escort'"),
+        (["--remedy", "escort", "--escort-p", "4"], "escort-p = 4.0: --remedy escort sets it to 2.0"),
+        (["--remedy", "pfo", "layer-norm", "--no-layer-norm"],
+         "layer-norm = False: --remedy layer-norm sets it to True"),
+    ],
+)  # fmt: skip
+def test_a_remedy_does_not_override_an_option_in_silence(refused, arguments, line):
+    said = refused("train", "CartPole-v1", "--steps", "4096", *arguments)
+    assert said == f"ev: {line}; leave one of the two out"
+
+
+def test_an_option_that_says_what_the_remedy_sets_may_stand_beside_it(ev):
+    arguments = ["--remedy", "escort", "--escort.p", "4", "--head", "escort", "--escort-p", "4"]
+    answer = ev("train", "CartPole-v1", "--steps", "4096", *arguments, "--dry-run")
+    assert settings(answer)["network"]["escort_p"] == 4.0
+
+
 def test_remedies_stay_with_config_unless_others_are_given(ev, tmp_path):
     document = ev(*HOPPER, "--remedy", "pfo", "--pfo.coef", "10", "--epochs", "3", "--dry-run").out
     (tmp_path / "spec.json").write_text(json.dumps(json.JSONDecoder().raw_decode(document)[0]))

@@ -155,7 +155,9 @@ def _run(arguments: list[str]) -> int:
         if not arguments:
             print(welcome(), end="")
             return 0
-        if arguments[0] in ("-h", "--help", "help"):
+        if arguments[0] == "help":  # `ev help train`, as git has it.
+            arguments = [*arguments[1:], "--help"]
+        if arguments[0] in ("-h", "--help"):
             print(usage())
             return 0
         if arguments[0] == "--version":

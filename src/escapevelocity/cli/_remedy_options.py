@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from escapevelocity.cli._options import HELP, Option, find, is_option, options_of
@@ -77,10 +77,20 @@ def make_remedies(line: Line, prog: str) -> "tuple[Remedy, ...] | None":
     return tuple(getattr(made, _identifier(name)) for name in line.names if name != NONE)
 
 
-def with_remedies(spec: "PPOSpec", remedies: "tuple[Remedy, ...] | None") -> "PPOSpec":
+def with_remedies(
+    spec: "PPOSpec", remedies: "tuple[Remedy, ...] | None", options: Collection[str] = ()
+) -> "PPOSpec":
     """The settings with these remedies in place of their own; unchanged where None are given.
 
     What a remedy that is taken away had set, such as a head, stays; that is said in a line.
+
+    Args:
+        spec: the settings.
+        remedies: what takes the place of the settings' own.
+        options: names of the options that the command line gives; none of them may be overridden.
+
+    Raises:
+        UserError: a remedy sets what an option has set otherwise.
     """
     if remedies is None:
         return spec
@@ -88,11 +98,25 @@ def with_remedies(spec: "PPOSpec", remedies: "tuple[Remedy, ...] | None") -> "PP
 
     bare = dataclasses.replace(spec, remedies=())
     new = apply_remedies(bare, remedies)
+    for remedy in remedies:
+        _check_options(bare, remedy, options)
     gone = {type(remedy) for remedy in spec.remedies} - {type(remedy) for remedy in remedies}
     for remedy in spec.remedies:
         if type(remedy) in gone and _sets_something(type(remedy)) and remedy.configure(bare) == bare:
             print(f"ev: what --remedy {remedy.name} had set stays; see --dry-run", file=sys.stderr)
     return new
+
+
+def _check_options(spec: "PPOSpec", remedy: "Remedy", options: Collection[str]) -> None:
+    """Raise `UserError` where a remedy changes a setting that an option has made."""
+    before, after = (dataclasses.asdict(x) for x in (spec, remedy.configure(spec)))
+    for section, fields in before.items():
+        for name, value in fields.items() if isinstance(fields, dict) else ():
+            option, sets = name.replace("_", "-"), after[section][name]
+            if option in options and sets != value:
+                raise UserError(
+                    f"{option} = {value!r}: --remedy {remedy.name} sets it to {sets!r}; leave one of the two out"
+                )
 
 
 def _sets_something(remedy: "type[Remedy]") -> bool:

@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
         Branch, line.rest, "ev branch", default=with_settings_of(Branch, _SECTIONS, old, parent.path)
     )
     point = point_at(parent, command.at, command.steps is not None)
-    changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"))
+    changed = with_remedies(_changed(old, command), make_remedies(line, "ev branch"), given.options)
     spec = branch_spec(parent, point.number, changed)
     path = run_path(spec, command.out, command.name)
     notes = [branched_from(parent, point)]

@@ -69,11 +69,11 @@ def main(argv: Sequence[str]) -> int:
     line = take_remedies(expand_ranges(argv))
     if any(argument in HELP for argument in line.rest):
         return print_help(Train, line, "ev train", Train(spec=_defaults_for_help(line.rest)))
-    defaults = _defaults(split(Train, line.rest))
-    command = parse(Train, line.rest, "ev train", default=Train(spec=defaults))
+    given = split(Train, line.rest)
+    command = parse(Train, line.rest, "ev train", default=Train(spec=_defaults(given)))
     from escapevelocity.ppo.training import run_path, train
 
-    spec = with_remedies(command.spec, make_remedies(line, "ev train"))
+    spec = with_remedies(command.spec, make_remedies(line, "ev train"), given.options)
     path = run_path(spec, command.out, command.name)
     if command.dry_run:
         print("\n".join([*plan(spec, path), *rounding(spec)]))
