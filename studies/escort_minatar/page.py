@@ -81,7 +81,7 @@ def page(document: Mapping[str, Any], study: Study, history: History, repetition
             [*parts, "### What was found\n\nNo run of the second stage has come to its end yet."]
         )
     entropy = gather(study, done, ENTROPY, at_end(LAST))
-    parts.append("### What was found\n\n" + _runs(done))
+    parts.append("### What was found\n\n" + _runs(study, done))
     for title, own in found.items():
         parts.append(f"### {title[0].upper()}{title[1:]}\n\n" + _table(own, repetitions))
     parts.append("### All four games\n\n" + _pooled(found, repetitions))
@@ -89,11 +89,13 @@ def page(document: Mapping[str, Any], study: Study, history: History, repetition
     return "\n\n".join(parts)
 
 
-def _runs(history: History) -> str:
+def _runs(study: Study, history: History) -> str:
     seeds = sum(len(run.seeds) for run in history.runs)
     steps = max(run.steps_total for run in history.runs)
+    planned = len(grid(study)) * len(study.seeds)
     return (
-        f"{seeds} runs of {steps:,} steps have come to their end, {core_hours(history):.1f} core-hours. Seeds that "
+        f"{seeds} of {planned} runs of {steps:,} steps have come to their end, {core_hours(history):.1f} core-hours. "
+        f"Seeds that "
         f"have died of numbers that are not finite, and return {DEAD_RETURN:g} from then on: {dead_seeds(history)}."
     )
 
