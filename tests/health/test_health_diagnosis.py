@@ -91,6 +91,11 @@ def test_a_return_that_stands_still_after_learning_is_healthy_and_one_that_rises
     assert diagnose(rising, DISCRETE).verdict is Verdict.LEARNING
 
 
+def test_a_column_of_another_job_that_holds_nothing_asks_for_nothing():
+    records = healthy()
+    assert diagnose({**records, "test/recall_at_1": [None] * len(records["env_steps"])}) == diagnose(records)
+
+
 def test_a_solved_task_leaves_neither_gradient_nor_doubt_and_is_no_gravity_well():
     records = healthy(60)
     solved = np.arange(60) >= 10

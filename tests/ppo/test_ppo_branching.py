@@ -170,6 +170,14 @@ def test_what_the_shared_past_has_decided_is_refused_by_its_name(made, changes, 
         branch_spec(made, 2, change(**changes))
 
 
+def test_another_power_of_the_escort_head_is_another_policy(tmp_path):
+    escort = change(network={"head": "escort"})
+    start(Moving(), escort, tmp_path / "parent")
+    other = change(escort, network={"escort_p": 4.0})
+    with pytest.raises(UserError, match=r"^escort-p = 4.0: must be the parent's, 2: under another power"):
+        branch_spec(open_run(tmp_path / "parent"), 2, other)
+
+
 def test_no_such_checkpoint_is_refused(made):
     for number in (0, 9):
         with pytest.raises(UserError, match=rf"checkpoint = {number}: must be one of 1 2 3 4, those of"):

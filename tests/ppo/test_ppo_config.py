@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -121,6 +123,18 @@ def spec_of(batches, envs, length, left_over):
         environment={"num_envs": envs, "rollout_length": length},
         optimizer={"minibatch_size": 1},
     )
+
+
+def test_lists_are_taken_as_the_tuples_that_they_stand_for():
+    # In a process of its own: here jaxtyping's hook would refuse a list before our code sees it.
+    code = """
+from escapevelocity.ppo.config import NetworkConfig, PPOSpec
+listed = PPOSpec(seeds=[1, 2], network=NetworkConfig(hidden=[8, 8]))
+plain = PPOSpec(seeds=(1, 2), network=NetworkConfig(hidden=(8, 8)))
+assert listed == plain and hash(listed) == hash(plain)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @settings(deadline=None)

@@ -41,10 +41,13 @@ def test_another_job_with_the_same_fields_is_another_spec(tmp_path):
 
 
 def test_a_folder_with_other_things_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
+    precious = [tmp_path / "thesis.tex", tmp_path / ".draft.tmp", tmp_path / "part" / ".two.7.tmp"]
+    precious[-1].parent.mkdir()
+    for path in precious:
+        path.write_text("precious")
     with pytest.raises(UserError, match="is not empty and not a run; give another --name or --out"):
         start(JOB, SPEC, tmp_path)
-    assert (tmp_path / "thesis.tex").read_text() == "precious"
+    assert [path.read_text() for path in precious] == ["precious"] * 3
     assert not (tmp_path / "status.json").exists()
 
 

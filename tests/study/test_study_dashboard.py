@@ -14,6 +14,7 @@ from escapevelocity.runs.records import write_shard
 from escapevelocity.runs.status import acquire
 from escapevelocity.study.dashboard import Dashboard, make_app
 from escapevelocity.study.dashboard_records import Records
+from escapevelocity.study.dashboard_views import _median
 from escapevelocity.study.dashboard_worker import answer
 
 
@@ -101,6 +102,10 @@ def test_runs_are_listed_before_any_is_judged(store):
         assert data["waiting"] == 3
         assert all(row["verdict"] is None for row in data["runs"])
         begun.set()
+
+
+def test_the_middle_of_two_cells_runs_is_not_the_better_one():
+    assert (_median([1.0, 3.0]), _median([5.0, 1.0, 3.0]), _median([])) == (2.0, 3.0, None)
 
 
 def test_the_list_says_state_progress_and_verdict(viewer):

@@ -318,6 +318,7 @@ def test_a_plan_adds_up(store):
     assert lines[:2] == ["2 runs of 4 seeds: 1 finished, 1 failed", "2,600 of 4,000 steps done (65%)"]
     assert lines[2].startswith("about 0.039 core-hours left")  # 140 s.
     assert total_lines(planned[:1])[-1] == "nothing is left to train"
+    assert total_lines([dataclasses.replace(planned[0], state="kept")])[-1] == "nothing is left to train"
     document = plan_json(planned, "toys", "runs/toys")
     assert json.loads(json.dumps(document)) == document
     assert [run["labels"] for run in document["runs"]] == [{"epochs": 10}, {"epochs": 20}]

@@ -124,7 +124,8 @@ def diagnose(
     """
     rows, seed = _rows_of(records, seed)
     context = context or Context()
-    if any(column in records for column in RETRIEVAL_COLUMNS):
+    # A table of several jobs has the columns of all of them, null where a job does not measure one.
+    if any(row.get(column) is not None for row in rows for column in RETRIEVAL_COLUMNS):
         context = replace(context, retrieval=True)
     watch = Watch(thresholds, context)
     for row in rows:

@@ -112,6 +112,10 @@ def _require_same_past(spec: PPOSpec, old: PPOSpec) -> None:
     given, was = spec.network.head, old.network.head
     accepted = f"the parent's, {was!r}: under another head its parameters are another policy"
     require(given == was, "head", given, accepted)
+    if was == "escort":
+        given, was = spec.network.escort_p, old.network.escort_p
+        accepted = f"the parent's, {was:g}: under another power its parameters are another policy"
+        require(given == was, "escort-p", given, accepted)
     for name in ("task", "seeds"):
         given, was = getattr(spec, name), getattr(old, name)
         require(given == was, name, given, f"the parent's, {was!r}: the past is shared")

@@ -105,6 +105,7 @@ class NetworkConfig:
     """Power of the escort head, π(a) ∝ |θ(a)|^p with θ = 1 + W·h (Mei et al. 2020)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
         accepted = "one or more layers of at least 1 unit"
         require(len(self.hidden) >= 1 and min(self.hidden) >= 1, "hidden", self.hidden, accepted)
         require(1 <= self.escort_p < math.inf, "escort-p", self.escort_p, "a finite number of at least 1")
@@ -233,6 +234,7 @@ class PPOSpec:
 
     def __post_init__(self) -> None:
         require(len(self.task) > 0, "task", self.task, "an environment id such as Hopper-v4")
+        object.__setattr__(self, "seeds", tuple(self.seeds))  # A list could not be part of a program's key.
         require_seeds(self.seeds)
         names = [remedy.name for remedy in self.remedies]
         for name in names:

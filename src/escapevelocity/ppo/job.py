@@ -58,12 +58,20 @@ def task_of(spec: PPOSpec) -> Task:
     )
     for remedy in spec.remedies:  # Before the head: a remedy that has chosen it says so.
         remedy.check(spec, task)
+        if remedy.configure(spec) != spec:
+            raise UserError(
+                f"remedies: {remedy.name} sets what these settings have otherwise, and would do nothing; "
+                "add it by --remedy, or in Python by apply_remedies"
+            )
     discrete = isinstance(task.actions, DiscreteActions)
     if discrete != (spec.network.head in DISCRETE_HEADS):
         fitting = "softmax or escort" if discrete else "tanh_normal, normal or normal_independent"
         raise UserError(
             f"head = {spec.network.head!r}: {spec.task} has {'discrete' if discrete else 'Box'} actions; use {fitting}"
         )
+    minibatch = spec.optimizer.minibatch_size
+    accepted = "at least 2, or --no-normalize-advantages: of one sample's advantage nothing would be left"
+    require(minibatch > 1 or not spec.objective.normalize_advantages, "minibatch-size", minibatch, accepted)
     bounds = [] if isinstance(task.actions, DiscreteActions) else [*task.actions.low, *task.actions.high]
     if spec.network.head == "tanh_normal" and not np.isfinite(bounds).all():
         raise UserError(

@@ -102,7 +102,11 @@ class Remedy:
         return False
 
     def configure(self, spec: PPOSpec) -> PPOSpec:
-        """Change the run's settings. A remedy that is nothing but settings overrides this place alone."""
+        """Change the run's settings. A remedy that is nothing but settings overrides this place alone.
+
+        Called again on its own result it changes nothing: `apply_remedies` calls it, and a run whose remedies have not
+        been applied is refused.
+        """
         return spec
 
     def check(self, spec: PPOSpec, task: Task) -> None:

@@ -51,7 +51,7 @@ def remedy_options(remedies: Sequence[Remedy]) -> list[str]:
     Example:
         >>> from escapevelocity.ppo.remedies import AdamBeta2
         >>> " ".join(remedy_options([AdamBeta2()]))
-        '--remedy adam-beta2 --adam-beta2.beta2 0.9'
+        '--remedy adam-beta2 --adam-beta2.value 0.9'
     """
     if not remedies:
         return []

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..errors import UserError, require
 from ._arrays import to_safetensors
 
 _TEMP_SUFFIX = ".tmp"
+_TEMP_NAME = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> str:
@@ -121,7 +123,12 @@ def remove(*paths: Path) -> None:
 
 def remove_leftovers(run_dir: Path) -> None:
     """Remove the temp files that a killed process left anywhere below `run_dir`."""
-    remove(*run_dir.rglob(f".*{_TEMP_SUFFIX}"))
+    remove(*(path for path in run_dir.rglob(f".*{_TEMP_SUFFIX}") if is_leftover(path)))
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is named as this module names its temp files, so that somebody else's are left alone."""
+    return _TEMP_NAME.fullmatch(path.name) is not None and path.is_file()
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from ..errors import UserError, require
 from . import checkpoint, provenance
 from ._session import Audience, Session, drop_uncommitted
 from ._signals import Interrupted, Signals
-from .atomic import make_folder, remove_leftovers, write_bytes, write_json
+from .atomic import is_leftover, make_folder, remove, remove_leftovers, write_bytes, write_json
 from .branch import Origin, parent_in
 from .inputs import inputs_of, require_inputs
 from .job import Job, Observer
@@ -222,9 +222,12 @@ def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> N
     """Refuse a folder that holds a run, or anything else."""
     if not (run_dir / SPEC_FILE).exists():
         # A process killed before its spec.json landed leaves only hidden files, and what a tracker began.
-        remove_leftovers(run_dir)
-        if any(path.name not in (LOCK_FILE, _TRACKER) for path in run_dir.iterdir()):
+        others = [path for path in run_dir.iterdir() if path.name not in (LOCK_FILE, _TRACKER)]
+        if not all(
+            map(is_leftover, others)
+        ):  # Looked at before anything is removed: it may be anybody's folder.
             raise UserError(f"{run_dir} is not empty and not a run; give another --name or --out")
+        remove(*others)
         return
     _require_same(job, spec, run_dir, digest)
     old = _old_status(run_dir)

@@ -115,7 +115,7 @@ def write_seeds(seeds: Sequence[int]) -> str:
 
 def _time_line(totals: dict[str, Any]) -> str:
     unknown, runs = totals["unknown"], totals["runs"]
-    if totals["states"].get("finished", 0) == runs:
+    if totals["states"].get("finished", 0) + totals["states"].get("kept", 0) == runs:
         return "nothing is left to train"
     if totals["seconds_left"] == 0 and unknown:
         return "time left: unknown, nothing like these runs was recorded yet; it is once one has reached a checkpoint"

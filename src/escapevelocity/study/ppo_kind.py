@@ -106,7 +106,7 @@ def _require_fitting(spec: PPOSpec) -> None:
     task = _describe(spec.task, env.backend, env.episode_limit, env.frame_skip, env.sticky_actions)
     for remedy in spec.remedies:
         remedy.check(spec, task)
-    one = OptimizerConfig(minibatch_size=1)  # Goes with a batch of any size.
+    one = OptimizerConfig(minibatch_size=spec.batch_size)  # One minibatch, whatever the batch's size.
     _require_fitting_task(
         PPOSpec(
             spec.task,

@@ -8,6 +8,7 @@ import pytest
 
 from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.job import task_of
 from escapevelocity.ppo.remedies import (
     PFO,
     REMEDIES,
@@ -23,6 +24,7 @@ from escapevelocity.ppo.remedies import (
     remedy_class,
     remedy_types,
 )
+from escapevelocity.ppo.training import default_spec
 
 
 @dataclass(frozen=True)
@@ -184,3 +186,15 @@ def test_contradictions_are_refused(remedies, message):
 
 def test_two_remedies_may_agree_on_a_setting():
     assert apply_remedies(PPOSpec(), [AdamBeta2(0.95), OtherBeta()]).optimizer.adam_beta2 == 0.95
+
+
+@pytest.mark.parametrize("name", sorted(REMEDIES))
+def test_a_remedy_whose_settings_were_not_made_is_refused_and_one_that_is_applied_is_not(name):
+    spec, remedy = default_spec("CartPole-v1"), REMEDIES[name]()
+    spec = replace(spec, network=replace(spec.network, activation="relu"))  # ReDo sees no saturated units.
+    applied = apply_remedies(spec, [remedy])
+    task_of(applied)
+    if remedy.configure(spec) == spec:
+        return
+    with pytest.raises(UserError, match=name):
+        task_of(replace(spec, remedies=(remedy,)))
