@@ -13,6 +13,7 @@ from escapevelocity.report._figure import COLORS, paper_style
 from escapevelocity.study.bootstrap import bootstrap_interval
 from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History
+from escapevelocity.study.papers.nrnt.pictures import say
 from escapevelocity.study.statistics import iqm
 from studies.escort_minatar.choice import LAST_TEXT, RETURN, tasks_and_heads
 from studies.escort_minatar.page import game
@@ -46,6 +47,9 @@ def draw(document: Mapping[str, Any], study: Study, history: History, path: Path
         for column, task in enumerate(tasks):
             _draw_rates(grid_of_axes[1, column], document, task)
             grid_of_axes[0, column].set(title=game(task), xlabel="steps (thousands)")
+            if not grid_of_axes[0, column].lines:
+                grid_of_axes[0, column].set(xticks=[], yticks=[])
+                say(grid_of_axes[0, column], "no run has ended yet")
             grid_of_axes[1, column].set(xlabel="learning rate", xscale="log")
         grid_of_axes[0, 0].set_ylabel("return")
         grid_of_axes[1, 0].set_ylabel(f"return, last {LAST_TEXT}\n(choosing seeds)")

@@ -79,6 +79,10 @@ def test_the_ends_of_the_ranges_are_accepted():
             {"optimizer": {"minibatch_size": 48}},
             r"^minibatch-size = 48: must divide the batch of 64 = num-envs × rollout-length; 32 does$",
         ),
+        (
+            {"optimizer": {"minibatch_size": 1}},
+            r"^minibatch-size = 1: must be at least 2, or --no-normalize-ad",
+        ),
         ({"optimizer": {"minibatch_size": 128}}, r"^minibatch-size = 128: must divide .* 64 does$"),
         ({"steps": 63}, r"^steps = 63: must be at least one batch of 64 = num-envs × rollout-length$"),
         ({"steps": 0}, r"^steps = 0: must be at least one batch of 64"),
@@ -122,6 +126,7 @@ def spec_of(batches, envs, length, left_over):
         steps=batches * envs * length + left_over % (envs * length),
         environment={"num_envs": envs, "rollout_length": length},
         optimizer={"minibatch_size": 1},
+        objective={"normalize_advantages": False},
     )
 
 

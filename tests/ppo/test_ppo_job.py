@@ -259,10 +259,6 @@ def test_health_is_measured_as_often_as_asked(every, measured):
             "^head = 'softmax': EvDelay-v0 has Box actions; use tanh_normal, normal or normal_independent$",
         ),
         (
-            {"task": "EvWalk-v0", "optimizer": {"minibatch_size": 1}},
-            "^minibatch-size = 1: must be at least 2, or --no-normalize-advantages",
-        ),
-        (
             {"task": "EvSign-v0", "environment": {"append_time": True}},
             "^append-time = True: EvSign-v0 has no time limit; give --episode-limit or --no-append-time$",
         ),

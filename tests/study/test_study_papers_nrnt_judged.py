@@ -52,6 +52,28 @@ def _is_beta2(settings) -> bool:
     return settings["adam_beta2"] == 0.9
 
 
+# --- confirmations that five seeds are too few for
+
+
+@pytest.mark.parametrize(
+    ("differences", "is_hint"),
+    [
+        ([5.0, 1.0, 0.2, 0.3, 4.0], True),
+        ([4.0, 5.0, 6.0, 5.0, 4.0], False),
+        ([5.0, -4.0, 1.0, -2.0, 4.0], False),
+    ],
+    ids=["bootstrap alone confirms", "both confirm", "none confirms"],
+)
+def test_what_only_a_bootstrap_of_five_seeds_confirms_is_called_a_hint(differences, is_hint):
+    check = Check("x", {Member(10, seed): value for seed, value in enumerate(differences)}, "above")
+    low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert (check.outcome(True) == "confirmed" and low <= 0 <= high) == is_hint
+    said = check.sentences(True)
+    assert said[0] == check.sentence(True)
+    expected = f"A hint only: by Student's interval that is {np.mean(differences):.3g} ["
+    assert [line.startswith(expected) for line in said[1:]] == [True] * is_hint
+
+
 # --- runs that have not come to their end
 
 

@@ -94,6 +94,24 @@ def test_missing_columns_are_said_to_be_not_measured():
     assert _judgement(said) == "cannot be told at this scale"
 
 
+def test_epochs_without_capacity_losses_are_named_beside_those_that_have_them():
+    figure = find_figure("nrnt/figure-1")
+    study = figure.study("Hopper-v4", "small")
+    runs = []
+    for epochs in (10, 15, 20):
+        capacity = np.ones((5, 2)) if epochs != 10 else np.full((5, 2), np.nan)
+        columns = {"perf/return_mean": np.ones((5, 2)), "capacity/actor": capacity}
+        settings = {**study.base, "epochs": epochs, "remedy": "none"}
+        runs.append(RunArrays(f"run-{epochs}", settings, study.seeds, [1.0, 3e5], columns))
+    history = History.from_arrays(runs)
+    said = "Capacity losses of 10 epochs are not measured; `ev capacity RUN` adds them to a run."
+    assert said in figure.measured(history, "Hopper-v4")
+    caption = " ".join(text.get_text().replace("\n", " ") for text in figure.draw(history, "Hopper-v4").texts)
+    assert said in caption
+    whole = History.from_arrays(runs[1:])
+    assert not any("Capacity losses" in line for line in figure.measured(whole, "Hopper-v4"))
+
+
 def _group(steps, values, **settings) -> Group:
     run = RunArrays("run", {"epochs": 10, **settings}, tuple(range(len(values))), steps, {"x": values})
     history = History.from_arrays([run])

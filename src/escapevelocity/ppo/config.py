@@ -240,6 +240,9 @@ class PPOSpec:
         for name in names:
             require(names.count(name) == 1, "remedy", name, "a remedy that is not given twice")
         size, minibatch = self.batch_size, self.optimizer.minibatch_size
+        accepted = "at least 2, or --no-normalize-advantages: of one sample's advantage nothing would be left"
+        enough = minibatch > 1 or not self.objective.normalize_advantages
+        require(enough, "minibatch-size", minibatch, accepted)
         if size % minibatch:
             near = max(d for d in range(1, minibatch + 1) if size % d == 0)
             raise UserError(

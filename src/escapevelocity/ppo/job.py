@@ -69,9 +69,6 @@ def task_of(spec: PPOSpec) -> Task:
         raise UserError(
             f"head = {spec.network.head!r}: {spec.task} has {'discrete' if discrete else 'Box'} actions; use {fitting}"
         )
-    minibatch = spec.optimizer.minibatch_size
-    accepted = "at least 2, or --no-normalize-advantages: of one sample's advantage nothing would be left"
-    require(minibatch > 1 or not spec.objective.normalize_advantages, "minibatch-size", minibatch, accepted)
     bounds = [] if isinstance(task.actions, DiscreteActions) else [*task.actions.low, *task.actions.high]
     if spec.network.head == "tanh_normal" and not np.isfinite(bounds).all():
         raise UserError(

@@ -223,9 +223,8 @@ def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> N
     if not (run_dir / SPEC_FILE).exists():
         # A process killed before its spec.json landed leaves only hidden files, and what a tracker began.
         others = [path for path in run_dir.iterdir() if path.name not in (LOCK_FILE, _TRACKER)]
-        if not all(
-            map(is_leftover, others)
-        ):  # Looked at before anything is removed: it may be anybody's folder.
+        # Looked at before anything is removed: it may be anybody's folder.
+        if not all(map(is_leftover, others)):
             raise UserError(f"{run_dir} is not empty and not a run; give another --name or --out")
         remove(*others)
         return

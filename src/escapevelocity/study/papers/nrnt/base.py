@@ -158,7 +158,7 @@ class RunFigure(ABC):
         outcome = self.judge(checks, found.is_complete)
         return [
             found.note(),
-            *(check.sentence(found.is_complete) for check in checks),
+            *(said for check in checks for said in check.sentences(found.is_complete)),
             *self.remarks(found),
             f"Judgement for {found.setting.shown}: {outcome}. {self.rule()} {_WORTH}",
         ]

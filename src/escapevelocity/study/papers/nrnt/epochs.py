@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from escapevelocity.report._panels import Panel
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
@@ -65,7 +67,9 @@ class EpochsFigure(RunFigure):
         from escapevelocity.study.papers.nrnt.pictures import SMOOTHED, Row, draw_curves
 
         panels: list[Panel] = [PANELS[key] for key in self.shown]
-        caption = f"{found.setting.shown}, no remedy. {found.note()} {SMOOTHED}"
+        caption = " ".join(
+            [f"{found.setting.shown}, no remedy. {found.note()}", *self._without_capacity(found), SMOOTHED]
+        )
         return draw_curves(panels, [Row(epoch_groups(found))], caption)
 
     def checks(self, found: Found) -> Sequence[Check]:
@@ -88,15 +92,26 @@ class EpochsFigure(RunFigure):
         """The last 5 % by epochs: interquartile means."""
         keys = ("return", "actor rank", "critic rank", "norm") if "rank" in self.parts else POLICY
         said = at_end(epoch_groups(found), keys)
-        if "actor capacity" in self.shown and "capacity/actor" not in found.history.columns:
-            said.append("Capacity losses are not measured; `ev capacity RUN` adds them to a run.")
-        return said
+        return [*said, *self._without_capacity(found)]
+
+    def _without_capacity(self, found: Found) -> list[str]:
+        """Whose curves the capacity panels lack, in a sentence; none where they have all."""
+        groups = [one for one in epoch_groups(found) if one.runs] if self.shows_capacity else []
+        lack = [one.label for one in groups if not _is_recorded(one, PANELS["actor capacity"].columns[0])]
+        of = "" if len(lack) == len(groups) else f" of {' and '.join(lack)}"
+        return (
+            [f"Capacity losses{of} are not measured; `ev capacity RUN` adds them to a run."] if lack else []
+        )
 
 
 def epoch_groups(found: Found) -> list[Group]:
     """The runs without remedies, by epochs."""
     epochs = found.setting.epochs
     return [group(found.history, f"{count} epochs", NONE.holds, epochs=count) for count in epochs]
+
+
+def _is_recorded(one: Group, column: str) -> bool:
+    return any(np.isfinite(track.values).any() for track in one.tracks(column).values())
 
 
 def norm_growth(groups: Sequence[Group]) -> Check:

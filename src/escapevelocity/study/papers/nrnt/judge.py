@@ -92,6 +92,22 @@ class Check:
         shown = f"{self.what}{self._claim()}: {self.numbers()}"
         return f"{shown}." if self.claimed is None else f"{shown}; {told}."
 
+    def sentences(self, complete: bool) -> list[str]:
+        """The numbers and the outcome, and what to think of it where that is less than it seems."""
+        hint = self.hint(complete)
+        return [self.sentence(complete), *([hint] if hint else [])]
+
+    def hint(self, complete: bool) -> str:
+        """What makes a confirmation a hint only: Student's interval, wider than a bootstrap of five seeds, holds the
+        level. Empty where it does not, and where nothing is confirmed."""
+        if self.outcome(complete) != "confirmed":
+            return ""
+        middle, low, high = student_interval(list(per_seed(self.differences).values()))
+        if not low <= self.level <= high:
+            return ""
+        shown = "{} [{}, {}]".format(*(number(self._read(value)) for value in (middle, low, high)))
+        return f"A hint only: by Student's interval that is {shown}, which does not confirm it."
+
     def numbers(self) -> str:
         """The mean with its interval, and what it is over."""
         if not self.differences:
@@ -138,11 +154,16 @@ def per_seed(numbers: Numbers) -> dict[int, float]:
 
 def mean_interval(numbers: Numbers) -> tuple[float, float, float]:
     """Mean over seeds with its 95 % interval: bootstrap, the same each time; Student's for two to four seeds."""
-    values = np.asarray(list(per_seed(numbers).values()), float)
+    values = list(per_seed(numbers).values())
     if not 2 <= len(values) < FEWEST_TO_RESAMPLE:
         return _interval(numbers, mean)
-    reach = float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
+    return student_interval(values)
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of two values or more with Student's 95 % interval."""
     middle = float(np.mean(values))
+    reach = float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
     return middle, middle - reach, middle + reach
 
 
