@@ -98,15 +98,17 @@ class Check:
         return [self.sentence(complete), *([hint] if hint else [])]
 
     def hint(self, complete: bool) -> str:
-        """What makes a confirmation a hint only: Student's interval, wider than a bootstrap of five seeds, holds the
-        level. Empty where it does not, and where nothing is confirmed."""
-        if self.outcome(complete) != "confirmed":
+        """What makes an outcome a hint only: Student's interval, wider than a bootstrap of five seeds, holds the level,
+        and the outcome would be another. Empty where it would not."""
+        if self.claimed is None or self.side == 0:
             return ""
-        middle, low, high = student_interval(list(per_seed(self.differences).values()))
-        if not low <= self.level <= high:
+        interval = student_interval(list(per_seed(self.differences).values()))
+        by_student: Outcome = "not confirmed" if complete else "cannot be told at this scale"
+        if not interval[1] <= self.level <= interval[2] or self.outcome(complete) == by_student:
             return ""
-        shown = "{} [{}, {}]".format(*(number(self._read(value)) for value in (middle, low, high)))
-        return f"A hint only: by Student's interval that is {shown}, which does not confirm it."
+        middle, low, high = (number(self._read(value)) for value in interval)
+        told = "is not confirmed" if complete else "cannot be told"
+        return f"A hint only: by Student's interval that is {middle} [{low}, {high}], and the claim {told}."
 
     def numbers(self) -> str:
         """The mean with its interval, and what it is over."""
