@@ -128,7 +128,7 @@ def stacked(
 def _acting_spec(spec: PPOSpec, num_envs: int, length: int) -> PPOSpec:
     """The same settings with batches of another shape; nothing is trained with them."""
     environment = dataclasses.replace(spec.environment, num_envs=num_envs, rollout_length=length)
-    optimizer = dataclasses.replace(spec.optimizer, minibatch_size=1)
+    optimizer = dataclasses.replace(spec.optimizer, minibatch_size=num_envs * length)
     steps = environment.num_envs * environment.rollout_length * environment.frame_skip
     return dataclasses.replace(spec, environment=environment, optimizer=optimizer, steps=steps, branch=None)
 
