@@ -25,6 +25,10 @@ class Wanted:
     task: str
     """One of the figure's tasks; "" where it has none."""
     scale: Scale
+    store: str = ""
+    """Where its runs are, as --store says; "" for the default."""
+    history: Path | None = None
+    """The kept history that it is drawn from too, as --history says."""
 
     @property
     def stem(self) -> str:
@@ -34,9 +38,12 @@ class Wanted:
 
     @property
     def command(self) -> list[str]:
-        """The command line that regenerates it, with the default folders."""
+        """The command line that regenerates it, into the default folder."""
         task = ["--task", self.task] if self.task else []
-        return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale]
+        store = ["--store", self.store] if self.store else []
+        has_runs = not isinstance(self.figure, LabFigure)
+        history = ["--history", str(self.history)] if self.history is not None and has_runs else []
+        return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale, *store, *history]
 
 
 class Drawn(NamedTuple):
