@@ -40,9 +40,9 @@ class Wanted:
     def command(self) -> list[str]:
         """The command line that regenerates it, into the default folder."""
         task = ["--task", self.task] if self.task else []
-        store = ["--store", self.store] if self.store else []
+        store = ["--store", _from_here(self.store)] if self.store else []
         has_runs = not isinstance(self.figure, LabFigure)
-        history = ["--history", str(self.history)] if self.history is not None and has_runs else []
+        history = ["--history", _from_here(self.history)] if self.history is not None and has_runs else []
         return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale, *store, *history]
 
 
@@ -197,6 +197,12 @@ def cost(figure: AnyFigure) -> str:
 def listing(figures: Iterable[AnyFigure]) -> list[Listed]:
     """What `ev reproduce --list` says of figures."""
     return [Listed(one.id, one.title, one.tasks, cost(one)) for one in figures]
+
+
+def _from_here(path: str | Path) -> str:
+    """A path below the current folder as seen from there, so that a page serves other machines too."""
+    below = Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd())
+    return str(Path(path).relative_to(Path.cwd())) if below else str(path)
 
 
 def _default(figure: AnyFigure) -> str:
