@@ -24,8 +24,8 @@ def run_studies(
         kept: the study's kept history, which may not be there yet: runs that it holds are not trained again.
 
     Returns:
-        The exit code: 0; 1 when a run failed; else 3 when another process still trains some; 130 when it was stopped, and
-        the studies behind were not begun.
+        The exit code: 0; 1 when a run failed; else 3 when another process still trains some; 130 when it was stopped,
+        and the studies behind were not begun.
     """
     from escapevelocity.cli.study_run import main
 

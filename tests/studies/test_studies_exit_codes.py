@@ -1,7 +1,6 @@
 """Exit codes of several trainings in turn."""
 
 import pytest
-
 from studies.running import worse
 
 
