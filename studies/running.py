@@ -24,7 +24,8 @@ def run_studies(
         kept: the study's kept history, which may not be there yet: runs that it holds are not trained again.
 
     Returns:
-        The exit code: 0; 1 when a run failed; 130 when it was stopped, and the studies behind were not begun.
+        The exit code: 0; 1 when a run failed; else 3 when another process still trains some; 130 when it was stopped,
+        and the studies behind were not begun.
     """
     from escapevelocity.cli.study_run import main
 
@@ -35,8 +36,13 @@ def run_studies(
         code = main([name, "--store", str(store), *options])
         if code == 130:
             return code
-        worst = max(worst, code)
+        worst = worse(worst, code)
     return worst
+
+
+def worse(code: int, other: int) -> int:
+    """Of two exit codes the one that matters more: a run that failed (1) before one that others still train (3)."""
+    return min(code, other) or max(code, other)
 
 
 def gathered(store: Path, kept: Path) -> History:

@@ -43,7 +43,8 @@ def pytest_configure(config):
         os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 << 30)
     # Before the first program: JAX looks for its cache once. As runs/process.py has it, which respects what is set.
     jax.config.update(
-        "jax_compilation_cache_dir", os.path.join(os.environ["XDG_CACHE_HOME"], "escapevelocity", "xla")
+        "jax_compilation_cache_dir",
+        os.path.join(os.environ["XDG_CACHE_HOME"], "escapevelocity", "xla-limited"),
     )
     jax.config.update("jax_compilation_cache_max_size", int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks._common import replace_section
 
 from studies.options import study_options
-from studies.running import command
+from studies.running import command, worse
 
 HERE = Path(__file__).parent
 HISTORY, GAPS, FIGURES_FOLDER = HERE / "history.parquet", HERE / "gaps.json", HERE / "figures"
@@ -48,7 +48,7 @@ def _train(options: argparse.Namespace) -> int:
         code = reproduce([*given, "--out", str(options.store.parent / "asr-figures"), *workers])
         if code == 130:
             return code
-        worst = max(worst, code)
+        worst = worse(worst, code)
         if not is_measured(GAPS, task):
             # The gaps branch from the runs themselves: what the history keeps of them does not do.
             from escapevelocity.cli.study_run import train_missing
@@ -59,7 +59,7 @@ def _train(options: argparse.Namespace) -> int:
             code = train_missing(gap_study(task), store, LocalExecutor(options.workers))
             if code == 130:
                 return code
-            worst = max(worst, code)
+            worst = worse(worst, code)
     return worst
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from end_to_end import SMALL, checkpoint, records
+from escapevelocity import load
 from escapevelocity.cli import main
 
 # Two segments of four batches; without annealing a shorter run begins with the same updates.
@@ -92,6 +94,43 @@ def test_in_a_population_the_sick_member_is_frozen_and_the_others_finish(train, 
         np.testing.assert_array_equal(first[name][1], last[name][1], err_msg=name)
         assert not np.array_equal(first[name][0], last[name][0])
         assert not np.array_equal(first[name][2], last[name][2])
+
+
+def test_a_frozen_member_is_named_wherever_its_agent_is_used_and_a_living_one_is_chosen(train, ev, tmp_path):
+    assert train("FaultyObservation-v0", "--seeds", "2", "3").code == 0
+    run = tmp_path / "runs" / "run"
+    why = "seed 2, batch 1: non-finite observation from the environment"
+    note = f"seed 2 was frozen at step 256 ({why}): these are its last good parameters"
+    module = ("--import", "faulty_environments")
+    answer = ev("evaluate", run, "--episodes", "1", *module)
+    assert (answer.code, answer.err) == (0, f"ev: {note}\n")
+    rows = [line.replace("│", " ").split() for line in answer.out.splitlines() if "sampled" in line]
+    assert [row[:2] for row in rows] == [["2", "256"], ["3", "1,024"]]
+    assert ev("evaluate", run, "--episodes", "1", "--seeds", "3", *module).err == ""
+    # Before the fault it was sound.
+    assert ev("evaluate", run, "--episodes", "1", "--checkpoint", "0", *module).err == ""
+    assert load(run).seed == 3
+    with pytest.warns(RuntimeWarning, match=re.escape(note)):
+        agent = load(run, 2)
+    assert (agent.env_steps, str(agent.frozen)) == (256, note)
+    # Damaged records are no reason not to load it.
+    (compact,) = (run / "records").glob("*.parquet")
+    compact.write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="seed 2 was frozen at a step that its records do not say: these"):
+        assert load(run, 2).env_steps == 1024
+
+
+def test_export_chooses_a_living_member_and_names_a_frozen_one(train, ev, tmp_path):
+    pytest.importorskip("torch")
+    assert train("FaultyObservation-v0", "--seeds", "2", "3").code == 0
+    run, options = tmp_path / "runs" / "run", ("--format", "torch", "--import", "faulty_environments")
+    answer = ev("export", run, *options)
+    assert (answer.code, answer.err) == (0, "")
+    assert f"{run}/policy-seed-3: FaultyObservation-v0, seed 3, after 1,024 environment steps" in answer.out
+    answer = ev("export", run, "--seed", "2", *options)
+    assert answer.code == 0
+    assert answer.err.startswith("ev: seed 2 was frozen at step 256 (")
+    assert "seed 2, after 256 environment steps" in answer.out
 
 
 def test_skip_drops_the_minibatches_with_the_fault_counts_them_and_goes_on(train, tmp_path):

@@ -1,5 +1,6 @@
 """`ev study run` on a study of counting runs."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from escapevelocity.cli import main
+from escapevelocity.cli.study_run import exit_code
 from escapevelocity.runs import open_run
+from escapevelocity.runs.status import acquire
 
 KINDS = str(Path(__file__).parents[1] / "study")
 
@@ -67,6 +70,8 @@ def test_what_a_kept_history_holds_is_not_trained_again(here, study, tmp_path, c
     assert main(["study", "run", file, *elsewhere]) == 0
     out = capsys.readouterr().out
     assert (out.count("started"), out.count("(start 3)")) == (1, 2)
+    store = tmp_path / "runs" / "elsewhere"
+    assert out.splitlines()[-1] == f"3 of 3 runs finished (2 of them kept in the history) in {store}"
     assert len([path for path in Path("runs/elsewhere").iterdir() if path.name != "_study"]) == 1
     assert main(["study", "plan", file, "--history", "missing.parquet"]) == 2
 
@@ -78,6 +83,28 @@ def test_a_failed_run_gives_exit_code_1_and_its_reason(here, study, capsys):
         "loss is nan in batch 7"
     ] * 4  # As it happened, and in the summary.
     assert out[-2].startswith("0 of 2 runs finished, 2 failed in ")
+
+
+def test_runs_that_another_process_still_trains_give_exit_code_3_and_a_last_line_that_says_so(
+    here, study, tmp_path, capsys
+):
+    file = study(axis="start = [1, 2]")
+    assert main(["study", "plan", file, "--json"]) == 0
+    name = json.loads(capsys.readouterr().out)["runs"][0]["name"]
+    held = tmp_path / "runs" / "count" / name
+    held.mkdir()
+    lock = acquire(held)
+    try:
+        assert main(["study", "run", file]) == 3
+    finally:
+        lock.release()
+    *_, counts, last = capsys.readouterr().out.splitlines()
+    assert counts.startswith("1 of 2 runs finished, 1 claimed in ")
+    assert last.startswith("claimed: another process was training them")
+    assert last.endswith("the study is not finished before they are")
+    assert main(["study", "run", file]) == 0
+    # What failed matters more.
+    assert (exit_code({"claimed", "failed"}), exit_code({"claimed", "waiting"})) == (1, 130)
 
 
 def test_a_study_that_was_stopped_gives_exit_code_130_and_goes_on_when_called_again(here, study, capsys):

@@ -1,9 +1,11 @@
 """`ev study watch` on a store without a terminal, and its mistakes."""
 
+import sys
 from pathlib import Path
 
 from test_cli_study_history import make_runs
 
+from escapevelocity.ppo.remedies import registry
 from escapevelocity.study.grid import read_study
 from escapevelocity.study.history import History, RunArrays, write_history
 from escapevelocity.study.plan import plan
@@ -42,7 +44,33 @@ def test_runs_that_a_kept_history_holds_are_not_waited_for(ev, tmp_path):
     run = RunArrays(name, {"task": "Hopper-v4"}, (1, 2), [10.0], {"x": [[1.0], [1.0]]})
     write_history(History.from_arrays([run]), Path("kept.parquet"))
     answer = ev("study", "watch", "small.toml", "--store", "store", "--history", "kept.parquet", "--once")
-    assert answer.out.splitlines()[0] == "small: 2 missing"
+    assert answer.out.splitlines()[0] == "small: 1 kept, 2 missing"
+
+
+def test_modules_are_imported_beside_those_that_the_study_names(ev, tmp_path, monkeypatch):
+    """The remedy of the study's file is registered by a module in the current folder."""
+    name, remedy = "wise_remedy_of_watch", "wise-of-watch"
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path(f"{name}.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from escapevelocity.ppo.remedies import Remedy, register\n"
+        "@register\n@dataclass(frozen=True)\n"
+        f"class WiseOfWatch(Remedy):\n    'Wise.'\n    name = '{remedy}'\n"
+    )
+    Path("wise.toml").write_text(
+        f'name = "wise"\n[base]\ntask = "Hopper-v4"\n[axes]\nremedy = ["none", "{remedy}"]\n'
+    )
+    Path("store").mkdir()
+    for command in ("watch", "history"):
+        given = ("study", command, "wise.toml", "--store", "store")
+        given += ("--once",) if command == "watch" else ("--out", "wise.parquet")
+        assert f"remedy = '{remedy}': unknown" in ev(*given).err
+        try:
+            answer = ev(*given, "--import", name)
+            assert remedy not in answer.err, answer
+        finally:
+            registry.REMEDIES.pop(remedy, None)
+            sys.modules.pop(name, None)
 
 
 def test_mistakes_are_one_line(refused):

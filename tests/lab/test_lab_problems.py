@@ -135,7 +135,19 @@ def test_every_public_name_is_there_and_documented():
 
 MODULES = [
     *("bounds", "escort_gradient", "garnet", "geometry", "mdp", "methods"),
-    *("problems", "rewards", "rooms", "sampled", "simulate"),
+    *("problems", "rewards", "rooms", "sampled", "simulate", "classifier_objective", "images"),
+    *(
+        "experiments._bootstrap",
+        "experiments._contest",
+        "experiments._escapes_by_size",
+        "experiments._rate_study",
+    ),
+    *(
+        "experiments.damping",
+        "experiments.experiment",
+        "experiments.trajectories",
+        "experiments.uniform_starts",
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from escapevelocity.ppo.agent import load
 from escapevelocity.ppo.best import WINDOW, BestKeeper, load_best_agents
 from escapevelocity.ppo.job import PPOJob, state_template
 from escapevelocity.ppo.training import resume_training
-from escapevelocity.runs import resume, start
+from escapevelocity.runs import Observer, resume, start
 from escapevelocity.runs.best import BEST_FILE
 
 SEEDS = (1, 2, 3)
@@ -54,6 +54,21 @@ def test_each_member_keeps_the_parameters_that_collected_its_best_batch(tmp_path
         assert_same_bits(jax.tree.map(lambda leaf, i=index: leaf[i], kept["agent"]), before)
 
 
+class Unended:
+    """`BestKeeper.save` of a process that is killed before the segment ends: only the first call writes."""
+
+    def __init__(self, save):
+        self._save, self.calls = save, 0
+
+    def __get__(self, keeper, owner):
+        return lambda: self(keeper)
+
+    def __call__(self, keeper):
+        self.calls += 1
+        if self.calls == 1:
+            self._save(keeper)
+
+
 def rows_with(returns, seed=1):
     return [
         {"seed": seed, "env_steps": 10 * (i + 1), "perf/return_mean": value}
@@ -82,10 +97,34 @@ def test_batches_without_an_episode_are_passed_over_and_a_tie_keeps_the_earlier(
     assert (kept["step"][0], kept["return"][0]) == (70, 1.0)
 
 
-def test_too_few_batches_leave_no_file_and_say_so(tmp_path):
-    with pytest.raises(UserError, match="has no best checkpoint; train with --keep-best"):
-        kept_after(tmp_path, [1.0] * (WINDOW - 1))
-    assert list(tmp_path.iterdir()) == []
+def test_too_few_batches_leave_no_best_but_say_that_one_is_wanted(tmp_path):
+    kept = kept_after(tmp_path, [1.0] * (WINDOW - 1))
+    assert (kept["step"][0], kept["return"][0]) == (0, -np.inf)
+
+
+def test_a_run_killed_in_its_first_segment_still_keeps_the_best_when_it_is_resumed(tmp_path, like):
+    whole = tmp_path / "whole"
+    start(PPOJob(BestKeeper(whole, SEEDS)), WALK, whole)
+
+    class Killed(BaseException):
+        pass
+
+    class Kill(Observer):
+        def on_row(self, row):
+            raise Killed
+
+    path = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BestKeeper, "save", save_unless_ended := Unended(BestKeeper.save))
+        with pytest.raises(Killed):
+            start(PPOJob(BestKeeper(path, SEEDS)), WALK, path, [Kill()])
+    assert save_unless_ended.calls > 1
+    with pytest.raises(
+        UserError, match=r"seed = 1: must be a seed with returns of 5 batches, to have a best"
+    ):
+        load(path, 1, best=True)
+    assert resume_training(path).status.state == "finished"
+    assert (path / "snapshots" / BEST_FILE).read_bytes() == (whole / "snapshots" / BEST_FILE).read_bytes()
 
 
 def test_a_run_resumed_after_a_crash_keeps_the_same_best(tmp_path, like):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from counting_job import CountingJob, CountingSpec, Recorder
+from counting_job import CountingJob, CountingSpec, Recorder, contents
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import list_runs, open_run, start
+from escapevelocity.runs import list_runs, open_run, resume, start
 
 JOB = CountingJob()
 
@@ -69,6 +69,26 @@ def test_an_open_run_gives_its_spec_records_checkpoints_and_snapshots(out):
     assert state["walk"]["position"][0, 0] == run.records()["x"].to_pylist()[10]
     snapshot = run.load_snapshot(1, {"position": np.zeros((2, 3))})
     assert snapshot["position"][1, 0] == run.records()["x"].to_pylist()[7]
+
+
+def test_older_checkpoints_may_be_deleted_and_the_run_loses_but_its_branch_points(tmp_path):
+    """As docs/design.md says."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    start(JOB, CountingSpec(), whole)
+    start(JOB, CountingSpec(), run, [Recorder(14, "enough")])
+    for path in (run / "checkpoints").iterdir():
+        if path.stem != "00002":
+            path.unlink()
+    opened = open_run(run)
+    assert [saved.number for saved in opened.checkpoints()] == [2]
+    assert opened.spec_hash == open_run(whole).spec_hash
+    assert opened.records().num_rows == 14
+    assert resume(JOB, CountingSpec(), run).state == "finished"
+    ours, theirs = contents(run), contents(whole)
+    assert ours["records"] == theirs["records"]
+    assert {name: ours[name] for name in ours if "/4/" in name} == {
+        name: theirs[name] for name in theirs if "/4/" in name
+    }
 
 
 def test_a_damaged_snapshot_is_not_listed(tmp_path):

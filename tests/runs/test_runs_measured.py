@@ -1,6 +1,7 @@
 """What is measured on snapshots: on which rows of the records it shows, and what is refused."""
 
 import dataclasses
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +10,9 @@ from counting_job import CountingJob, CountingSpec
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs import Origin, open_run, parent_at, seen_from, start, whole_records
+from escapevelocity.runs import measured as measured_module
 from escapevelocity.runs.measured import add_measured, read_measured, with_measured
+from escapevelocity.runs.turns import taking_turns
 
 
 def records(steps=(10, 20, 30, 40), seeds=(1, 2)):
@@ -54,6 +57,37 @@ def test_rows_are_replaced_by_seed_and_snapshot_and_kept_in_order(tmp_path):
     keys = [(row["snapshot"], row["seed"]) for row in rows]
     assert keys == [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1)]
     assert [row["x"] for row in rows] == [100.0, 0.0, 120.0, 20.0, 130.0]
+
+
+def test_two_that_measure_at_once_lose_no_rows(tmp_path, monkeypatch):
+    """The second is let in between the first one's read and its write, and has to wait there."""
+    real, others = measured_module.read_measured, []
+
+    def slow(run_dir, name):
+        rows = real(run_dir, name)
+        if not others:
+            others.append(threading.Thread(target=add_measured, args=(tmp_path, "m", measured(2, (0, 20)))))
+            others[0].start()
+            others[0].join(0.2)  # Without a lock it is done by then.
+        return rows
+
+    monkeypatch.setattr(measured_module, "read_measured", slow)
+    add_measured(tmp_path, "m", measured(1, (0, 20)))
+    others[0].join()
+    keys = [(row["snapshot"], row["seed"]) for row in real(tmp_path, "m")]
+    assert keys == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def test_a_table_that_somebody_else_goes_on_writing_is_refused_in_one_line(tmp_path):
+    lock = tmp_path / "m" / ".lock"
+    with (
+        taking_turns(lock, "m is being written"),
+        pytest.raises(UserError, match=r"^m is being written by another process; wait for it or stop it$"),
+        taking_turns(lock, "m is being written", wait=0.01),
+    ):
+        pass
+    with taking_turns(lock, "m is being written", wait=0.01):
+        pass  # It is free again.
 
 
 def test_of_two_tables_the_first_by_name_counts_and_records_come_before_both(tmp_path):

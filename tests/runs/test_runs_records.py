@@ -259,6 +259,37 @@ def test_only_the_first_segments_are_read_whatever_became_of_the_others(tmp_path
         read_records(tmp_path, segments=3)
 
 
+@pytest.mark.parametrize("is_compact", [False, True])
+def test_a_damaged_newest_checkpoint_does_not_make_the_run_look_shorter(tmp_path, is_compact):
+    commit(tmp_path, [row(0, 0)])
+    commit(tmp_path, [row(0, 0)], [row(1, 1)])
+    if is_compact:
+        compact(tmp_path)
+    flip(tmp_path / "checkpoints" / "00002.json")
+    with pytest.raises(
+        UserError, match=r"00002\.json is damaged: .*; `ev resume .*` computes it again"
+    ) as caught:
+        read_records(tmp_path)
+    assert "\n" not in str(caught.value)
+    # What a resumed run goes on from is there.
+    assert read_records(tmp_path, segments=1)["batch"].to_pylist() == [0]
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_is_no_damage(tmp_path, monkeypatch):
+    """Whoever resumes the run drops the checkpoint behind the one that it goes on from."""
+    commit(tmp_path, [row(0, 0)])
+    commit(tmp_path, [row(0, 0)], [row(1, 1)])
+    load_meta = checkpoint.load_meta
+
+    def racing(folder, number):
+        monkeypatch.undo()
+        checkpoint.drop_after(folder, 1)
+        return load_meta(folder, number)
+
+    monkeypatch.setattr(checkpoint, "load_meta", racing)
+    assert read_records(tmp_path)["batch"].to_pylist() == [0]
+
+
 def test_segments_computed_again_replace_those_of_the_compact_file(tmp_path):
     commit(tmp_path, [row(0, 0)], [row(1, 1)])
     compact(tmp_path)

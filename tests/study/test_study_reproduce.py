@@ -5,6 +5,7 @@ import pytest
 
 from escapevelocity.errors import UserError
 from escapevelocity.study import reproduce
+from escapevelocity.study.papers import registry
 from escapevelocity.study.store import open_store
 from study import fake_paper
 
@@ -102,6 +103,20 @@ def test_a_paper_is_all_its_figures_that_have_the_task_and_each_comes_once():
 def test_the_slash_of_a_task_is_no_folder():
     wanted = reproduce.Wanted(fake_paper.FIGURES[0], "ALE/Phoenix-v5", "small")
     assert wanted.stem == "fake/figure-1-ALE-Phoenix-v5"
+
+
+def test_the_command_of_a_page_names_store_and_history_as_seen_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, lab = fake_paper.FIGURES[0], registry.find_figure("sgw/figure-6")
+    given = {"store": str(tmp_path / "runs" / "x"), "history": tmp_path / "kept.parquet"}
+    command = ["ev", "reproduce", "fake/figure-1", "--task", "up", "--scale", "small"]
+    named = reproduce.Wanted(study, "up", "small", **given)
+    assert named.command == [*command, "--store", "runs/x", "--history", "kept.parquet"]
+    elsewhere = reproduce.Wanted(study, "up", "small", "s3://bucket/x")
+    assert elsewhere.command == [*command, "--store", "s3://bucket/x"]
+    assert reproduce.Wanted(study, "up", "small").command == command
+    # The lab has no runs that a history could hold.
+    assert reproduce.Wanted(lab, "", "small", **given).command[-2:] == ["--store", "runs/x"]
 
 
 @pytest.mark.parametrize(

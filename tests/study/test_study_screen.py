@@ -131,7 +131,10 @@ def test_the_summary_names_what_failed_and_what_to_do(store):
     assert summary_lines(outcomes, 3, store) == [
         "failed b: loss is nan",
         f"4 of 8 runs finished, 1 failed, 1 interrupted, 1 claimed, 1 not begun in {store.url}",
-        "claimed: another process was training them when this one had nothing else left to do",
+        "claimed: another process was training them when this one had nothing else left to do; the study is not "
+        "finished before they are",
         "the same command goes on from here: each run from its last checkpoint",
     ]
     assert summary_lines([], 2, store) == [f"2 of 2 runs finished in {store.url}"]
+    in_history = f"2 of 2 runs finished (1 of them kept in the history) in {store.url}"
+    assert summary_lines([], 2, store, kept=1) == [in_history]

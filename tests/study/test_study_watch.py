@@ -268,6 +268,27 @@ def test_a_watcher_of_a_study_plans_again_when_a_run_has_ended_or_a_minute_is_ov
     assert plans == [0.0, 61.0, 62.0]
 
 
+def test_a_study_whose_runs_are_all_kept_or_finished_is_over(tmp_path, monkeypatch):
+    monkeypatch.setitem(kinds.KINDS, "script", ScriptKind())
+    file, store = tmp_path / "grid.toml", tmp_path / "store"
+    file.write_text('name = "grid"\njob = "script"\nseeds = [5, 3]\n[axes]\nscale = [1.0, 2.0]\n')
+    store.mkdir()
+    first, second = (one.order for one in plan(*open_target(str(file), str(store))))
+    both = {first.name: first.seeds, second.name: second.seeds}
+    overview = watcher.Watcher(str(file), str(store), kept=both).look()
+    assert (overview.kept, overview.total, overview.is_over) == (2, 0, True)
+    assert plain_lines(overview) == ["grid: 2 kept", "all runs are finished"]
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    follow(lambda: overview, console, sleep=lambda seconds: pytest.fail("it waits for what is done"))
+    assert "2 kept" in console.file.getvalue()
+    watch = watcher.Watcher(str(file), str(store), kept={first.name: first.seeds})
+    assert (watch.look().kept, watch.look().is_over) == (1, False)
+    make_run(store / second.name, scale=2.0)
+    assert (watch.look().kept, watch.look().counts["finished"], watch.look().is_over) == (1, 1, True)
+    # A store in which nothing is, is not over.
+    assert not look(tmp_path / "store" / "_study", []).is_over
+
+
 def test_a_target_is_a_study_or_a_store(tmp_path):
     assert open_target(str(tmp_path))[0] is None
     with pytest.raises(UserError, match=r"store = 'x': must be left out: .* is a store already"):

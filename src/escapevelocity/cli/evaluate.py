@@ -48,20 +48,19 @@ def main(argv: Sequence[str]) -> int:
     command = parse(Evaluate, expand_ranges(argv), "ev evaluate")
     import_modules(command.import_modules)
     from escapevelocity.cli._console import numbers_table, print_numbers
-    from escapevelocity.ppo.agent import load
+    from escapevelocity.ppo.agent import load_with_notes
     from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
-    from escapevelocity.runs import open_run
     from escapevelocity.runs.atomic import require_writable
 
-    checkpoint = command.checkpoint
-    if checkpoint is None and not command.best:
-        checkpoint, damaged = open_run(command.run).latest_checkpoint()
-        for text in damaged:
-            print(f"ev: {text}", file=sys.stderr)
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
     seeds = command.seeds or saved_spec(command.run).seeds
-    agents = [load(command.run, seed, checkpoint, command.best) for seed in seeds]
+    loaded = [load_with_notes(command.run, seed, command.checkpoint, command.best) for seed in seeds]
+    agents = [agent for agent, _ in loaded]
+    notes = [text for _, damaged in loaded for text in damaged]
+    notes += [str(agent.frozen) for agent in agents if agent.frozen]
+    for text in dict.fromkeys(notes):  # Each seed meets the same damaged checkpoints.
+        print(f"ev: {text}", file=sys.stderr)
     plots = command.run / "plots"
     if command.video:
         require_film(agents[0])

@@ -19,7 +19,7 @@ class Export:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run's folder."""
     seed: int | None = None
-    """Which member of the population; by default the first."""
+    """Which member of the population; by default the first that no fault has frozen."""
     to: Path | None = None
     """The folder to make; by default RUN/policy-seed-N."""
     format: tuple[Literal["torch", "onnx"], ...] = ()
@@ -37,20 +37,14 @@ def main(argv: Sequence[str]) -> int:
     command = parse(Export, argv, "ev export")
     import_modules(command.import_modules)
     from escapevelocity.interop import export_policy
-    from escapevelocity.ppo.agent import load
+    from escapevelocity.ppo.agent import load_with_notes
     from escapevelocity.ppo.export.check import MismatchError
-    from escapevelocity.ppo.saved import saved_spec
-    from escapevelocity.runs import open_run
 
-    run = open_run(command.run)
-    seed = saved_spec(command.run).seeds[0] if command.seed is None else command.seed
+    agent, notes = load_with_notes(command.run, command.seed, command.checkpoint, command.best)
+    for text in [*notes, *([str(agent.frozen)] if agent.frozen else [])]:
+        print(f"ev: {text}", file=sys.stderr)
+    seed = agent.seed
     to = command.to or command.run / f"policy-seed-{seed}"
-    checkpoint = command.checkpoint
-    if checkpoint is None and not command.best:
-        checkpoint, damaged = run.latest_checkpoint()
-        for text in damaged:
-            print(f"ev: {text}", file=sys.stderr)
-    agent = load(command.run, seed, checkpoint, command.best)
     try:
         export = export_policy(agent, to, command.format or None)
     except MismatchError as error:

@@ -51,7 +51,9 @@ class Reproduce:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `ev reproduce`; returns the exit code: 1 where a run failed or a figure could not be drawn."""
+    """Run `ev reproduce`; returns the exit code: 1 where a run failed or a figure could not be drawn, 3 where another
+    process still trains some of the runs.
+    """
     command = parse(Reproduce, argv, "ev reproduce")
     if command.all and command.paper:
         raise UserError(f"paper = {command.paper!r}: must be left out with --all, which takes every paper")
@@ -68,12 +70,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _reproduce(command: Reproduce) -> int:
+    from escapevelocity.cli.study_run import exit_code
     from escapevelocity.report.lab.progress import track
     from escapevelocity.study import reproduce
     from escapevelocity.study.store import open_store
 
     papers = reproduce.every_paper() if command.all else [command.paper] if command.paper else []
     wanted = reproduce.select(command.figures, papers, command.task, command.scale)
+    wanted = [dataclasses.replace(one, store=command.store, history=command.history) for one in wanted]
     executor = None if command.draw_only or command.dry_run else _executor(command)
     # A kept history can be drawn from without any run.
     create = not command.draw_only or command.history is not None
@@ -83,21 +87,20 @@ def _reproduce(command: Reproduce) -> int:
     if command.dry_run:
         _print_plans(plans)
         return 0
-    failed = False
+    code = 0
     if executor is not None:
-        states = _train(plans, store, executor)
-        if states & {"interrupted", "waiting"}:
-            return 130
-        failed = "failed" in states
+        code = exit_code(_train(plans, store, executor))
+        if code == 130:
+            return code
         plans = reproduce.plan_figures(wanted, store, command.history)
         for line in reproduce.measure(wanted, plans, store, track):
             print(f"ev: {line}", file=sys.stderr)
     for one in wanted:
         shown = None if command.draw_only else track
         drawn = reproduce.draw_figure(one, plans, store, out, shown, command.history)
-        failed |= bool(drawn.problem)
+        code = 1 if drawn.problem else code
         _print_drawn(drawn)
-    return 1 if failed else 0
+    return code
 
 
 def _train(plans: Mapping[str, Sequence[Any]], store: Any, executor: Any) -> set[str]:
@@ -111,7 +114,8 @@ def _train(plans: Mapping[str, Sequence[Any]], store: Any, executor: Any) -> set
         return set()
     with sigterm_as_ctrl_c(), study_screen(planned, store) as screen:
         outcomes = executor.run(orders, store, screen.tell)
-    print("\n".join(summary_lines(outcomes, len(planned) - len(orders), store)))
+    in_history = sum(one.state == "kept" for one in planned)
+    print("\n".join(summary_lines(outcomes, len(planned) - len(orders), store, in_history)))
     return {outcome.state for outcome in outcomes}
 
 

@@ -26,6 +26,9 @@ class StudyHistory:
     """The file, for the study's runs; by default _study/history.parquet in the store, for all runs that are there."""
     columns: tuple[str, ...] = ()
     """Only these columns of the records (docs/metrics.md lists them), which needs --out; by default all numbers."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first, beside those that the study names: those that register environments, remedies or kinds
+    of runs."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +40,9 @@ def main(argv: Sequence[str]) -> int:
 
     from escapevelocity.study.gather_study import gather_study
 
-    path, left_out = gather_study(command.study, command.store, command.out, command.columns, print)
+    path, left_out = gather_study(
+        command.study, command.store, command.out, command.columns, print, command.import_modules
+    )
     for name, why in left_out.items():
         print(f"ev: {name} is left out: {why}", file=sys.stderr)
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

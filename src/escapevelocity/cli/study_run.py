@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from escapevelocity.study.store import Store
 
 _GIB = 2**30
+ELSEWHERE = 3
+"""Exit code: nothing failed, but other processes still train runs of the study."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,8 @@ class StudyRun:
     missing is trained. Several such commands may work on one study: each run is claimed by whoever trains it. A run
     that failed before is tried again from its last checkpoint.
 
-    Exit code: 0, 1 when a run failed, 130 when it was stopped.
+    Exit code: 0 when all is finished, 1 when a run failed, 3 when another process still trains some, 130 when it was
+    stopped.
     """
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
@@ -91,9 +94,16 @@ def train_missing(
     if left:
         with sigterm_as_ctrl_c(), study_screen(planned, store) as screen:
             outcomes = executor.run(left, store, screen.tell)
-    print("\n".join(summary_lines(outcomes, len(planned) - len(left), store)))
-    states = {outcome.state for outcome in outcomes}
-    return 130 if states & {"interrupted", "waiting"} else int("failed" in states)
+    in_history = sum(one.state == "kept" for one in planned)
+    print("\n".join(summary_lines(outcomes, len(planned) - len(left), store, in_history)))
+    return exit_code({outcome.state for outcome in outcomes})
+
+
+def exit_code(states: Set[str]) -> int:
+    """What a command that trains should exit with, by the states in which its runs ended."""
+    if states & {"interrupted", "waiting"}:
+        return 130
+    return 1 if "failed" in states else ELSEWHERE if "claimed" in states else 0
 
 
 def _executor(command: StudyRun) -> "Executor":

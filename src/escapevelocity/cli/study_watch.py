@@ -25,11 +25,14 @@ class StudyWatch:
     store: str | None = None
     """Where a study's runs are; by default runs/NAME, by the study's name."""
     history: Path | None = None
-    """A kept history (`ev study history`): runs that it holds to their end are not trained, and not shown."""
+    """A kept history (`ev study history`): runs that it holds to their end are done, and only counted, as kept."""
     every: float = 2.0
     """Seconds between two looks."""
     once: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print plain lines once."""
+    import_modules: Annotated[tuple[str, ...], tyro.conf.arg(name="import")] = ()
+    """Modules to import first, beside those that the study names: those that register environments, remedies or kinds
+    of runs."""
 
     def __post_init__(self) -> None:
         require(0 < self.every <= _DAY, "every", self.every, f"above 0 and at most {_DAY}")
@@ -44,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.study.watch_view import follow, print_lines
     from escapevelocity.study.watcher import Watcher
 
-    watcher = Watcher(command.study, command.store, kept=ended_runs(command.history))
+    watcher = Watcher(
+        command.study, command.store, kept=ended_runs(command.history), imports=command.import_modules
+    )
     console = Console()
     if command.once or not console.is_terminal or console.is_dumb_terminal:
         print_lines(watcher.look())

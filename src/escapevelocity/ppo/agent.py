@@ -15,6 +15,7 @@ from escapevelocity.errors import require
 from escapevelocity.policy import ActionDistribution
 from escapevelocity.ppo.best import WINDOW, load_best_agents
 from escapevelocity.ppo.config import PPOSpec
+from escapevelocity.ppo.frozen import Frozen, frozen_member
 from escapevelocity.ppo.job import PPOJob, TrainingState, state_template, task_of
 from escapevelocity.ppo.networks import Actor
 from escapevelocity.ppo.programs import action_distribution
@@ -38,6 +39,8 @@ class TrainedAgent:
     """Its policy network."""
     statistics: ObservationStatistics
     """Observation statistics, (1, observation_size) each."""
+    frozen: Frozen | None = None
+    """Set where a fault had frozen the member by then: these are its last good parameters, of an earlier step."""
 
     def act(
         self,
@@ -129,7 +132,8 @@ def load(
 
     Args:
         path: the run.
-        seed: which member of the population; by default the first.
+        seed: which member of the population; by default the first that no fault has frozen. A frozen one comes with a
+            warning.
         checkpoint: number of segments done (`ev show RUN` lists them); by default the last whole one, with a warning
             for each damaged one after it.
         best: take the parameters of the member's best batches instead, which training with `keep_best` leaves.
@@ -137,26 +141,45 @@ def load(
     Raises:
         UserError: not a PPO run, no such seed or checkpoint, or a damaged one; both a checkpoint and the best.
     """
+    agent, damaged = load_with_notes(path, seed, checkpoint, best)
+    for text in [*damaged, *([str(agent.frozen)] if agent.frozen else [])]:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    return agent
+
+
+def load_with_notes(
+    path: str | os.PathLike[str],
+    seed: int | None = None,
+    checkpoint: int | None = None,
+    best: bool = False,
+) -> tuple[TrainedAgent, list[str]]:
+    """Load as `load` does, without warnings: the agent, and a line for each damaged checkpoint that was passed over."""
     run, spec = open_run(path), saved_spec(path)
-    seed = spec.seeds[0] if seed is None else seed
-    require(seed in spec.seeds, "seed", seed, f"one of the run's seeds: {' '.join(map(str, spec.seeds))}")
+    require(
+        seed is None or seed in spec.seeds,
+        "seed",
+        seed,
+        f"one of the run's seeds: {' '.join(map(str, spec.seeds))}",
+    )
     require(checkpoint is None or not best, "checkpoint", checkpoint, "left out when the best is wanted")
-    number = checkpoint
-    if number is None:
-        number, damaged = run.latest_checkpoint()
-        for text in damaged:
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+    number, damaged = (checkpoint, []) if checkpoint is not None else run.latest_checkpoint()
     known = [saved.number for saved in run.checkpoints()]
     require(
         number in known, "checkpoint", number, f"one of the run's checkpoints: {' '.join(map(str, known))}"
     )
     state: TrainingState = run.load_checkpoint(number, state_template(spec))
-    index, agent, steps = spec.seeds.index(seed), state.learner.agent, PPOJob().step(spec, number)
-    if best:
+    active = np.asarray(state.active)
+    index = int(np.argmax(active)) if seed is None else spec.seeds.index(seed)
+    seed, agent, steps = spec.seeds[index], state.learner.agent, PPOJob().step(spec, number)
+    frozen = None
+    if best:  # Sound parameters of a batch before any fault.
         kept = load_best_agents(run.path, agent, len(spec.seeds))
         has_one = bool(kept["return"][index] > -np.inf)
         require(has_one, "seed", seed, f"a seed with returns of {WINDOW} batches, to have a best")
         agent, steps = kept["agent"], int(kept["step"][index])
+    elif not active[index]:
+        frozen = frozen_member(run, seed, number)
+        steps = steps if frozen.env_steps is None else frozen.env_steps
     return TrainedAgent(
         spec=spec,
         task=task_of(spec),
@@ -166,4 +189,5 @@ def load(
         statistics=ObservationStatistics(
             *(np.asarray(x[index : index + 1], np.float64) for x in (state.mean, state.std))
         ),
-    )
+        frozen=frozen,
+    ), damaged

@@ -29,8 +29,9 @@ class BestKeeper:
     """Follows a run's returns and keeps, in memory, the parameters that collected the best batches.
 
     What is kept are the parameters *before* the update of the best batch: they earned its return, and a single
-    update can ruin them. The file is written where a segment ends, however it ends. A run that goes on after a crash
-    meets the same batches again, so nothing is lost.
+    update can ruin them. The file is written where a segment ends, however it ends, and before the first batch: it also
+    says that the best is wanted, whenever the run is resumed. A run that goes on after a crash meets the same batches
+    again, so nothing is lost.
 
     Args:
         path: the run's folder.
@@ -51,28 +52,28 @@ class BestKeeper:
         """
         try:
             done, _ = open_run(self._path).latest_checkpoint()
-            rows = read_records(self._path).to_pylist()
+            rows = read_records(self._path, done).to_pylist()  # Whatever has become of what is behind them.
             best = load_best_agents(self._path, like, len(self._seeds)) if has_best(self._path) else None
         except UserError as error:  # Resuming repairs the run; the best must not stand in its way.
             warnings.warn(f"the best checkpoint starts anew: {error}", RuntimeWarning, stacklevel=2)
             return
         for row in rows:
-            if row["segment"] < done:
-                self._add(row)
+            self._add(row)
         self._best = best
 
     def before_update(self, agents: Sequence[PyTree]) -> None:
         """Remember the parameters with which the batch is collected: of each group, members first."""
         self._agents = list(agents)
+        if self._best is None:
+            self._best = _empty(self._joined(), len(self._seeds))
+            self.save()
 
     def offer(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take in the batch's rows; keep the parameters of members that did better than ever."""
         better = [(row, smoothed) for row in rows if self._is_better(row, smoothed := self._add(row))]
-        if not better:
+        if not better or self._best is None:
             return
-        agents = jax.tree.map(lambda *parts: np.concatenate(parts), *self._agents)
-        if self._best is None:
-            self._best = _empty(agents, len(self._seeds))
+        agents = self._joined()
         for row, smoothed in better:
             index = self._seeds.index(row["seed"])
             self._best["return"][index] = smoothed
@@ -81,13 +82,16 @@ class BestKeeper:
                 kept[index] = now[index]
 
     def save(self) -> None:
-        """Write the file, if any member has a best yet."""
+        """Write the file, if a batch has begun."""
         if self._best is not None:
             save_best(self._path, self._best)
 
+    def _joined(self) -> PyTree:
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self._agents)
+
     def _is_better(self, row: Mapping[str, Any], smoothed: float) -> bool:
         if self._best is None:
-            return not math.isnan(smoothed)
+            return False
         return bool(smoothed > self._best["return"][self._seeds.index(row["seed"])])  # False for NaN.
 
     def _add(self, row: Mapping[str, Any]) -> float:

@@ -83,6 +83,8 @@ class HostExperience:
         collect(self._lanes, self._length)
         if self._keeps_images:
             self._hand_over_images()
+        for group in self._groups:
+            group.collected()
 
     def _hand_over_images(self) -> None:
         images = jnp.concatenate([jnp.stack(lane.kept or []) for lane in self._lanes], axis=2)
@@ -120,6 +122,7 @@ class DeviceExperience:
         self._states, collected = self._collector.collect(actors, self._mean, self._std, self._states, noise)
         jax.block_until_ready(collected)
         self._group.rollout = Rollout(noise=noise, **collected._asdict())
+        self._group.collected()
 
     def close(self) -> None:
         """Nothing to free."""

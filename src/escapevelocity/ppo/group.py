@@ -69,9 +69,13 @@ class Group:
         return self.learner, jnp.asarray(self.active)
 
     def begin(self, batch: int) -> Array:
-        """Start the clock of a batch and draw its noise: (time, members, environments, _)."""
+        """Start the clock of a batch, which `collected` reads, and draw its noise: (time, members, environments, _)."""
         self._started = time.perf_counter()
         return self.programs.draw_noise(self._seed_array, jnp.uint32(batch))
+
+    def collected(self) -> None:
+        """Stop the clock of collecting. Groups may have to wait before they learn, which is time of neither."""
+        self._collected = time.perf_counter()
 
     def learn(self, batch: int, boundary: bool) -> list[MemberRow]:
         """Update on the collected batch and record it, one row for every member that was active.
@@ -80,7 +84,7 @@ class Group:
             batch: number of the batch in the run.
             boundary: whether the segment ends here, so that unfinished episodes are cut.
         """
-        collected = time.perf_counter()
+        began = time.perf_counter()
         spec, rollout = self.spec, self.rollout
         was_active, old = self.active.copy(), self.learner
         prepared, before, reward_columns = self.programs.prepare(
@@ -120,8 +124,8 @@ class Group:
             measured = health_rows(measurement, np.asarray(prepared.advantages), spec)
         now = time.perf_counter()
         times = {
-            "time/collect": collected - self._started,
-            "time/update": updated - collected,
+            "time/collect": self._collected - self._started,
+            "time/update": updated - began,
             "time/health": now - updated,
         }
         columns = self._columns(batch, boundary, statistics)

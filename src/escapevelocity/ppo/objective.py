@@ -26,7 +26,9 @@ class Batch(NamedTuple):
     actions: Num[Array, "samples ..."]
     """As the action distribution drew them (before any squashing)."""
     noise: Float[Array, "samples _"]
-    """Standard noise for the one-sample entropy estimate of distributions without a closed form."""
+    """Standard noise for the one-sample entropy estimate of distributions without a closed form: that of the sample's
+    own action, the same in every epoch. The first step's gradient is unbiased; later ones see parameters that were
+    fitted to these samples, as the rest of the objective does."""
     log_probs: Float[Array, " samples"]
     """log π_old(a|s)."""
     advantages: Float[Array, " samples"]

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from ..errors import UserError
 from ._shards import to_table
 from .atomic import write_table
+from .turns import taking_turns
 
 MEASURED = "measured"
+_LOCK = ".lock"
 KEYS = ("seed", "snapshot", "env_steps")
 """Every table has these; its other columns hold numbers, under names that the records do not have."""
 
@@ -36,11 +38,15 @@ def read_measured(run_dir: Path, name: str) -> list[dict[str, Any]]:
 def add_measured(run_dir: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows to a table, in place of those of the same seed and snapshot; the file lands by one rename.
 
+    Several processes may add to one table: each adds to what the others have written.
+
     Raises:
         UserError: the file is damaged, or cannot be written.
     """
-    merged = {(row["snapshot"], row["seed"]): row for row in [*read_measured(run_dir, name), *rows]}
-    write_table(measured_path(run_dir, name), to_table([merged[key] for key in sorted(merged)]))
+    path = measured_path(run_dir, name)
+    with taking_turns(path.parent / _LOCK, f"{path} is being written"):
+        merged = {(row["snapshot"], row["seed"]): row for row in [*read_measured(run_dir, name), *rows]}
+        write_table(path, to_table([merged[key] for key in sorted(merged)]))
 
 
 def with_measured(run_dir: Path, records: pa.Table) -> pa.Table:

@@ -61,7 +61,8 @@ def read_records(run_dir: str | os.PathLike[str], segments: int | None = None) -
         undefined.
 
     Raises:
-        UserError: when a checksum says that a file is damaged, one is missing, or one must not be read.
+        UserError: when a checksum says that a file is damaged, the newest checkpoint's JSON among them, one is
+            missing, or one must not be read.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -79,7 +80,11 @@ def _read_once(run_dir: Path, segments: int | None) -> pa.Table:
         FileNotFoundError: a file went away meanwhile.
     """
     folder = run_dir / RECORDS
-    done, checksums = _committed(run_dir)
+    done, checksums, damage = _committed(run_dir)
+    if damage and (
+        segments is None or done < segments
+    ):  # Fewer rows than the run has would look like a shorter run.
+        raise UserError(f"{damage}; `ev resume {run_dir}` computes it again")
     done = done if segments is None else min(done, segments)
     fault = _shards.first_fault(folder, done, checksums)
     if fault is not None:
@@ -109,21 +114,30 @@ def compact(run_dir: str | os.PathLike[str]) -> Path:
         The path of the compact file.
     """
     run_dir = Path(run_dir)
-    done, _ = _committed(run_dir)
+    done, _, _ = _committed(run_dir)
     path = _shards.write_compact(run_dir / RECORDS, read_records(run_dir), done)
     remove(*(_shards.shard_path(run_dir / RECORDS, segment) for segment in range(done)))
     return path
 
 
-def _committed(run_dir: Path) -> tuple[int, Mapping[str, str]]:
-    """Find how many segments are committed, and their checksums, from the newest readable checkpoint."""
-    folder = run_dir / checkpoint.CHECKPOINTS
+def _committed(run_dir: Path) -> tuple[int, Mapping[str, str], str]:
+    """Find how many segments are committed, and their checksums, from the newest readable checkpoint.
+
+    Returns:
+        Both, and what is wrong with the newest checkpoint of all where that is damaged.
+
+    Raises:
+        FileNotFoundError: a checkpoint went away meanwhile.
+    """
+    folder, damage = run_dir / checkpoint.CHECKPOINTS, ""
     for number in reversed(checkpoint.numbers(folder)):
         try:
-            return number, checkpoint.load_meta(folder, number).get("records", {})
-        except checkpoint.Damaged:
-            continue
-    return 0, {}
+            return number, checkpoint.load_meta(folder, number).get("records", {}), damage
+        except checkpoint.Damaged as error:
+            if number not in checkpoint.numbers(folder):
+                raise FileNotFoundError(errno.ENOENT, "gone", str(folder)) from error
+            damage = damage or str(error)
+    return 0, {}, damage
 
 
 def _clean(name: str, value: Any) -> Any:

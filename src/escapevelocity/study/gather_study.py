@@ -19,6 +19,7 @@ def gather_study(
     out: Path | None = None,
     columns: Sequence[str] = (),
     tell: Callable[[str], None] = lambda text: None,
+    imports: Sequence[str] = (),
 ) -> tuple[Path, Mapping[str, str]]:
     """Gather a study's history, or a store's; see `collect`.
 
@@ -28,6 +29,7 @@ def gather_study(
         out: the file. It then holds the study's runs alone; the store's own file, the default, holds all of its runs.
         columns: only these columns of the records; by default all. Needs `out`.
         tell: is told one line for each run that is read.
+        imports: modules that the study imports beside those that it names.
 
     Returns:
         The file's path, and the runs that were left out with the reason.
@@ -36,7 +38,7 @@ def gather_study(
         UserError: a mistake in the study's file, columns without `out` or unknown ones, or as `collect`.
     """
     require(out is not None or not columns, "columns", list(columns), "given with --out")
-    study, opened = open_target(target, store)
+    study, opened = open_target(target, store, imports)
     if opened.is_remote:
         require(out is not None, "out", None, f"a file of this machine, as {opened.url} is elsewhere")
     names, no_runs = None, {}

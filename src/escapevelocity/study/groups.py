@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from filelock import FileLock, Timeout
-
 from escapevelocity.errors import UserError
-from escapevelocity.runs.atomic import make_folder, write_json
+from escapevelocity.runs.atomic import write_json
+from escapevelocity.runs.turns import taking_turns
 
 PLAN_FILE = "plan.json"
 _LOCK = ".plan.lock"  # A hidden file, which is not copied to a store behind a URL.
@@ -98,18 +97,8 @@ def only_planner(study_path: Path, wait: float = 60.0) -> Iterator[None]:
     Raises:
         UserError: another one does not end, or the folder cannot be written.
     """
-    make_folder(study_path)
-    lock = FileLock(study_path / _LOCK)
-    try:
-        lock.acquire(timeout=wait)
-    except Timeout:
-        raise UserError(f"{study_path} is being planned by another process; wait for it or stop it") from None
-    except OSError as error:
-        raise UserError(f"cannot lock {study_path}: {error.strerror}; check its permissions") from error
-    try:
+    with taking_turns(study_path / _LOCK, f"{study_path} is being planned", wait):
         yield
-    finally:
-        lock.release()
 
 
 def _group(seeds: Sequence[int]) -> Group:

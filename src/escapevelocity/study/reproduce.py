@@ -25,6 +25,10 @@ class Wanted:
     task: str
     """One of the figure's tasks; "" where it has none."""
     scale: Scale
+    store: str = ""
+    """Where its runs are, as --store says; "" for the default."""
+    history: Path | None = None
+    """The kept history that it is drawn from too, as --history says."""
 
     @property
     def stem(self) -> str:
@@ -34,9 +38,12 @@ class Wanted:
 
     @property
     def command(self) -> list[str]:
-        """The command line that regenerates it, with the default folders."""
+        """The command line that regenerates it, into the default folder."""
         task = ["--task", self.task] if self.task else []
-        return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale]
+        store = ["--store", _from_here(self.store)] if self.store else []
+        has_runs = not isinstance(self.figure, LabFigure)
+        history = ["--history", _from_here(self.history)] if self.history is not None and has_runs else []
+        return ["ev", "reproduce", self.figure.id, *task, "--scale", self.scale, *store, *history]
 
 
 class Drawn(NamedTuple):
@@ -190,6 +197,12 @@ def cost(figure: AnyFigure) -> str:
 def listing(figures: Iterable[AnyFigure]) -> list[Listed]:
     """What `ev reproduce --list` says of figures."""
     return [Listed(one.id, one.title, one.tasks, cost(one)) for one in figures]
+
+
+def _from_here(path: str | Path) -> str:
+    """A path below the current folder as seen from there, so that a page serves other machines too."""
+    below = Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd())
+    return str(Path(path).relative_to(Path.cwd())) if below else str(path)
 
 
 def _default(figure: AnyFigure) -> str:

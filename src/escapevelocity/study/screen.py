@@ -120,23 +120,30 @@ def standing_line(standing: StudyStanding) -> str:
     return f"{standing.runs} runs: {states} · {share:.0%} · {speed} steps/s · {_end(standing.seconds_left)}"
 
 
-def summary_lines(outcomes: Sequence[Outcome], finished_before: int, store: Store) -> list[str]:
+def summary_lines(
+    outcomes: Sequence[Outcome], finished_before: int, store: Store, kept: int = 0
+) -> list[str]:
     """Say how a study ended: runs by state, the reason of each that did not finish, and what to do next.
 
     Args:
         outcomes: what the executor returned.
         finished_before: runs that had been finished before it began.
         store: where the runs are.
+        kept: how many of those finished before are in a kept history, not in the store.
     """
     by_state = {state: [one for one in outcomes if one.state == state] for state in _STATES}
     done = len(by_state["finished"]) + finished_before
     lines = [f"{one.state} {one.name}: {one.why}" for one in by_state["failed"]]
     counts = [f"{done} of {len(outcomes) + finished_before} runs finished"]
+    counts[0] += f" ({kept} of them kept in the history)" if kept else ""
     counts += [f"{len(by_state[s])} {s}" for s in ("failed", "interrupted", "claimed") if by_state[s]]
     counts += [f"{len(by_state['waiting'])} not begun"] if by_state["waiting"] else []
     lines.append(", ".join(counts) + f" in {store.url}")
     if by_state["claimed"]:
-        lines.append("claimed: another process was training them when this one had nothing else left to do")
+        lines.append(
+            "claimed: another process was training them when this one had nothing else left to do; the study is not "
+            "finished before they are"
+        )
     if by_state["interrupted"] or by_state["failed"] or by_state["waiting"]:
         lines.append("the same command goes on from here: each run from its last checkpoint")
     return lines

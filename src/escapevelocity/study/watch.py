@@ -96,10 +96,12 @@ class Overview:
     """Unfinished runs that `seconds_left` does not count: nothing comparable was recorded yet."""
     out_of_reach: str = ""
     """One line: why the store cannot be read now, so that this is how it stood before."""
+    kept: int = 0
+    """Further runs that are done and kept in a history, which are not in `counts`."""
 
     @property
     def total(self) -> int:
-        """Number of runs."""
+        """Number of runs, without those that are kept."""
         return sum(self.counts.values())
 
     @property
@@ -109,8 +111,8 @@ class Overview:
 
     @property
     def is_over(self) -> bool:
-        """Whether every run is finished."""
-        return 0 < self.total == self.counts["finished"]
+        """Whether every run is finished, or kept."""
+        return self.total == self.counts["finished"] and self.total + self.kept > 0
 
 
 def look(

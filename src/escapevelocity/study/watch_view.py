@@ -29,13 +29,13 @@ class StateBar:
     """One line as wide as the terminal, in which each state has its share."""
 
     def __init__(self, overview: Overview) -> None:
-        self._counts, self._total = overview.counts, overview.total
+        self._counts, self._total = _all_counts(overview), overview.total + overview.kept
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Draw it."""
         text, done, drawn = Text(no_wrap=True), 0, 0
-        for state in STATES:
-            done += self._counts[state]
+        for state, count in self._counts.items():
+            done += count
             end = round(options.max_width * done / max(1, self._total))
             text.append(("─" if state == "missing" else "━") * (end - drawn), STATE_STYLES[state])
             drawn = end
@@ -51,7 +51,9 @@ def view(overview: Overview, width: int = 80, height: int = 40) -> RenderableTyp
         height: its lines; of many running runs only those are shown that fit.
     """
     counts = Text("  ").join(
-        Text(f"{count} {state}", STATE_STYLES[state]) for state, count in overview.counts.items() if count
+        Text(f"{count} {state}", STATE_STYLES[state])
+        for state, count in _all_counts(overview).items()
+        if count
     )
     heading = Text.assemble((overview.title, "bold"), "  ", counts)
     parts: list[RenderableType] = [heading, StateBar(overview), Text(pace_line(overview))]
@@ -74,7 +76,7 @@ def view(overview: Overview, width: int = 80, height: int = 40) -> RenderableTyp
 
 def plain_lines(overview: Overview) -> list[str]:
     """Write it as lines, for a log or a pipe: all running and stopped runs, the last finished ones."""
-    counts = ", ".join(f"{count} {state}" for state, count in overview.counts.items() if count)
+    counts = ", ".join(f"{count} {state}" for state, count in _all_counts(overview).items() if count)
     lines = [f"{overview.title}: {counts or 'no runs'}", pace_line(overview)]
     lines += [overview.out_of_reach] if overview.out_of_reach else []
     for run in overview.running:
@@ -135,6 +137,11 @@ def print_lines(overview: Overview, stream: TextIOBase | None = None) -> None:
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     for line in plain_lines(overview):
         print(line.encode(encoding, "replace").decode(encoding), file=cast(IO[str] | None, stream))
+
+
+def _all_counts(overview: Overview) -> dict[str, int]:
+    """Number of runs by state, those that are done elsewhere first."""
+    return {"kept": overview.kept, **{state: overview.counts[state] for state in STATES}}
 
 
 def _running_table(runs: tuple[Running, ...], is_wide: bool) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from escapevelocity.study.groups import Group
 from escapevelocity.study.plan import Planned, plan
@@ -26,7 +26,8 @@ class Watcher:
         target: its file, or its store (`open_target`).
         store: the store of a study's file; by default runs/NAME.
         clock: seconds, monotonic.
-        kept: runs that are kept elsewhere and not trained here, which are not shown (`ended.ended_runs`).
+        kept: runs that are kept elsewhere and not trained here, which are only counted (`ended.ended_runs`).
+        imports: modules that the study imports beside those that it names.
 
     Raises:
         UserError: a mistake in the study's file, or a store that is missing.
@@ -38,12 +39,13 @@ class Watcher:
         store: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         kept: Mapping[str, Group] | None = None,
+        imports: Sequence[str] = (),
     ) -> None:
-        self._study, self._store = open_target(target, store)
+        self._study, self._store = open_target(target, store, imports)
         self._clock, self._kept = clock, kept or {}
         self._planned: list[Planned] | None = None
         self._planned_at = self._fetched_at = -float("inf")
-        self._finished = -1
+        self._finished, self._num_kept = -1, 0
         self._out_of_reach = ""
 
     def look(self) -> Overview:
@@ -54,7 +56,7 @@ class Watcher:
         """
         if self._clock() - self._fetched_at > FETCHED_FOR:
             self._fetch()
-        return dataclasses.replace(self._look(), out_of_reach=self._out_of_reach)
+        return dataclasses.replace(self._look(), out_of_reach=self._out_of_reach, kept=self._num_kept)
 
     def _fetch(self) -> None:
         try:
@@ -84,4 +86,5 @@ class Watcher:
         with contextlib.nullcontext() if self._planned is None else contextlib.suppress(StoreOutOfReach):
             planned = plan(self._study, self._store, record=False, kept=self._kept)
             self._planned = [one for one in planned if one.state != "kept"]
+            self._num_kept = len(planned) - len(self._planned)
         self._planned_at = self._clock()
