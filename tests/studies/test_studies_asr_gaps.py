@@ -17,7 +17,8 @@ from studies.asr.gaps import (
     rewards_of,
     thirds,
 )
-from studies.asr.gaps_page import clock_section, draw, gaps_of, needed_gap, section
+from studies.asr.gaps_figure import draw
+from studies.asr.gaps_page import clock_section, gaps_of, needed_gap, section
 
 from escapevelocity.health import accumulated_gap_needed
 from escapevelocity.lab import accumulated_gap_escape_time
