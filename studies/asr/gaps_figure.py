@@ -1,4 +1,4 @@
-"""The picture of the counterfactual branches: what each candidate paid, the gap, and the policy beside simulated agents."""
+"""The picture of the counterfactual branches: what each candidate paid, the gap, the policy beside simulated agents."""
 
 import textwrap
 from collections.abc import Mapping

@@ -74,6 +74,7 @@ def section(name: str, entry: Mapping[str, Any]) -> str:
     in_metric = np.stack(
         [gaps.change[:, b, s] - gaps.change[:, HOLD, s] for s, b in enumerate(gaps.best)], axis=1
     )
+    paid_more = over_seeds(in_metric.mean(axis=0) * 100)
     slopes = [np.polyfit(gaps.points, gaps.gap[:, s], 1)[0] for s in range(gaps.gap.shape[1])]
     chosen = ", ".join(f"{CANDIDATES[c]} for {gaps.best.count(c)}" for c in sorted(set(gaps.best)))
     lines = [
@@ -87,7 +88,7 @@ def section(name: str, entry: Mapping[str, Any]) -> str:
         "",
         f"Best raise, chosen for every seed by the other seeds: {chosen} of {len(gaps.best)} seeds. Its gap over "
         f"holding, mean over the run: {written(whole, 3, sign=True)} in signs, which the agent is paid by, and "
-        f"{written(over_seeds(in_metric.mean(axis=0) * 100), 3, sign=True)} points of the metric per decision. Fitted by a "
+        f"{written(paid_more, 3, sign=True)} points of the metric per decision. Fitted by a "
         f"straight line, Δ changes by {written(over_seeds(np.array(slopes) * 10), 3, sign=True)} in ten decisions. "
         f"{_most(whole, entry)}",
         "",
