@@ -41,14 +41,18 @@ def test_that_both_reach_the_same_is_said_no_more_surely_than_the_kept_seeds_sho
     (verdict,) = re.findall(r"\(Student's 95 % interval\): (.*?) ±0\.02\.", page(found))
     assert verdict == ("within" if low >= -BAND and high <= BAND else "not shown to be within")
     assert f"[{low:+.4f}, {high:+.4f}] (Student's" in page(found)
-    if verdict != "within":  # What is written by hand agrees.
-        for path, start in (
-            (HERE / "README.md", "## Does our training"),
-            (HERE.parents[1] / "README.md", "## Studies"),
-        ):
-            said = " ".join(path.read_text(encoding="utf-8").split(start)[0].split())
-            assert "reaches what pytorch-metric-learning reaches" not in said
-            assert "is not shown" in said
+    # What is written by hand gives the same ends, and no claim where there is none.
+    by_hand = {
+        HERE / "README.md": f"[{low:+.4f}, {high:+.4f}]",
+        HERE.parents[1] / "README.md": f"[{100 * low:+.1f}, {100 * high:+.1f}] points",
+    }
+    for path, ends in by_hand.items():
+        said = " ".join(path.read_text(encoding="utf-8").split())
+        assert ends.replace("-", "−") in said
+        claimed = re.search(
+            "our training reaches what pytorch-metric-learning reaches[^:]* is not shown", said
+        )
+        assert (claimed is None) == (verdict == "within")
 
 
 def test_seeds_that_only_one_has_trained_are_left_out():

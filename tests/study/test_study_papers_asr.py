@@ -124,7 +124,7 @@ def test_what_a_bootstrap_of_the_range_alone_would_tell_is_left_open():
     """Three seeds ahead by 0.01, 0.05 and 0.09: their bootstrap is above 0, Student's interval is 0.05 ± 0.1."""
     ahead = run("c", sampler="curriculum", init="narrow")
     shifted = {name: curves + np.array([[0.01], [0.05], [0.09]]) for name, curves in ahead.columns.items()}
-    runs = history(run("d", sampler="distance"), run("b"), dataclasses.replace(ahead, columns=shifted))
+    runs = history(run("d", sampler="distance"), run("b"), ahead._replace(columns=shifted))
     assert CURRICULUM_FIGURE.measured(runs, "digits")[0].startswith(
         f"{CURRICULUM}: not told from {BROAD} at the end, +0.050 [-0.049, +0.149]"
     )
@@ -140,7 +140,7 @@ def test_what_a_bootstrap_of_the_range_alone_would_tell_is_left_open():
 def test_the_depth_of_one_well_in_three_seeds_is_not_told_from_none():
     curves = run("n", init="narrow", dip=0.3).columns
     fell = {name: np.stack([own[0], RISING, RISING]) for name, own in curves.items()}
-    runs = history(dataclasses.replace(run("n", init="narrow"), columns=fell))
+    runs = history(run("n", init="narrow")._replace(columns=fell))
     narrow = GRAVITY_WELL.found(runs)["narrow"].interval("depth")
     assert narrow.estimate == pytest.approx(0.29 / 3, abs=1e-3)
     assert narrow.low == 0.0  # Below 0 by Student, where no depth can be.
