@@ -20,6 +20,8 @@ _TITLES = (
     ("lasted", "duration", "training steps", False),
     ("final_gain", "final gain over narrow", "", True),
 )
+INTERVALS = "Means over seeds; [Student's 95 % interval], of a depth cut at 0; (range of the seeds)."
+"""What the brackets in the table are."""
 
 
 def wells_table(wells: Sequence[StartWells]) -> str:
