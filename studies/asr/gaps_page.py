@@ -1,24 +1,24 @@
-"""What the counterfactual branches say: the section of the page, and its picture."""
+"""What the counterfactual branches say: the section of the page."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from benchmarks._common import table
 from jaxtyping import Float
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
-from escapevelocity.study.bootstrap import Interval, bootstrap_interval
+from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.papers.asr.arms import written
-from escapevelocity.study.statistics import mean
-from studies.asr.clock import ESCAPED, gap_at_decisions, predicted_escape
+from escapevelocity.study.student import student_interval
+from studies.asr.clock import AGENTS, ESCAPED, predicted_escape
 from studies.asr.gaps import CANDIDATES, HOLD, metrics_of, rewards_of
 
-_SEED = 0
 _SEEN = (
     "*Seen* is what a look at the run's checkpoints shows, of simulated agents as of real ones. *Chance of as many*: "
-    "that so many of the seeds or more are beyond ½, if each were as likely to be as a simulated agent."
+    "that so many of the seeds or more are beyond ½, if each were as likely to be as a simulated agent, independently "
+    "of the others (binomial); in brackets the same with the upper end of the simulated share's own 95 % interval "
+    f"(Clopper–Pearson, {AGENTS} agents)."
 )
 
 
@@ -67,27 +67,30 @@ def section(name: str, entry: Mapping[str, Any]) -> str:
     gaps = gaps_of(entry)
     rows = []
     for i, point in enumerate(gaps.points):
-        paid = (written(_over(gaps.change[i, c] * 100), 2, sign=True) for c in range(len(CANDIDATES)))
-        rows.append([str(point), *paid, written(_over(gaps.gap[i]), 2, sign=True)])
+        paid = (written(over_seeds(gaps.change[i, c] * 100), 2, sign=True) for c in range(len(CANDIDATES)))
+        rows.append([str(point), *paid, written(over_seeds(gaps.gap[i]), 2, sign=True)])
     header = ("decisions done", *CANDIDATES, "Δ, signs")
-    whole = _over(gaps.gap.mean(axis=0))
+    whole = over_seeds(gaps.gap.mean(axis=0))
     in_metric = np.stack(
         [gaps.change[:, b, s] - gaps.change[:, HOLD, s] for s, b in enumerate(gaps.best)], axis=1
     )
+    paid_more = over_seeds(in_metric.mean(axis=0) * 100)
     slopes = [np.polyfit(gaps.points, gaps.gap[:, s], 1)[0] for s in range(gaps.gap.shape[1])]
     chosen = ", ".join(f"{CANDIDATES[c]} for {gaps.best.count(c)}" for c in sorted(set(gaps.best)))
     lines = [
         f"### {name}",
         "",
         "r(t) of each candidate: change of the metric per decision in points (hundredths), over the segment that "
-        "follows, mean over seeds; Δ: mean sign of the change under the best raise minus under holding.",
+        "follows, mean over seeds with Student's 95 % interval, as all intervals here; Δ: mean sign of the change "
+        "under the best raise minus under holding.",
         "",
         table(header, rows),
         "",
         f"Best raise, chosen for every seed by the other seeds: {chosen} of {len(gaps.best)} seeds. Its gap over "
         f"holding, mean over the run: {written(whole, 3, sign=True)} in signs, which the agent is paid by, and "
-        f"{written(_over(in_metric.mean(axis=0) * 100), 3, sign=True)} points of the metric per decision. Fitted by a "
-        f"straight line, Δ changes by {written(_over(np.array(slopes) * 10), 3, sign=True)} in ten decisions.",
+        f"{written(paid_more, 3, sign=True)} points of the metric per decision. Fitted by a "
+        f"straight line, Δ changes by {written(over_seeds(np.array(slopes) * 10), 3, sign=True)} in ten decisions. "
+        f"{_most(whole, entry)}",
         "",
         *_predictions(gaps, entry),
         "",
@@ -97,9 +100,19 @@ def section(name: str, entry: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _most(gap: Interval, entry: Mapping[str, Any]) -> str:
+    """What the gap may add up to at most, beside what an escape needs."""
+    decisions = len(next(iter(entry["simulated"].values()))["gaps"])
+    least = min(found["needed"] for found in entry["simulated"].values())
+    return (
+        f"Held at the upper end of its interval for all {decisions} decisions it would add up to "
+        f"{gap.high * decisions:.1f}; an escape needs {least:.0f} or more."
+    )
+
+
 def _untrained_text(recalls: Mapping[str, float]) -> str:
     """What the networks retrieve before the first step, which no run records."""
-    found = written(_over(np.array(list(recalls.values()))))
+    found = written(over_seeds(np.array(list(recalls.values()))))
     return f"Before the first step the {len(recalls)} seeds' networks have a Recall@1 of {found} on these classes."
 
 
@@ -133,49 +146,21 @@ def needed_gap(clock: Mapping[str, Mapping[str, float]], rate: float) -> float:
     return float(np.median(found)) if found else np.inf
 
 
-def draw(entries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """A row for each run: r(t) by candidate, Δ(t) with its fit, and the policy predicted and observed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from escapevelocity.report._figure import COLORS, paper_style
-
-    with paper_style():
-        figure = Figure(figsize=(10.5, 2.7 * len(entries)), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(len(entries), 3, squeeze=False)
-        for (name, entry), (rewards, gap, policy) in zip(entries.items(), grid, strict=True):
-            gaps = gaps_of(entry)
-            for index, candidate in enumerate(CANDIDATES):
-                shown = [_over(row * 100) for row in gaps.change[:, index]]
-                places = gaps.points + (index - 1.5) * 0.5
-                _errors(rewards, places, shown, COLORS[index], candidate)
-            rewards.axhline(0, color="#999999", lw=0.8)
-            rewards.set(title=f"{name}: r(t)", ylabel="points per decision", xlabel="decisions done")
-            rewards.legend(frameon=False, fontsize=7.5)
-            _errors(gap, gaps.points, [_over(row) for row in gaps.gap], COLORS[0], "measured")
-            line = gap_at_decisions(gaps.points, gaps.gap.mean(axis=1), int(gaps.points[-1]) + 1)
-            gap.plot(line, color=COLORS[1], label="straight line")
-            gap.axhline(0, color="#999999", lw=0.8)
-            gap.set(title="Δ(t): best raise over holding", ylabel="mean sign", xlabel="decisions done")
-            gap.legend(frameon=False, fontsize=7.5)
-            _draw_policy(policy, gaps, entry)
-        figure.savefig(path, metadata={"Software": None})
-
-
 def _predictions(gaps: Gaps, entry: Mapping[str, Any]) -> list[str]:
     rows = []
     for rate, found in entry["simulated"].items():
-        observed = _observed(entry, rate, gaps.third)
+        observed = observed_policy(entry, rate, gaps.third)
         escaped = int((observed.max(axis=0) > ESCAPED).sum())
         law = predicted_escape(np.array(found["gaps"]), found["needed"])
         when = f"after {law:.0f}" if np.isfinite(law) else f"not within {len(found['gaps'])}"
         low, middle, high = found["end_quantiles"]
         cells = [rate, f"{found['needed']:.0f}", f"{sum(found['gaps']):.1f}", when, f"{found['seen']:.1%}"]
         seeds = observed.shape[1]
-        as_many = float(binom.sf(escaped - 1, seeds, found["seen"]))
-        cells += [f"{escaped} of {seeds}", f"{as_many:.2g}", f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
-        rows.append([*cells, written(_over(observed[-1]), 2)])
+        as_many = f"{_chance(escaped, seeds, found['seen']):.2g}"
+        if escaped:
+            as_many += f" ({_chance(escaped, seeds, _largest_share(found['seen'])):.2g})"
+        cells += [f"{escaped} of {seeds}", as_many, f"{middle:.2f} [{low:.2f}, {high:.2f}]"]
+        rows.append([*cells, written(over_seeds(observed[-1]), 2)])
     header = (
         "controller's rate", "A", "accumulated gap of the run", "the law: decisions until escape",
         "simulated agents seen beyond ½", "real seeds seen beyond ½", "chance of as many",
@@ -184,35 +169,58 @@ def _predictions(gaps: Gaps, entry: Mapping[str, Any]) -> list[str]:
     return [table(header, rows)]
 
 
-def _observed(entry: Mapping[str, Any], rate: str, third: int) -> np.ndarray:
+def escapes_text(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """All rates and images together: one row of several looks rare more easily than a row chosen beforehand."""
+    rows = []
+    for entry in entries.values():
+        third = gaps_of(entry).third
+        for rate, found in entry["simulated"].items():
+            beyond = observed_policy(entry, rate, third).max(axis=0) > ESCAPED
+            rows.append((int(beyond.sum()), len(beyond), float(found["seen"])))
+    escaped, seeds = sum(row[0] for row in rows), sum(row[1] for row in rows)
+    rarest = min(rows, key=lambda row: _chance(*row))
+    alone = _chance(*rarest)
+    at_most = _chance(rarest[0], rarest[1], _largest_share(rarest[2]))
+    return (
+        f"Of all {len(rows)} rows together {escaped} of {seeds} seeds were seen beyond ½, where "
+        f"{sum(n * share for _, n, share in rows):.2f} are expected of as many simulated agents; the chance of as many "
+        f"is {_chance_together(rows):.2g}. The rarest row has a chance of {alone:.2g} ({at_most:.2g} with the upper "
+        f"end of its share); that the rarest of {len(rows)} would be as rare, of {_one_of(len(rows), alone):.2g} "
+        f"({_one_of(len(rows), at_most):.2g}). All of this takes the rows as independent, though seeds of one number "
+        "share their network's start and the images over the rates; and the gaps were measured along the run at rate "
+        "0.01 alone: simulated agents of the other rates are paid by them too."
+    )
+
+
+def _chance(escaped: int, seeds: int, share: float) -> float:
+    """That so many seeds or more escape, each with probability `share`."""
+    return float(binom.sf(escaped - 1, seeds, share))
+
+
+def _chance_together(rows: Sequence[tuple[int, int, float]]) -> float:
+    """That as many escape in all rows of (escaped, seeds, share) together, or more."""
+    probabilities = np.ones(1)
+    for _, seeds, share in rows:
+        probabilities = np.convolve(probabilities, binom.pmf(np.arange(seeds + 1), seeds, share))
+    return float(probabilities[sum(row[0] for row in rows) :].sum())
+
+
+def _one_of(rows: int, chance: float) -> float:
+    """That one of several independent rows is as rare as this (Šidák 1967)."""
+    return 1 - (1 - chance) ** rows
+
+
+def _largest_share(share: float) -> float:
+    """The upper end of the 95 % interval of a share of the simulated agents."""
+    return float(binomtest(round(share * AGENTS), AGENTS).proportion_ci(0.95).high)
+
+
+def observed_policy(entry: Mapping[str, Any], rate: str, third: int) -> np.ndarray:
     """Probability of raising a third, by checkpoint and seed."""
     found = entry["policies"][rate]
     return np.array([np.array(found[key])[:, third] for key in sorted(found, key=int)])
 
 
-def _draw_policy(axes: Any, gaps: Gaps, entry: Mapping[str, Any]) -> None:
-    from escapevelocity.report._figure import COLORS
-
-    rate = "0.01" if "0.01" in entry["policies"] else next(iter(entry["policies"]))
-    places = sorted(int(key) for key in entry["policies"][rate])
-    observed = _observed(entry, rate, gaps.third)
-    simulated = entry["simulated"][rate]
-    low, middle, high = np.array(simulated["quantiles"])
-    axes.fill_between(np.arange(1, len(low) + 1), low, high, color=COLORS[0], alpha=0.2, lw=0)
-    axes.plot(np.arange(1, len(low) + 1), middle, color=COLORS[0], label="simulated, 5–95 %")
-    axes.plot(places, observed, color=COLORS[1], marker="o", ms=3, lw=0.8)
-    axes.plot([], [], color=COLORS[1], marker="o", ms=3, lw=0.8, label="real, a line per seed")
-    axes.axhline(ESCAPED, color="#999999", lw=0.8, ls="--")
-    axes.set(title=f"π({CANDIDATES[gaps.third]}), rate {rate}", xlabel="decisions done", ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=7.5)
-
-
-def _errors(axes: Any, places: np.ndarray, shown: list[Interval], color: str, label: str) -> None:
-    middle = np.array([one.estimate for one in shown])
-    reach = np.abs(np.array([[one.low for one in shown], [one.high for one in shown]]) - middle)
-    axes.errorbar(places, middle, reach, color=color, marker="o", ms=3, lw=1, capsize=2, label=label)
-
-
-def _over(values: np.ndarray) -> Interval:
-    """Mean over seeds with its 95 % bootstrap interval."""
-    return bootstrap_interval(np.asarray(values, np.float64), mean, seed=_SEED)
+def over_seeds(values: np.ndarray) -> Interval:
+    """Mean over seeds with Student's 95 % interval."""
+    return student_interval(values)

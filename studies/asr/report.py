@@ -23,15 +23,14 @@ from escapevelocity.study.papers.asr.figures import GRAVITY_WELL, HEADS_FIGURE, 
 from escapevelocity.study.papers.asr.size import asr_study
 from escapevelocity.study.plan import plan
 from escapevelocity.study.store import open_store
-from studies.asr.clock import gap_at_decisions, simulated_escapes
+from studies.asr.clock import AGENTS, gap_at_decisions, simulated_escapes
 from studies.asr.gaps import measure_gaps, policies_of
-from studies.asr.gaps_page import clock_section, draw, gaps_of, needed_gap, section
+from studies.asr.gaps_figure import draw
+from studies.asr.gaps_page import clock_section, escapes_text, gaps_of, needed_gap, section
 from studies.running import finished, gathered
 
 CLOCK_GAPS = (1.0, 0.3, 0.1, 0.0)
 CLOCK_DECISIONS = 600
-AGENTS = 400
-"""Simulated agents under a measured gap: a share of 2 % is then known to within 1.4 points (two standard errors)."""
 _DEPTHS = (
     "Falls of each of the six curves: how many seeds fell by more than their curve's noise, the deepest, and in "
     "brackets the range over seeds of what counts as noise; nothing smaller could be seen."
@@ -135,7 +134,8 @@ def _gaps_text(gaps: Path, folder: Path) -> str:
     clock = clock_section(found["clock"])
     parts = [section(name, entry) for name, entry in entries.items()]
     picture = "![r(t), the gap and the policy, predicted and observed](figures/gaps.png)"
-    return "\n\n".join(["### The agent's own clock", clock, *parts, picture])
+    together = ["### All seeds against the simulated agents", escapes_text(entries)]
+    return "\n\n".join(["### The agent's own clock", clock, *parts, *together, picture])
 
 
 def _of(history: History, task: str) -> History:

@@ -118,6 +118,7 @@ def test_a_study_prints_a_row_for_each_start_and_draws_its_maps(ev, tmp_path):
         "narrow",
         "normal(0.5,0.4)",
     ]
+    assert "[Student's 95 % interval]" in answer.out
     assert (tmp_path / "runs/asr-wells-digits/plots/wells.png").exists()
 
 

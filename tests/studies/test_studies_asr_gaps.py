@@ -5,7 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from studies.asr.clock import ESCAPED, Escapes, gap_at_decisions, predicted_escape, simulated_escapes
+from scipy.stats import beta
+from studies.asr.__main__ import GAPS
+from studies.asr.clock import AGENTS, ESCAPED, Escapes, gap_at_decisions, predicted_escape, simulated_escapes
 from studies.asr.gaps import (
     CANDIDATES,
     HOLD,
@@ -17,7 +19,8 @@ from studies.asr.gaps import (
     rewards_of,
     thirds,
 )
-from studies.asr.gaps_page import clock_section, draw, gaps_of, needed_gap, section
+from studies.asr.gaps_figure import draw
+from studies.asr.gaps_page import clock_section, escapes_text, gaps_of, needed_gap, section
 
 from escapevelocity.health import accumulated_gap_needed
 from escapevelocity.lab import accumulated_gap_escape_time
@@ -137,9 +140,11 @@ def test_the_page_says_what_was_measured_and_chooses_the_raise_by_the_other_seed
     assert "+2.000 [+2.000, +2.000] in signs" in text
     assert "+2.000 [+2.000, +2.000] points of the metric per decision" in text  # +1 against −1.
     assert (
-        "| 0.01 | 30 | 60.0 | after 15 | 50.0% | 3 of 3 | 0.12 | 0.60 [0.50, 0.70] | 0.90 [0.90, 0.90] |"
+        "| 0.01 | 30 | 60.0 | after 15 | 50.0% | 3 of 3 | 0.12 (0.17) | 0.60 [0.50, 0.70] | 0.90 [0.90, 0.90] |"
         in text
     )
+    # Held at the upper end, which is its mean: 30 decisions of 2.
+    assert "all 30 decisions it would add up to 60.0; an escape needs 30 or more" in text
     clock = {"0.01/1.0": {"median": 75.0, "share_50": 0.25, "share_600": 1.0}, "0.01/0.0": {"median": None, "share_50": 0.0, "share_600": 0.5}}  # fmt: skip # noqa: E501
     assert needed_gap(clock, 0.01) == 75.0
     assert needed_gap(clock, 0.03) == np.inf
@@ -147,6 +152,26 @@ def test_the_page_says_what_was_measured_and_chooses_the_raise_by_the_other_seed
     assert "| 0.01 | 0.0 | not within 600 | – | 0% | 50% |" in clock_section(clock)
     draw({"By hand": entry}, tmp_path / "gaps.png")
     assert (tmp_path / "gaps.png").stat().st_size > 10_000
+
+
+def test_a_row_that_looks_rare_is_told_as_one_of_all_rows():
+    """By hand, of seeds that pass ½ with chance ½: all three do in one row of eight, none in another one of eight."""
+    one, other = entry_by_hand(), entry_by_hand()
+    other["policies"] = {"0.01": {"0": [[1 / 3] * 3] * 3, "20": [[0.1, 0.2, 0.3]] * 3}}
+    text = escapes_text({"one": one, "other": other})
+    assert "Of all 2 rows together 3 of 6 seeds were seen beyond ½, where 3.00 are expected" in text
+    assert "the chance of as many is 0.66." in text  # (20 + 15 + 6 + 1) / 64
+    upper = beta.ppf(0.975, 201, 200)  # Clopper–Pearson, of 200 in 400.
+    assert f"The rarest row has a chance of 0.12 ({upper**3:.2g} with the upper end of its share)" in text
+    assert (
+        f"that the rarest of 2 would be as rare, of 0.23 ({1 - (1 - upper**3) ** 2:.2g})" in text
+    )  # 1 − (7/8)²
+
+
+def test_the_agents_are_those_that_the_shares_were_counted_over():
+    found = json.loads(GAPS.read_text())
+    shares = [one["seen"] for task in ("omniglot", "mnist") for one in found[task]["simulated"].values()]
+    np.testing.assert_allclose(np.array(shares) * AGENTS % 1, 0, atol=1e-9)
 
 
 def entry_by_hand():

@@ -22,6 +22,14 @@ def test_only_shared_seeds_are_compared_in_pairs():
     assert found.p_value == 6 / 8
 
 
+def test_students_interval_is_that_of_the_paired_t_test():
+    x, y = {1: 0.7, 2: 0.5, 3: 0.9, 4: 0.4}, {4: 0.1, 3: 0.5, 2: 0.7, 1: 0.2}
+    found = paired_comparison(x, y, seed=0, level=0.9, repetitions=100).student
+    expected = stats.ttest_rel([x[s] for s in x], [y[s] for s in x]).confidence_interval(0.9)
+    np.testing.assert_allclose((found.low, found.high), (expected.low, expected.high), rtol=1e-12)
+    assert found.level == 0.9
+
+
 def test_five_seeds_that_all_agree_reach_a_sixteenth_and_no_less():
     assert sign_flip_test([0.1, 3.0, 0.2, 7.0, 1.0], seed=0) == 2 / 32
     assert sign_flip_test([-0.1, -3.0, -0.2, -7.0, -1.0], seed=0) == 2 / 32

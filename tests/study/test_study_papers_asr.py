@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from escapevelocity.errors import UserError
 from escapevelocity.study.grid import cells
@@ -117,6 +118,33 @@ def test_the_well_is_confirmed_where_the_broad_start_falls_and_ends_above():
 def test_the_well_is_not_confirmed_without_a_fall_or_a_gain(offset, dip, verdict):
     runs = history(run("n", init="narrow"), run("b", offset=offset, dip=dip))
     assert GRAVITY_WELL.measured(runs, "digits")[0].startswith(f"{verdict}: ")
+
+
+def test_what_a_bootstrap_of_the_range_alone_would_tell_is_left_open():
+    """Three seeds ahead by 0.01, 0.05 and 0.09: their bootstrap is above 0, Student's interval is 0.05 ± 0.1."""
+    ahead = run("c", sampler="curriculum", init="narrow")
+    shifted = {name: curves + np.array([[0.01], [0.05], [0.09]]) for name, curves in ahead.columns.items()}
+    runs = history(run("d", sampler="distance"), run("b"), ahead._replace(columns=shifted))
+    assert CURRICULUM_FIGURE.measured(runs, "digits")[0].startswith(
+        f"{CURRICULUM}: not told from {BROAD} at the end, +0.050 [-0.049, +0.149]"
+    )
+    found = CURRICULUM_FIGURE.found(runs)
+    assert found[CURRICULUM].ahead_from(found[BROAD]) is None
+    # 0.05 ± 4.30·0.04/√3; nothing is cut at 0 but what cannot be below.
+    own, other = (found[label].scores("final") for label in (CURRICULUM, BROAD))
+    expected = stats.ttest_rel(list(own.values()), list(other.values())).confidence_interval(0.95)
+    interval = found[CURRICULUM].against(found[BROAD], "final").mean
+    np.testing.assert_allclose((interval.low, interval.high), (expected.low, expected.high), rtol=1e-6)
+
+
+def test_the_depth_of_one_well_in_three_seeds_is_not_told_from_none():
+    curves = run("n", init="narrow", dip=0.3).columns
+    fell = {name: np.stack([own[0], RISING, RISING]) for name, own in curves.items()}
+    runs = history(run("n", init="narrow")._replace(columns=fell))
+    narrow = GRAVITY_WELL.found(runs)["narrow"].interval("depth")
+    assert narrow.estimate == pytest.approx(0.29 / 3, abs=1e-3)
+    assert narrow.low == 0.0  # Below 0 by Student, where no depth can be.
+    assert narrow.high == pytest.approx(0.097 + 4.303 * 0.29 / 3, abs=2e-3)  # s/√3 of (x, 0, 0) is x/3.
 
 
 def test_a_fall_the_other_way_round_is_not_called_a_confirmation_alone():

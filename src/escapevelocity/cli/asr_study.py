@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.cli.study_run import train_missing
     from escapevelocity.report.plots import plot_run
     from escapevelocity.study.asr_wells import require_curve, shown_starts, wells_by_start, wells_study
-    from escapevelocity.study.asr_wells_page import answer, draw_wells_of, wells_table
+    from escapevelocity.study.asr_wells_page import INTERVALS, answer, draw_wells_of, wells_table
     from escapevelocity.study.history import collect, read_history
     from escapevelocity.study.local import LocalExecutor
     from escapevelocity.study.plan import plan
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     if not wells:
         print("Nothing was measured: no run has finished.")
         return code
-    print("\n".join(["", wells_table(wells), "", answer(wells)]))
+    print("\n".join(["", wells_table(wells), "", INTERVALS, answer(wells)]))
     folder = command.out / study.name / "plots"
     shown = [store.run_path(run.name) for run in shown_starts(history, command.means)]
     for path in [*draw_wells_of(wells, folder, command.data, command.column), *plot_run(shown, folder)]:

@@ -1,6 +1,7 @@
 """How deep is the well, and for how long, by where the sampling distribution starts: a grid, measured seed by seed."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,10 +9,10 @@ import numpy as np
 
 from escapevelocity.errors import require
 from escapevelocity.health import METRICS, measure_well
-from escapevelocity.study.bootstrap import Interval, bootstrap_interval
+from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.grid import Study
 from escapevelocity.study.history import History, HistoryRun
-from escapevelocity.study.statistics import mean
+from escapevelocity.study.student import student_interval
 
 CURVE = "test/recall_at_1"
 """What wells are measured in, unless another column is asked for."""
@@ -20,7 +21,6 @@ _CURVES = ("test/", "validation/", "asr/metric", "health/embedding/")
 MEASURES = ("depth", "onset", "lasted", "censored", "area", "final", "final_gain")
 NARROW = "narrow"
 """The start that `final_gain` is measured from, seed by seed (Dou et al.: the low-variance start)."""
-BOOTSTRAP_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +38,28 @@ class StartWells:
     seeds: tuple[int, ...]
     values: dict[str, np.ndarray]
 
-    def interval(self, measure: str, repetitions: int = 10_000) -> Interval | None:
-        """Mean over seeds with its 95 % bootstrap interval; None where no seed has a value.
+    def finite(self, measure: str) -> np.ndarray:
+        """The values of the seeds that have one."""
+        values = self.values[measure]
+        return values[np.isfinite(values)]
+
+    def interval(self, measure: str) -> Interval | None:
+        """Mean over seeds with Student's 95 % interval; None where no seed has a value.
 
         Not the interquartile mean: of five seeds it does not see the one that fell into a well.
         """
-        values = self.values[measure]
-        values = values[np.isfinite(values)]
-        if values.size == 0:
-            return None
-        return bootstrap_interval(values, mean, seed=BOOTSTRAP_SEED, repetitions=repetitions)
+        return seeds_interval(self.finite(measure), measure)
+
+
+def seeds_interval(values: Sequence[float] | np.ndarray, measure: str) -> Interval | None:
+    """Mean of a measure over seeds with Student's 95 % interval; None without a value.
+
+    Args:
+        values: one per seed.
+        measure: its name; no curve has a negative depth or area, so that their intervals are cut at 0.
+    """
+    least = 0.0 if measure in ("depth", "area") else -math.inf
+    return student_interval(values, least=least) if len(values) else None
 
 
 def wells_study(

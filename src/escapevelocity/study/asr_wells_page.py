@@ -20,14 +20,18 @@ _TITLES = (
     ("lasted", "duration", "training steps", False),
     ("final_gain", "final gain over narrow", "", True),
 )
+INTERVALS = "Means over seeds; [Student's 95 % interval], of a depth cut at 0; (range of the seeds)."
+"""What the brackets in the table are."""
 
 
-def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
-    """A row for each start: means over seeds with 95 % bootstrap intervals.
+def wells_table(wells: Sequence[StartWells]) -> str:
+    """A row for each start: means over seeds with Student's 95 % intervals; onset and duration with their range.
+
+    An onset is that of the few curves that fell, and a duration is cut off at the end of the run: of neither does an
+    interval say where the mean lies.
 
     Args:
         wells: see `wells_by_start`.
-        repetitions: of the bootstrap.
     """
     numbers = (
         "seeds",
@@ -43,7 +47,7 @@ def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
     for one in wells:
         fell = int((one.values["depth"] > 0).sum())
         lost = int((one.values["censored"] > 0).sum())
-        cells = [_written(one, name, digits, repetitions) for name, digits in _COLUMNS]
+        cells = [_written(one, name, digits) for name, digits in _COLUMNS]
         depth, onset, lasted, final, gain = cells
         lines.append(
             f"| {one.init} | {len(one.seeds)} | {fell} | {depth} | {onset} | {lasted} | {lost} | {final} | {gain} |"
@@ -52,14 +56,18 @@ def wells_table(wells: Sequence[StartWells], repetitions: int = 10_000) -> str:
 
 
 _COLUMNS = (("depth", 3), ("onset", 0), ("lasted", 0), ("final", 3), ("final_gain", 3))
+_RANGED = ("onset", "lasted")
 
 
-def _written(one: StartWells, name: str, digits: int, repetitions: int) -> str:
+def _written(one: StartWells, name: str, digits: int) -> str:
     if name == "final_gain" and one.init == NARROW:
         return "–"
-    found = one.interval(name, repetitions)
+    found = one.interval(name)
     if found is None:
         return "–"
+    if name in _RANGED and np.isfinite(found.low):
+        values = one.finite(name)
+        return f"{found.estimate:,.{digits}f} ({values.min():,.{digits}f}–{values.max():,.{digits}f})"
     sign = "+" if name == "final_gain" else ""
     if not np.isfinite(found.low):  # One seed has no interval.
         return f"{found.estimate:{sign},.{digits}f}"
@@ -101,7 +109,7 @@ def wells_figure(wells: Sequence[StartWells], data: str, column: str = CURVE) ->
         values = {
             (float(start.mean or 0), float(start.std or 0)): float(found.estimate)
             for one, start in starts.items()
-            if (found := one.interval(name, repetitions=100)) is not None
+            if (found := one.interval(name)) is not None
         }
         grids.append(MeasureGrid(title, unit, grid_of(means, stds, values), diverging))
     counts = sorted({len(one.seeds) for one in wells})

@@ -33,7 +33,7 @@ _CHUNK = 2_000_000  # numbers held at once: 16 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its percentile bootstrap interval; the ends are NaN where there is one run only."""
+    """An estimate and its interval, by the bootstrap or Student's; the ends are NaN where there is one run only."""
 
     estimate: float
     low: float

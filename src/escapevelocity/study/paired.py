@@ -16,6 +16,7 @@ from escapevelocity.errors import require
 from escapevelocity.study.bootstrap import LEVEL, REPETITIONS, Interval, bootstrap_interval
 from escapevelocity.study.scores import by_task
 from escapevelocity.study.statistics import iqm, mean
+from escapevelocity.study.student import student_interval
 
 EXACT_PAIRS = 20
 """Up to here all 2ⁿ sign patterns are counted (8 MB); beyond, as many as `repetitions` are drawn."""
@@ -36,6 +37,11 @@ class PairedComparison:
     unshared: tuple[int, ...]
     """Seeds that one of the two lacks, left out."""
 
+    @property
+    def student(self) -> Interval:
+        """The mean with Student's interval of the same level: what judges a comparison of a handful of seeds."""
+        return student_interval(self.differences, self.mean.level)
+
 
 def paired_comparison(
     x: Mapping[int, float],
@@ -48,8 +54,8 @@ def paired_comparison(
     """Compare two settings on one task over their shared seeds.
 
     The intervals come from resampling the differences over seeds. Of five they are too narrow, as the module
-    `bootstrap` says; the p-value is exact for any number of seeds, and with five can call nothing significant
-    at 5 %.
+    `bootstrap` says; `student` of what is returned is not. The p-value is exact for any number of seeds, and with five
+    can call nothing significant at 5 %.
 
     Args:
         x: seed → score of X.

@@ -1,8 +1,12 @@
-"""Arms of a comparison of adaptive sampling: how their runs are recognised, what is read from them, how they differ."""
+"""Arms of a comparison of adaptive sampling: how their runs are recognised, what is read from them, how they differ.
+
+Three to five seeds are compared: all intervals are Student's, which a mean of so few can be judged by (see
+`study.student`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,16 +14,14 @@ from escapevelocity.health import measure_well
 from escapevelocity.metric_learning.config import ControllerConfig, LearnerConfig, SamplerConfig
 from escapevelocity.report._curves import Curve
 from escapevelocity.report._panels import Panel, Series
-from escapevelocity.study.bootstrap import Interval, bootstrap_interval
+from escapevelocity.study.asr_wells import seeds_interval
+from escapevelocity.study.bootstrap import Interval
 from escapevelocity.study.history import History, HistoryRun
-from escapevelocity.study.paired import PairedComparison, paired_comparison
-from escapevelocity.study.statistics import mean
+from escapevelocity.study.student import student_interval
 
 RECALL = "test/recall_at_1"
 FINAL_SHARE = 0.1
 """`final` is the mean over the last tenth of the measured points: a single one is noisier than the arms differ."""
-SEED = 0
-"""Of every bootstrap."""
 
 
 @dataclass(frozen=True, eq=False)  # An arm is itself: its mapping could not be hashed.
@@ -72,16 +74,16 @@ class ArmRuns:
         return {seed: value for seed, value in found.items() if np.isfinite(value)}
 
     def interval(self, measure: str, column: str = RECALL) -> Interval | None:
-        """Mean over seeds with its 95 % bootstrap interval; None without a value."""
-        scores = list(self.scores(measure, column).values())
-        return bootstrap_interval(np.array(scores), mean, seed=SEED) if scores else None
+        """Mean over seeds with Student's 95 % interval; None without a value."""
+        return seeds_interval(list(self.scores(measure, column).values()), measure)
 
-    def against(self, other: "ArmRuns", measure: str, column: str = RECALL) -> PairedComparison | None:
+    def against(self, other: "ArmRuns", measure: str, column: str = RECALL) -> "PairedMean | None":
         """This arm's score minus another's, paired by seed; None where they share no seed."""
         own, others = self.scores(measure, column), other.scores(measure, column)
-        if not own.keys() & others.keys():
+        shared = tuple(seed for seed in own if seed in others)
+        if not shared:
             return None
-        return paired_comparison(own, others, seed=SEED)
+        return PairedMean(shared, student_interval([own[seed] - others[seed] for seed in shared]))
 
     def ahead_from(self, other: "ArmRuns", column: str = RECALL) -> float | None:
         """The step from which on the whole interval of this arm minus another, paired by seed, lies above 0.
@@ -97,7 +99,7 @@ class ArmRuns:
             return None
         differences, since = np.stack([a[1] - b[1] for a, b in pairs]), None
         for step, values in zip(pairs[0][0][0][::-1], differences.T[::-1], strict=True):
-            if not bootstrap_interval(values, mean, seed=SEED).low > 0:
+            if not student_interval(values).low > 0:
                 break
             since = float(step)
         return since
@@ -133,6 +135,23 @@ class ArmRuns:
         kept = np.isfinite(values).any(axis=0)
         steps, values = steps[kept], values[:, kept]
         return Curve(steps, np.nanmean(values, 0), np.nanmin(values, 0), np.nanmax(values, 0))
+
+
+class PairedMean(NamedTuple):
+    """The mean of differences between two arms.
+
+    Attributes:
+        seeds: that both have.
+        mean: of the differences, with Student's 95 % interval.
+    """
+
+    seeds: tuple[int, ...]
+    mean: Interval
+
+    @property
+    def side(self) -> int:
+        """1 where the whole interval lies above 0, −1 below; 0 where it holds 0, or one seed gives none."""
+        return int(self.mean.low > 0) - int(self.mean.high < 0)
 
 
 def runs_of(arm: Arm, arms: "tuple[Arm, ...]", history: History) -> ArmRuns:

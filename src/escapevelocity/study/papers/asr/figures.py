@@ -23,8 +23,7 @@ def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
     deeper, gain, first = (broad.against(narrow, measure) for measure in ("depth", "final", "first"))
     if deeper is None or gain is None or first is None:
         return []
-    holds = [one.mean.low > 0 for one in (deeper, gain)]
-    fails = [one.mean.high < 0 for one in (deeper, gain)]
+    holds, fails = ([one.side == side for one in (deeper, gain)] for side in (1, -1))
     verdict = "Partly confirmed" if any(holds) else "Not confirmed" if any(fails) else "Cannot be told"
     verdict = "Partly confirmed, partly the other way round" if any(holds) and any(fails) else verdict
     verdict = "Confirmed" if all(holds) else verdict
@@ -32,7 +31,8 @@ def gravity_well(found: dict[str, ArmRuns]) -> list[str]:
     ahead = "not ahead at the end" if since is None else f"ahead at every one from step {since:.0f} on"
     return [
         f"{verdict}: the broad start fell {written(deeper.mean, sign=True)} deeper than the narrow one and ended "
-        f"{written(gain.mean, sign=True)} above it (Recall@1, paired over {len(gain.seeds)} seeds, 95 % bootstrap).",
+        f"{written(gain.mean, sign=True)} above it (Recall@1, paired over {len(gain.seeds)} seeds, Student's 95 % "
+        "intervals).",
         f"{well_sentence('broad', broad)}; {well_sentence('narrow', narrow)}.",
         f"Broad less narrow at the first measurement: {written(first.mean, sign=True)}; {ahead}.",
     ]
@@ -56,13 +56,7 @@ def heads(found: dict[str, ArmRuns]) -> list[str]:
         final = found[best[head]].against(found[best["softmax"]], "final")
         if own is None or final is None:
             continue
-        verdict = (
-            "Ahead of softmax"
-            if own.mean.low > 0
-            else "Behind softmax"
-            if own.mean.high < 0
-            else "No difference shown"
-        )
+        verdict = {1: "Ahead of softmax", -1: "Behind softmax", 0: "No difference shown"}[own.side]
         said.append(
             f"{verdict}, {head}: Recall@1 over the whole training against softmax's at the same rate "
             f"{', '.join(same)}; each at its own best rate ({best[head]}; {best['softmax']}; chosen by validation) "
@@ -96,7 +90,7 @@ def curriculum(found: dict[str, ArmRuns]) -> list[str]:
         final, whole = (found[first].against(found[second], measure) for measure in ("final", "mean"))
         if final is None or whole is None:
             continue
-        verdict = "ahead of" if final.mean.low > 0 else "behind" if final.mean.high < 0 else "not told from"
+        verdict = {1: "ahead of", -1: "behind", 0: "not told from"}[final.side]
         said.append(
             f"{first}: {verdict} {second} at the end, {written(final.mean, sign=True)}; over the whole training "
             f"{written(whole.mean, sign=True)} (Recall@1 of unseen classes, paired over {len(final.seeds)} seeds)."

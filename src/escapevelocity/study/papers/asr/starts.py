@@ -7,13 +7,12 @@ import numpy as np
 
 from escapevelocity.errors import UserError
 from escapevelocity.metric_learning.starts import parse_start
-from escapevelocity.study.asr_wells import NARROW, StartWells, wells_by_start
+from escapevelocity.study.asr_wells import NARROW, StartWells, seeds_interval, wells_by_start
 from escapevelocity.study.asr_wells_page import answer, wells_figure, wells_table
-from escapevelocity.study.bootstrap import Interval, bootstrap_interval
-from escapevelocity.study.papers.asr.arms import SEED, finished, written
+from escapevelocity.study.bootstrap import Interval
+from escapevelocity.study.papers.asr.arms import finished, written
 from escapevelocity.study.papers.asr.size import TASKS, asr_study
 from escapevelocity.study.papers.figure import Scale
-from escapevelocity.study.statistics import mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -126,8 +125,7 @@ def _pooled(wells: list[StartWells], measure: str) -> Interval | None:
     """Mean over starts, per seed; then the interval over seeds, which are what was drawn at random."""
     values = np.array([one.values[measure] for one in wells if len(one.seeds) == len(wells[0].seeds)])
     by_seed = values.mean(axis=0)
-    by_seed = by_seed[np.isfinite(by_seed)]
-    return bootstrap_interval(by_seed, mean, seed=SEED) if by_seed.size else None
+    return seeds_interval(by_seed[np.isfinite(by_seed)], measure)
 
 
 def _place(one: StartWells) -> tuple[float, float]:

@@ -20,11 +20,11 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from escapevelocity.study.bootstrap import REPETITIONS, bootstrap_interval
 from escapevelocity.study.papers.nrnt.members import Member
 from escapevelocity.study.statistics import iqm, mean
+from escapevelocity.study.student import student_interval
 
 Outcome = Literal["confirmed", "not confirmed", "cannot be told at this scale"]
 Numbers: TypeAlias = Mapping[Member, float]
@@ -102,11 +102,11 @@ class Check:
         and the outcome would be another. Empty where it would not."""
         if self.claimed is None or self.side == 0:
             return ""
-        interval = student_interval(list(per_seed(self.differences).values()))
+        found = student_interval(list(per_seed(self.differences).values()))
         by_student: Outcome = "not confirmed" if complete else "cannot be told at this scale"
-        if not interval[1] <= self.level <= interval[2] or self.outcome(complete) == by_student:
+        if not found.low <= self.level <= found.high or self.outcome(complete) == by_student:
             return ""
-        middle, low, high = (number(self._read(value)) for value in interval)
+        middle, low, high = (number(self._read(end)) for end in (found.estimate, found.low, found.high))
         told = "is not confirmed" if complete else "cannot be told"
         return f"A hint only: by Student's interval that is {middle} [{low}, {high}], and the claim {told}."
 
@@ -159,14 +159,8 @@ def mean_interval(numbers: Numbers) -> tuple[float, float, float]:
     values = list(per_seed(numbers).values())
     if not 2 <= len(values) < FEWEST_TO_RESAMPLE:
         return _interval(numbers, mean)
-    return student_interval(values)
-
-
-def student_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of two values or more with Student's 95 % interval."""
-    middle = float(np.mean(values))
-    reach = float(student_t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
-    return middle, middle - reach, middle + reach
+    found = student_interval(values)
+    return found.estimate, found.low, found.high
 
 
 def interval_text(numbers: Numbers) -> str:
