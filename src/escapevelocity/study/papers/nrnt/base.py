@@ -97,6 +97,11 @@ class RunFigure(ABC):
     factor = 1
     """How many times longer its runs are than those of other figures."""
 
+    @property
+    def shows_capacity(self) -> bool:
+        """Whether the runs' capacity losses are to be measured for it."""
+        return False
+
     @abstractmethod
     def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
         """What the cells of its grid differ in."""
