@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from escapevelocity.report import _figure
-from escapevelocity.report._curves import ALPHA, Curve
+from escapevelocity.report._curves import ALPHA, FROZEN, Curve
 from escapevelocity.report._panels import Panel, Series
 from escapevelocity.report.lab.canvas import color, legend_beside, new_figure, panels
 from escapevelocity.study.papers.nrnt.members import Group, Readings
@@ -52,6 +52,8 @@ def draw_curves(shown: Sequence[Panel], rows: Sequence[Row], caption: str) -> Fi
                 curves[one.label] |= {key: one.curve(column) for key, column in pairs}
     there = {one.label for row in rows for one in row.groups if one.runs}
     series = [_series(label, curves[label], rows, label in there) for label in curves]
+    if any(curve.ends for own in curves.values() for curve in own.values()):
+        caption = f"{caption} {FROZEN}"
     with _figure.paper_style():
         return _figure.draw(drawn, series, caption)
 

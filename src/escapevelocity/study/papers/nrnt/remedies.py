@@ -155,7 +155,7 @@ class RemedyBoxes(RunFigure):
         missing = [one.label for one in groups.values() if not one.runs]
         said += [f"No run is there of {', '.join(missing)}."] if missing else []
         lacking = self._lacking(groups)
-        return [f"{epochs} {_SIDES}", *said, *lacking, *against_none(arm_groups(found), "last")]
+        return [epochs, _SIDES, *said, *lacking, *against_none(arm_groups(found), "last")]
 
     def _pooled(self, found: Found) -> tuple[dict[Arm, Group], str]:
         """The remedies at epochs that all have, and a sentence that names them."""
