@@ -38,7 +38,7 @@ def starts(softmax, escort, escape=((200, 2000), (10, 40)), smallest=((0.01, 0.0
     }
 
 
-STEPS = np.array([0, 1, 10, 100, 1000, 3000, 10_000, 30_000, 100_000])
+STEPS = np.unique(np.geomspace(1, 100_000, 41).round())
 
 
 def spg_paths(wrong=(0.3, 0.3, 0.3), arrivals=(20, 400, 3000), power=1.0):
@@ -153,7 +153,7 @@ def test_every_part_of_the_escape_laws_is_judged(method, steps, fitted):
     [
         (0.2, ((0.01, 0.001), (0.2, 0.0632)), "Confirmed"),
         (0.01, ((0.01, 0.001), (0.2, 0.0632)), "Partly confirmed"),
-        (0.2, ((0.01, 0.001), (0.2, 0.02)), "Partly confirmed"),  # the escort's vanishes as fast
+        (0.2, ((0.01, 0.001), (0.2, 0.019)), "Partly confirmed"),  # the escort's vanishes as fast
     ],
 )
 def test_coefficients_are_judged_by_the_inequality_and_by_how_they_vanish(norm, smallest, verdict):

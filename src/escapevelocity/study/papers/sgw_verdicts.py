@@ -46,14 +46,8 @@ def plateaus(findings: Findings) -> list[str]:
     arrived = dict(
         zip(*(_where(ends, method="SPG")[name].tolist() for name in ("start", "arrival_steps")), strict=True)
     )
-    slopes = []
-    for start, arrival in arrived.items():
-        own = points["start"] == start
-        since = (
-            points["step"][own] - arrival
-        )  # A start that never arrived leaves nothing to fit: not confirmed.
-        last = since >= max(since.max() / 10, 1)
-        slopes.append(_slope(since[last], points["suboptimality"][own][last]) if last.sum() > 2 else math.nan)
+    slopes = [_late_slope(_where(points, start=start), arrival) for start, arrival in arrived.items()]
+    fallen = [slope for slope in slopes if math.isfinite(slope)]
     growth = _growth(ends, "escape_steps")
     waits = {name: _corners(ends, name)["escape_steps"] for name in _methods(ends)}
     shorter = [waits[name] < waits["SPG"] for name in waits if name != "SPG"]
@@ -61,7 +55,7 @@ def plateaus(findings: Findings) -> list[str]:
     listed = ", ".join(f"{name} {_span(steps)}" for name, steps in waits.items())
     return [
         f"{_verdict([*as_laws, *np.ravel(shorter)])}: from {len(slopes)} starts SPG's sub-optimality falls as "
-        f"t^{_span(slopes)} over the last decade of updates since it was below 0.01; its plateau in a wrong corner "
+        f"t^{_span(fallen)} over the last decade of updates since it was below 0.01; its plateau in a wrong corner "
         f"grows as π₁^{_span(growth['SPG'])}; updates to leave the {len(waits['SPG'])} wrong corners: {listed}."
     ]
 
@@ -243,8 +237,17 @@ def _where(columns: Columns, **values: object) -> dict[str, np.ndarray]:
     return {name: column[rows] for name, column in arrays.items()}
 
 
+def _late_slope(path: Mapping[str, np.ndarray], arrival: float) -> float:
+    """The exponent with which the sub-optimality falls with the updates since the arrival, over their last decade; NaN
+    for a path that has not arrived, or only just."""
+    since = path["step"] - arrival
+    last = since >= max(since.max() / 10, 1)
+    return _slope(since[last], path["suboptimality"][last]) if last.sum() > 2 else math.nan
+
+
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if finite else math.nan
 
 
 def _names_with_slope(data: Columns, slope: float) -> list[str]:
