@@ -46,7 +46,7 @@ def plateaus(findings: Findings) -> list[str]:
     arrived = dict(
         zip(*(_where(ends, method="SPG")[name].tolist() for name in ("start", "arrival_steps")), strict=True)
     )
-    slopes = [_late_slope(_where(points, start=start), arrival) for start, arrival in arrived.items()]
+    slopes = [_late_slope(_where(points, start=start), float(arrival)) for start, arrival in arrived.items()]
     fallen = [slope for slope in slopes if math.isfinite(slope)]
     growth = _growth(ends, "escape_steps")
     waits = {name: _corners(ends, name)["escape_steps"] for name in _methods(ends)}
