@@ -75,7 +75,7 @@ def ill_since(history: History) -> dict[int, float]:
             steps = rank.steps[known]
             width = max(1, round(SMOOTHED * known.sum()))
             ranks, units = (centred_mean(one.values[row, known], width) for one in (rank, dead))
-            onset = lasting_onset(steps, (ranks <= ILL_RANK) | (units >= least)) if steps.size else None
+            onset = lasting_onset(steps, (ranks < ILL_RANK) | (units >= least)) if steps.size else None
             found[seed] = float(np.fmin(np.nan if onset is None else onset, rank.died[row]))
     return dict(sorted(found.items()))
 

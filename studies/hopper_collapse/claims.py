@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from escapevelocity.health.rank import SINGLE_DIGITS
 from studies.early_warning.statistics import wilson
 from studies.hopper_collapse.measures import Cell
 
@@ -29,7 +30,7 @@ class Claim(NamedTuple):
 CLAIMS = (
     Claim("norm tripled", ("norm_start", "norm"), lambda start, end: end >= 3 * start),
     Claim("rank below 0.9 of its best", ("rank_kept",), lambda share: share < 0.9),
-    Claim("rank of a window of 1 % in single digits", ("rank_low",), lambda low: low < 10),
+    Claim("rank of a window of 1 % in single digits", ("rank_low",), lambda low: low < SINGLE_DIGITS),
     Claim("half the units dead", ("dead",), lambda dead: dead > UNITS / 2),
     Claim("KL of a batch above 1 nat", ("kl",), lambda kl: kl > 1),
     Claim("return below half of its best", ("kept",), lambda share: share < 0.5),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from escapevelocity.health.rank import SINGLE_DIGITS
 from escapevelocity.study.history import History
 from studies.early_warning.truth import return_onset
 from studies.measures import DEAD_RETURN, Lives, at_end, at_start, by_seed, finite_mean
@@ -17,8 +18,8 @@ NORM = "health/actor/preactivation_norm"
 LOW_RATIO = "trust/ratio_below_mean"
 BEST_WINDOW = 0.05
 """Share of a run that its best return is averaged over."""
-ILL_RANK = 9
-"""A rank in single digits, where the paper finds ratios far below 1 − ε."""
+ILL_RANK = SINGLE_DIGITS
+"""A rank below it is ill: the paper finds ratios far below 1 − ε there."""
 ILL_DEAD = 0.5
 """Share of the units."""
 
@@ -83,7 +84,7 @@ class Outcome:
         return [
             seed
             for seed in self.seeds
-            if self.rank[seed] <= ILL_RANK or self.dead[seed] >= ILL_DEAD * self.width or seed in self.broken
+            if self.rank[seed] < ILL_RANK or self.dead[seed] >= ILL_DEAD * self.width or seed in self.broken
         ]
 
     @property

@@ -93,7 +93,9 @@ def _columns(sickness: float, ranked: bool, seeds) -> dict:
         "feature_rank_pca": rank,
         "feature_rank_pca_after": rank,
         "dead_neurons": 64 * time * level,
+        "dead_neurons_after": 64 * time * level,
         "preactivation_norm": 20 * np.exp(3 * time) * level,
+        "preactivation_norm_after": 20 * np.exp(3 * time) * level,
     }
     columns = {f"health/actor/{name}": values for name, values in network.items()}
     columns |= {

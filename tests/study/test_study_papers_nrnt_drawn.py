@@ -9,7 +9,7 @@ from escapevelocity.study.history import History, RunArrays
 from escapevelocity.study.papers.nrnt.toy import verdict
 from escapevelocity.study.papers.registry import find_figure
 
-PANELS = {1: 6, 2: 3, 3: 4, 4: 3, 6: 4, 19: 12, 29: 4, 32: 4, 34: 4, 35: 4, 36: 8}
+PANELS = {1: 6, 2: 3, 3: 4, 4: 3, 6: 6, 19: 12, 29: 4, 32: 4, 34: 4, 35: 4, 36: 8}
 """Panels at small scale by hand, of a figure of each kind: those of 7–20, of 21–31 and of 36–41 differ in nothing but
 the setting."""
 RENDERED = (2, 4, 6, 29, 36)

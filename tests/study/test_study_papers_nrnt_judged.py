@@ -120,7 +120,10 @@ def test_a_population_that_became_non_finite_is_read_where_it_ended_and_has_ende
     dead = cut(_history(1), lambda settings: settings["epochs"] == 20, 0.6, "failed", "non-finite loss")
     said = _measured(1, dead)
     assert "15 of them" not in said[0]
-    assert "5 ended because their numbers became non-finite, and are read where they ended." in said[0]
+    assert (
+        "5 of 15 ended early because their numbers became non-finite (epochs 20, seed 25 at step 3,000,000; "
+        in said[0]
+    )
     # The made-up rank at 20 epochs is 60·(1 − t)/level; the last points up to 0.6 of the run are 34/60 … 36/60.
     rank = np.mean(60 * (1 - TIME[34:36])) / np.mean(1 + 0.02 * np.arange(5))
     assert f"Actor feature rank {rank:.2g}" in _line(said, "20 epochs, 5 runs, last 5 %")

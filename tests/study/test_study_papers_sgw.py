@@ -1,16 +1,18 @@
 """The escort paper's figures: what the verdicts say of findings made up by hand, and one figure from end to end."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
 import pytest
 
+from escapevelocity.errors import UserError
 from escapevelocity.lab.experiments.damping import Damping
 from escapevelocity.lab.experiments.experiment import Findings, Summary, silently
 from escapevelocity.study.papers import sgw_verdicts
 from escapevelocity.study.papers.figure import LabFigure
-from escapevelocity.study.papers.kept_findings import find_or_run, findings_path, read_findings
+from escapevelocity.study.papers.kept_findings import VERSION, find_or_run, findings_path, read_findings
 from escapevelocity.study.papers.registry import figures_of, find_figure
 from escapevelocity.study.reproduce import Wanted, draw_figure
 from escapevelocity.study.store import open_store
@@ -24,72 +26,142 @@ def findings(answers=(), **tables):
     )
 
 
-def starts(softmax, escort):
-    """Arrivals from the uniform policy and two wrong corners."""
+def starts(softmax, escort, escape=((200, 2000), (10, 40)), smallest=((0.01, 0.001), (0.2, 0.0632))):
+    """Arrivals from the uniform policy and from a wrong corner at two depths; of SPG, then of EPG(2)."""
     return {
         "method": ["SPG"] * 3 + ["EPG(2)"] * 3,
-        "kind": ["uniform", "corner r = 0.8, π₁ = 0.01", "corner r = 0.1, π₁ = 0.01"] * 2,
+        "kind": ["uniform", "corner r = 0.8, π₁ = 0.01", "corner r = 0.8, π₁ = 0.001"] * 2,
+        "start": [0, 1, 2] * 2,
         "arrival_steps": [*softmax, *escort],
-        "smallest_coefficient": [0.3, 0.01, 0.02, 1.0, 0.2, 0.1],
+        "escape_steps": [np.nan, *escape[0], np.nan, *escape[1]],
+        "smallest_coefficient": [0.3, *smallest[0], 1.0, *smallest[1]],
     }
+
+
+STEPS = np.unique(np.geomspace(1, 100_000, 41).round())
+
+
+def spg_paths(wrong=(0.3, 0.3, 0.3), arrivals=(20, 400, 3000), power=1.0):
+    """SPG's paths from three starts: a wrong action's probability rises from 0.3 to `wrong`, then falls to 0; once
+    arrived the sub-optimality is (0.01 t)^−power of the time since."""
+    tables = []
+    for start, (peak, arrival) in enumerate(zip(wrong, arrivals, strict=True)):
+        since = np.maximum(STEPS - arrival, 1)
+        table = {
+            "method": np.full(STEPS.size, "SPG"),
+            "start": np.full(STEPS.size, start),
+            "step": STEPS,
+            "suboptimality": (0.01 * since) ** -power,
+            "prob_0": np.linspace(0.7, 1, STEPS.size),
+            "prob_1": np.array([0.3, peak, *[0.0] * (STEPS.size - 2)]),
+        }
+        tables.append(table)
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
 @pytest.mark.parametrize(
-    ("escort", "said"),
+    ("escort", "peak", "said"),
     [
-        ([10, 40, 20], "Confirmed: of 2 starts in wrong corners, .*: EPG\\(2\\) 5 … 10 times"),
-        ([10, 400, 20], "Partly confirmed.*EPG\\(2\\) 1 … 5 times"),
-        ([10, 800, np.inf], "Not confirmed.*EPG\\(2\\) 0 … 0.5 times"),
+        ([10, 40, 20], 0.5, "Confirmed: from 3 of 3 starts .* up to 0.5; of 2 .*: EPG\\(2\\) 5 … 10 times"),
+        ([10, 400, 20], 0.5, "Partly confirmed.*EPG\\(2\\) 1 … 5 times"),
+        ([10, 40, 20], 0.3, "Partly confirmed: from 0 of 3 starts SPG first raises"),
+        ([10, 800, np.inf], 0.3, "Not confirmed.*EPG\\(2\\) 0 … 0.5 times"),
     ],
 )
-def test_paths_are_judged_by_how_much_sooner_an_escort_arrives(escort, said):
+def test_paths_are_judged_by_the_way_to_corners_and_by_how_much_sooner_an_escort_arrives(escort, peak, said):
     """SPG needs 400 and 100 updates."""
-    (sentence,) = sgw_verdicts.paths(findings(starts=starts([20, 400, 100], escort)))
+    tables = {"main": spg_paths([peak] * 3), "starts": starts([20, 400, 100], escort)}
+    (sentence,) = sgw_verdicts.paths(findings(**tables))
     assert re.match(said, sentence), sentence
 
 
-def test_plateaus_are_measured_in_units_of_the_good_start():
-    """Sub-optimality 3/t; the worst corner costs SPG 400/20 = 20 times the uniform start, the escort 40/10 = 4."""
-    steps = np.array([0, 1, 10, 100, 1000, 10_000])
-    path = {
-        "method": ["SPG"] * 6,
-        "kind": ["uniform"] * 6,
-        "step": steps,
-        "suboptimality": 3 / np.maximum(steps, 1),
-    }
-    (sentence,) = sgw_verdicts.plateaus(findings(main=path, starts=starts([20, 400, 100], [10, 40, 20])))
-    assert sentence.startswith("Confirmed: over the last decade of steps")
-    assert "falls as t^-1.000" in sentence
-    assert sentence.endswith("SPG 20, EPG(2) 4.")
+@pytest.mark.parametrize(
+    ("escape", "arrivals", "power", "verdict"),
+    [
+        (((200, 2000), (10, 40)), (20, 400, 3000), 1.0, "Confirmed"),
+        (((200, 2000), (10, 2000)), (20, 400, 3000), 1.0, "Partly confirmed"),  # the escort waits as long
+        (((200, 1000), (10, 40)), (20, 400, 3000), 1.0, "Partly confirmed"),  # grows as π₁^−0.7
+        (((200, 2000), (10, 40)), (20, 400, 3000), 0.9, "Partly confirmed"),
+        (((200, 2000), (10, 40)), (20, 400, np.inf), 1.0, "Partly confirmed"),  # one start never arrives
+    ],
+)
+def test_plateaus_are_judged_from_every_start_and_by_their_growth(escape, arrivals, power, verdict):
+    paths = spg_paths(arrivals=(20, 400, 3000), power=power)
+    table = starts(arrivals, [10, 40, 20], escape)
+    (sentence,) = sgw_verdicts.plateaus(findings(main=paths, starts=table))
+    assert sentence.startswith(f"{verdict}: from 3 starts SPG's sub-optimality falls as t^"), sentence
+    if verdict == "Confirmed":
+        assert "t^-1 … -1 over" in sentence
+        assert "grows as π₁^-1 … -1;" in sentence
+        assert sentence.endswith("SPG 200 … 2e+03, EPG(2) 10 … 40.")
 
 
-@pytest.mark.parametrize(("slope", "verdict"), [(-0.49, "Partly confirmed"), (-0.97, "Confirmed")])
-def test_escapes_are_judged_by_their_slopes(slope, verdict):
-    """SPG agrees to 0.05 with its law −1 or does not; EPG(4) does with −0.5; NPG has none and is twice its law."""
-    table = {
-        "method": ["SPG", "EPG(4)", "NPG"],
-        "best_prob": [1e-3] * 3,
-        "steps": [2520, 271, 48],
-        "censored": [False] * 3,
-        "predicted_steps": [2500.0, 271.0, 24.0],
-        "predicted_slope": [-1.0, -0.5, 0.0],
-        "fitted_slope": [slope, -0.503, -0.08],
-    }
-    first, second, third = sgw_verdicts.escapes(findings(main=table))
-    assert (
-        first
-        == f"{verdict}: slopes of log T against log π₁: SPG {slope:.3f} (law -1.000), EPG(4) -0.503 (law -0.500)."
+ESCAPES = {
+    "SPG": (np.nan, -1.0, [254, 2520, 25034], [250.0, 2500.0, 25000.0]),
+    "EPG(1.5)": (1.5, 0.0, [5, 7, 8], [4.0, 5.7, 6.5]),
+    "EPG(2)": (2.0, 0.0, [13, 25, 37], [12.0, 23.6, 35.1]),
+    "EPG(4)": (4.0, -0.5, [90, 271, 945], [70.0, 286.0, 970.0]),
+    "NPG": (np.nan, 0.0, [12, 24, 48], [12.0, 23.6, 24.0]),
+}
+FITTED = {"SPG": -0.97, "EPG(1.5)": -0.03, "EPG(2)": -0.13, "EPG(4)": -0.503, "NPG": -0.3}
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "fitted"),
+    [
+        ("none", None, None),
+        ("SPG", None, -0.49),
+        ("SPG", [254, 2490, 25034], -0.97),  # below the bound 2,500
+        ("EPG(4)", None, -0.44),
+        ("EPG(1.5)", None, -0.06),  # grows on, as a power
+        ("EPG(2)", [13, 38, 118], -0.13),  # grows as a power, not as a logarithm
+    ],
+)
+def test_every_part_of_the_escape_laws_is_judged(method, steps, fitted):
+    """NPG has none of these laws: a slope that is off counts for nothing."""
+    rows = []
+    for name, (p, slope, own, law) in ESCAPES.items():
+        for i in range(3):
+            time = steps[i] if name == method and steps else own[i]
+            slope_found = fitted if name == method and fitted else FITTED[name]
+            rows.append((name, p, 10.0 ** -(i + 2), time, False, law[i], slope, slope_found))
+    names = [
+        "method",
+        "p",
+        "best_prob",
+        "steps",
+        "censored",
+        "predicted_steps",
+        "predicted_slope",
+        "fitted_slope",
+    ]
+    first, second = sgw_verdicts.escapes(
+        findings(main=dict(zip(names, zip(*rows, strict=True), strict=True)))
     )
-    assert second.endswith(": 1.01 … 1.01.")
-    assert third.endswith("2 … 2.")
+    verdict = "Confirmed" if method == "none" else "Partly confirmed"
+    assert first.startswith(f"{verdict}: slopes of log T against log π₁: SPG "), first
+    assert "NPG" not in first
+    assert second.startswith("Deepest escape over the law, for the 3 methods")
+    if method == "none":
+        assert second.endswith(" 2.")
+        assert "EPG(4) -0.503 (law -0.500); T departs from a straight line" in first
+        assert first.endswith("EPG(2) 0.0%; SPG's escape time over 1/(2·η·Δ·π₁): 1 … 1.02.")
 
 
-@pytest.mark.parametrize(("norm", "verdict"), [(0.2, "Confirmed"), (0.01, "Partly confirmed")])
-def test_coefficients_are_judged_by_the_inequality_and_by_their_smallest(norm, verdict):
+@pytest.mark.parametrize(
+    ("norm", "smallest", "verdict"),
+    [
+        (0.2, ((0.01, 0.001), (0.2, 0.0632)), "Confirmed"),
+        (0.01, ((0.01, 0.001), (0.2, 0.0632)), "Partly confirmed"),
+        (0.2, ((0.01, 0.001), (0.2, 0.019)), "Partly confirmed"),  # the escort's vanishes as fast
+    ],
+)
+def test_coefficients_are_judged_by_the_inequality_and_by_how_they_vanish(norm, smallest, verdict):
     points = {"coefficient": [0.5, 0.1], "suboptimality": [0.2, 0.2], "gradient_norm": [norm, 0.2]}
-    (sentence,) = sgw_verdicts.coefficients(findings(main=points, starts=starts([1] * 3, [1] * 3)))
+    table = starts([1] * 3, [1] * 3, smallest=smallest)
+    (sentence,) = sgw_verdicts.coefficients(findings(main=points, starts=table))
     assert sentence.startswith(f"{verdict}: the inequality holds at {2 if norm > 0.1 else 1} of 2")
-    assert sentence.endswith("SPG 0.01, EPG(2) 0.1.")
+    assert "falls as: SPG π₁^1 … 1, EPG(2) π₁^" in sentence
 
 
 def test_rooms_are_judged_at_each_methods_own_best_rate():
@@ -140,15 +212,24 @@ def test_classification_counts_intervals_that_are_apart():
 
 
 @pytest.mark.parametrize(
-    ("rates", "verdict"), [([0.0, 3.0, 30.0], "Confirmed"), ([3, 0.3, 30], "Partly confirmed")]
+    ("uniform", "anywhere", "last", "verdict"),
+    [
+        ([0.0, 3.0, 30.0], [0.0, 3.0, 30.0], 99, "Confirmed"),
+        ([3, 0.3, 30], [0.0, 3.0, 30.0], 99, "Partly confirmed"),
+        ([0.0, 3.0, 30.0], [0.0, 3.0, 0.0], 99, "Partly confirmed"),  # softmax settles from nowhere else
+        ([0.0, 3.0, 30.0], [0.0, 3.0, 30.0], 50, "Partly confirmed"),  # far from softmax at the largest p
+    ],
 )
-def test_exponents_are_judged_by_escape_times_and_stable_rates(rates, verdict):
-    wells = {"p": [1.0, 2.0, 1.0, 2.0], "best_prob": [0.1, 0.1, 0.01, 0.01], "steps": [1, 5, 1, 9]}
-    stable = {"p": [1.0, 2.0, np.inf], "start": ["uniform"] * 3, "rate": rates}
+def test_exponents_are_judged_by_escapes_stable_rates_of_both_starts_and_the_limit(
+    uniform, anywhere, last, verdict
+):
+    p = [1.0, 2.0, np.inf]
+    wells = {"p": p * 2, "best_prob": [0.1] * 3 + [0.01] * 3, "steps": [1, 99, 100, 1, last, 100]}
+    stable = {"p": p * 2, "start": ["uniform"] * 3 + ["anywhere"] * 3, "rate": [*uniform, *anywhere]}
     (sentence,) = sgw_verdicts.exponents(findings(main=wells, stable=stable))
-    assert sentence.startswith(f"{verdict}: escape times grow with p in 2 of 2 wells")
-    assert ("p = 1: none, " in sentence) == (rates[0] == 0)
-    assert sentence.endswith("softmax: 30.")
+    assert sentence.startswith(f"{verdict}: escape times grow with p in 2 of 2 wells; at p = 2 they are")
+    assert ("anywhere, grows with p: p = 1: none, " in sentence) == (anywhere[2] > 0)
+    assert sentence.endswith("softmax: none." if anywhere[2] == 0 else "softmax: 30.")
 
 
 @pytest.mark.parametrize("figure", figures_of("sgw"), ids=lambda figure: figure.id)
@@ -208,3 +289,19 @@ def test_damaged_findings_are_told(tmp_path):
     (tmp_path / "findings.json").write_text("{")
     with pytest.raises(ValueError, match=r"damaged .*remove the folder and run again"):
         read_findings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("document", "version"),
+    [
+        ({"tables": {"": "main.parquet"}, "answers": []}, "None"),  # from before there were versions
+        ({"version": 0, "tables": {}, "summary": {}, "answers": []}, "0"),
+        (["foreign"], "None"),
+    ],
+)
+def test_findings_of_another_version_are_refused_in_one_line(tmp_path, document, version):
+    (tmp_path / "findings.json").write_text(json.dumps(document))
+    said = rf"^findings version = {version}: must be {VERSION} in .*findings.json'; remove the folder and run"
+    with pytest.raises(UserError, match=said) as caught:
+        read_findings(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Columns about the networks: ranks, dead neurons, norms, change, capacity."""
 
 from escapevelocity.health._metric import HealthyRange, Metric
+from escapevelocity.health.rank import SINGLE_DIGITS
 
 _BEFORE = "the batch, before the update (`_after`: after it)"
 _MOALLA = "Moalla et al. 2024 (arXiv 2405.00662)"
@@ -16,7 +17,7 @@ NETWORK_METRICS = (
         "Yang et al. 2020 (arXiv 1909.12255), §2; the headline rank of " + _MOALLA,
         "directions, 0..D",
         _BEFORE,
-        HealthyRange(low=10.0, low_share=0.5, start_share=0.5, provisional=False),
+        HealthyRange(low=SINGLE_DIGITS, low_share=0.5, start_share=0.5, provisional=False),
         "ratios fall far below 1−ε only once the rank is in single digits (Moalla et al., Fig. 4); half of D"
         " for layers narrower than 20. Where the run began in single digits (CartPole: 2), half of the start",
     ),

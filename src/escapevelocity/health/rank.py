@@ -16,6 +16,9 @@ from escapevelocity.health.measured import Measured, explain
 Rank = Float[np.ndarray, "..."] | np.float64
 """float64 (...), one number per member."""
 
+SINGLE_DIGITS = 10.0
+"""A rank below it is in single digits, also where it is a mean over batches and no whole number: there the ratios of
+Moalla et al. (2024, Fig. 4) fall far below 1 − ε."""
 _SAFE_TO_SQUARE = (1e-100, 1e100)
 
 

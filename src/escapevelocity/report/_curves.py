@@ -18,6 +18,8 @@ ALPHA = 0.05
 """Weight of the newest of 1,000 points in the moving average (Moalla et al. 2024)."""
 BINS = 1000
 """One point for each 0.1 % of the run."""
+FROZEN = "× marks a seed that was frozen; the mean goes on over the others."
+"""For the captions of figures in which a curve has `ends`."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def curve(run: Run, records: pa.Table, column: str) -> Curve:
         mean, low, high = (reduce(values, axis=0) for reduce in (np.nanmean, np.nanmin, np.nanmax))
     # Members that merely lack the last row, of a run that was interrupted within a batch, are not frozen.
     frozen = np.isin(seeds, _faulty(records))
-    ends = _early_ends(steps, values[frozen], present[frozen], alpha)
+    ends = early_ends(steps, values[frozen], present[frozen], alpha)
     return Curve(steps, *(moving_average(x, alpha) for x in (mean, low, high)), ends=ends)
 
 
@@ -182,12 +184,20 @@ def require_numeric(records: pa.Table, column: str) -> None:
         )
 
 
-def _early_ends(
+def early_ends(
     steps: Float[np.ndarray, " points"],
     values: Float[np.ndarray, "seeds points"],
-    present: np.ndarray,
+    present: Bool[np.ndarray, "seeds points"],
     alpha: float,
 ) -> tuple[tuple[float, float], ...]:
+    """Where a curve's frozen members ended before its others, with the last value of each, smoothed like the curve.
+
+    Args:
+        steps: environment steps of the curve's points.
+        values: of the members that were frozen.
+        present: whether a member has a row there.
+        alpha: the curve's weight of the newest point.
+    """
     ends = []
     for own, there in zip(values, present, strict=True):
         last = int(np.flatnonzero(there)[-1]) if there.any() else steps.size - 1

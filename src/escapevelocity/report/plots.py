@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from escapevelocity.errors import UserError
-from escapevelocity.report._curves import ALPHA, Curve, curve, require_numeric, require_records
+from escapevelocity.report._curves import ALPHA, FROZEN, Curve, curve, require_numeric, require_records
 from escapevelocity.report._futures import find_parent
 from escapevelocity.report._panels import Panel, Series, column_panel, panels_of
 from escapevelocity.report._shown import find_setting, layer_width, start_label, task_name
@@ -236,7 +236,7 @@ def _caption(runs: Sequence[Run], note: str, ended: bool) -> str:
     counts = sorted({len(find_setting(run.spec, "seeds") or (0,)) for run in runs})
     seeds = "1 seed" if counts == [1] else f"{' or '.join(map(str, counts))} seeds"
     shown = "mean (line) and min–max (band) over seeds" if counts != [1] else "one line per run"
-    frozen = "× marks a seed that was frozen; the mean goes on over the others. " if ended else ""
+    frozen = f"{FROZEN} " if ended else ""
     each = " on each of mean, min and max over seeds" if counts != [1] else ""
     return (
         f"{', '.join(tasks)}, {seeds}: {shown}. {note}{frozen}Thinned to 0.1\u00a0% of the run, then an"

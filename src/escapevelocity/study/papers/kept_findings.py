@@ -1,7 +1,7 @@
 """What the lab found, kept in a study's store, so that an experiment is computed once for all figures drawn from it.
 
 STORE/_study/lab/EXPERIMENT-HASH/findings.json, and one Parquet file per table. The JSON is written last: what has none
-is not there.
+is not there. It holds the version of its layout, and of the tables' columns: what verdicts read may change with them.
 """
 
 import dataclasses
@@ -20,6 +20,9 @@ from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summ
 from escapevelocity.runs.atomic import write_bytes, write_table
 
 _DOCUMENT = "findings.json"
+VERSION = 1
+"""Of the layout, and of what experiments put into their tables: raise it when either changes. Files from before there
+were versions have none."""
 
 
 def findings_path(folder: Path, name: str, experiment: Experiment) -> Path:
@@ -50,19 +53,32 @@ def read_findings(path: Path) -> Findings:
     """Read findings that are kept.
 
     Raises:
-        UserError: when there are none, or they are damaged.
+        UserError: when there are none, or they are damaged, or of another version.
     """
     try:
         document = json.loads((path / _DOCUMENT).read_text(encoding="utf-8"))
+        _require_version(document, path)
         summary = Summary(document["summary"]["headings"], document["summary"]["rows"])
         tables = {part: _columns(pq.read_table(path / file)) for part, file in document["tables"].items()}
         return Findings(tables, summary, document["answers"])
     except FileNotFoundError as error:
         raise UserError(f"findings = {str(path)!r}: not there; run again without --draw-only") from error
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise UserError(
             f"findings = {str(path)!r}: damaged ({error}); remove the folder and run again"
         ) from error
+
+
+def _require_version(document: Any, path: Path) -> None:
+    """Refuse what another version of the program, or another program, has written."""
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != VERSION:
+        raise UserError(
+            f"findings version = {version!r}: must be {VERSION} in {str(path / _DOCUMENT)!r}; remove the folder and "
+            "run the command again"
+        )
 
 
 def _write(path: Path, findings: Findings) -> None:
@@ -73,7 +89,7 @@ def _write(path: Path, findings: Findings) -> None:
         )
     rows = [[_plain(value) for value in row] for row in findings.summary.rows]
     summary = {"headings": list(findings.summary.headings), "rows": rows}
-    document = {"tables": files, "summary": summary, "answers": list(findings.answers)}
+    document = {"version": VERSION, "tables": files, "summary": summary, "answers": list(findings.answers)}
     write_bytes(path / _DOCUMENT, json.dumps(document, ensure_ascii=False, indent=1).encode())
 
 

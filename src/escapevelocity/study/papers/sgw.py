@@ -26,8 +26,8 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-1",
         title="paths of SPG and EPG on the simplex, with the reward gap",
-        claim="Softmax policy gradient is pulled towards a corner of the simplex even where its action is not the "
-        "best, and all but stops there; the escort transform leaves the same corners soon.",
+        claim="Softmax policy gradient can be drawn first towards a corner of the simplex whose action is not the "
+        "best; from such corners it needs more updates to come near the best action than the escort transform does.",
         experiment="trajectories",
         kind="Trajectories",
         small={},
@@ -38,8 +38,8 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-2",
         title="sub-optimality against time from good and bad starts",
-        claim="In the end softmax's sub-optimality falls as 1/t whatever the start, but a bad start costs it a "
-        "plateau that grows as 1/π₁; the escort's plateau is short.",
+        claim="In the end softmax's sub-optimality falls as 1/t whatever the start, but a wrong corner costs it a "
+        "plateau that grows as 1/π₁; the escort leaves the same corners in fewer updates.",
         experiment="trajectories",
         kind="Trajectories",
         small={},
@@ -50,8 +50,9 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-3",
         title="escape time against the start's probability of the best action",
-        claim="Softmax needs at least C/(Δ·π₁) updates to leave a wrong corner. With the escort the wait grows as "
-        "π₁^−(1 − 2/p) for p > 2, as ln(1/π₁) for p = 2, and is bounded below (laws of the gradient flow).",
+        claim="Softmax needs at least C/(Δ·π₁) updates to leave a wrong corner, with C = 1/(2η). With the escort the "
+        "wait grows as π₁^−(1 − 2/p) for p > 2, as ln(1/π₁) for p = 2, and is bounded for p < 2 (laws of the "
+        "gradient flow).",
         experiment="escape",
         kind="Escape",
         small={"best_probs": (1e-2, 1e-3, 1e-4, 1e-5, 1e-6), "max_steps": 300_000},
@@ -62,7 +63,7 @@ FIGURES = (
         id="sgw/figure-4",
         title="NŁ coefficient along the trajectories",
         claim="The gradient's norm is at least C·(π* − π)ᵀr, with C = π(a*) for softmax and (p/‖θ‖_p)·π(a*)^(1 − 1/p) "
-        "for the escort, whose C vanishes more slowly in a wrong corner.",
+        "for the escort, whose C vanishes more slowly the deeper a wrong corner.",
         experiment="trajectories",
         kind="Trajectories",
         small={},
@@ -73,8 +74,8 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-5",
         title="four rooms: value against iterations, with the value map",
-        claim="From a policy that walks to the nearest sub-goal softmax policy gradient stays long at the sub-goals' "
-        "value; the escort reaches the goal's in fewer iterations.",
+        claim="From a policy that walks to the nearest sub-goal the escort closes nine tenths of the gap to the "
+        "optimum's value in fewer iterations than softmax policy gradient, each at its own best rate.",
         experiment="rooms",
         kind="FourRooms",
         small={"rates": tuple(10.0**k for k in range(1, 6)), "iterations": 1000, "snapshots": (10, 100)},
@@ -85,7 +86,7 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-6",
         title="softmax damping: KL and gradient norm of SCE and ECE",
-        claim="Softmax cross-entropy falls no faster than 1/t near a one-hot target; escort cross-entropy falls as "
+        claim="Softmax cross-entropy falls as 1/t near a one-hot target; escort cross-entropy falls as "
         "t^−p/(p − 2) for p > 2 and exponentially for p = 2.",
         experiment="damping",
         kind="Damping",
@@ -96,8 +97,8 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-7",
         title="image classification, each method at its own best rate",
-        claim="On image classification the escort's policy gradient gets a higher reward than softmax's (EPG against "
-        "SPG), and its cross-entropy a lower loss (ECE against SCE).",
+        claim="On image classification, with the exponent that ends best, the escort's policy gradient gets a higher "
+        "reward than softmax's (EPG against SPG), and its cross-entropy a lower loss (ECE against SCE).",
         experiment="classify",
         kind="Classify",
         small=_CLASSIFY,
@@ -107,8 +108,8 @@ FIGURES = (
     LabFigure(
         id="sgw/figure-8",
         title="which escort exponent p when",
-        claim="The exponent is a trade-off: a smaller p leaves wells sooner but bears only smaller learning rates; "
-        "p → ∞ behaves like softmax.",
+        claim="The exponent is a trade-off: a smaller p leaves wells sooner but bears only smaller learning rates, "
+        "from the uniform policy and from anywhere; p → ∞ escapes when softmax does.",
         experiment="p-study",
         kind="PStudy",
         small=_P_STUDY,

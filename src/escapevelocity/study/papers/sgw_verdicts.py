@@ -13,71 +13,88 @@ from escapevelocity.lab.experiments.experiment import Columns, Findings
 
 SLOPE_TOLERANCE = 0.05
 """A fitted exponent agrees with its law when it is this near: the laws are those of vanishing steps and π₁."""
+RISE = 0.01
+"""A wrong action's probability has risen when it grew by more than this on the way."""
 
 
 def paths(findings: Findings) -> list[str]:
-    """Figure 1: from which wrong corners does an escort arrive sooner than softmax?"""
+    """Figure 1: does softmax first move to a wrong corner, and from which of them does an escort arrive sooner?"""
     softmax, escorts = _arrivals(findings.tables["starts"])
+    points = _where(findings.tables[""], method="SPG")
+    wrong = [name for name in points if name.startswith("prob_") and points[name][-1] < 0.5]
+    grown, begins = 0, set(points["start"].tolist())
+    highest = 0.0
+    for start in begins:
+        own = points["start"] == start
+        rises = {name: points[name][own] for name in wrong}
+        risen = [path.max() for path in rises.values() if path.max() > path[0] + RISE]
+        grown += bool(risen)
+        highest = max([highest, *risen])
     ratios = {name: softmax / times for name, times in escorts.items()}
     sooner = np.array([ratio > 1 for ratio in ratios.values()])
     listed = "; ".join(f"{name} {_span(ratio)} times" for name, ratio in ratios.items())
-    text = f"of {len(softmax)} starts in wrong corners, SPG's updates until a gap < 0.01 over the escort's: {listed}"
-    return [f"{_verdict(sooner)}: {text}."]
+    return [
+        f"{_verdict([grown > 0, *sooner.ravel()])}: from {grown} of {len(begins)} starts SPG first raises a wrong "
+        f"action's probability, up to {highest:.3g}; of {len(softmax)} starts in wrong corners, SPG's updates until a "
+        f"gap < 0.01 over the escort's: {listed}."
+    ]
 
 
 def plateaus(findings: Findings) -> list[str]:
-    """Figure 2: how fast does the sub-optimality fall in the end, and how long was the plateau of a bad start?"""
-    points, ends = findings.tables[""], findings.tables["starts"]
-    uniform = _where(points, method="SPG", kind="uniform")
-    last = np.asarray(uniform["step"]) >= max(uniform["step"]) / 10
-    slope = _slope(uniform["step"][last], uniform["suboptimality"][last])
-    softmax, escorts = _arrivals(ends)
-    start = {
-        name: _where(ends, method=name, kind="uniform")["arrival_steps"][0] for name in ("SPG", *escorts)
-    }
-    cost = {name: times.max() / start[name] for name, times in {"SPG": softmax, **escorts}.items()}
-    shorter = [cost[name] < cost["SPG"] for name in escorts]
-    listed = ", ".join(f"{name} {value:.3g}" for name, value in cost.items())
+    """Figure 2: how fast does the sub-optimality fall from every start in the end, and how do plateaus grow?"""
+    points, ends = _where(findings.tables[""], method="SPG"), findings.tables["starts"]
+    arrived = dict(
+        zip(*(_where(ends, method="SPG")[name].tolist() for name in ("start", "arrival_steps")), strict=True)
+    )
+    slopes = [_late_slope(_where(points, start=start), float(arrival)) for start, arrival in arrived.items()]
+    fallen = [slope for slope in slopes if math.isfinite(slope)]
+    growth = _growth(ends, "escape_steps")
+    waits = {name: _corners(ends, name)["escape_steps"] for name in _methods(ends)}
+    shorter = [waits[name] < waits["SPG"] for name in waits if name != "SPG"]
+    as_laws = [abs(slope + 1) < SLOPE_TOLERANCE for slope in [*slopes, *growth["SPG"]]]
+    listed = ", ".join(f"{name} {_span(steps)}" for name, steps in waits.items())
     return [
-        f"{_verdict([abs(slope + 1) < SLOPE_TOLERANCE, *shorter])}: over the last decade of steps SPG's "
-        f"sub-optimality from the uniform policy falls as t^{slope:.3f}; updates until a gap < 0.01 from the worst "
-        f"corner, in units of those from the uniform policy: {listed}."
+        f"{_verdict([*as_laws, *np.ravel(shorter)])}: from {len(slopes)} starts SPG's sub-optimality falls as "
+        f"t^{_span(fallen)} over the last decade of updates since it was below 0.01; its plateau in a wrong corner "
+        f"grows as π₁^{_span(growth['SPG'])}; updates to leave the {len(waits['SPG'])} wrong corners: {listed}."
     ]
 
 
 def escapes(findings: Findings) -> list[str]:
-    """Figure 3: do the fitted slopes agree with the laws'?"""
+    """Figure 3: softmax's lower bound, and do the escort's waits grow as the laws say?"""
     data, lines, agree = findings.tables[""], [], []
-    for method in dict.fromkeys(np.asarray(data["method"]).tolist()):
+    for method in _methods(data):
         rows = _where(data, method=method)
-        law, fitted = rows["predicted_slope"][0], rows["fitted_slope"][0]
-        if law < 0 and math.isfinite(fitted):
+        law, fitted, p = (rows[name][0] for name in ("predicted_slope", "fitted_slope", "p"))
+        if math.isfinite(fitted) and (law < 0 or p < 2):
             agree.append(abs(fitted - law) < SLOPE_TOLERANCE)
             lines.append(f"{method} {fitted:.3f} (law {law:.3f})")
-    said = [f"{_verdict(agree)}: slopes of log T against log π₁: {', '.join(lines)}."]
+    bend = {m: _bend(_where(data, method=m)) for m in _methods(_where(data, p=2.0))}
+    agree += [value < SLOPE_TOLERANCE for value in bend.values()]
+    straight = ", ".join(f"{method} {value:.1%}" for method, value in bend.items()) or "not measured"
     softmax = _where(data, method="SPG")
     ratio = (softmax["steps"] / softmax["predicted_steps"])[~softmax["censored"]]
-    said.append(f"SPG's escape time over 1/(2·η·Δ·π₁): {_span(ratio)}.")
+    agree.append(bool(ratio.size) and bool((ratio >= 1).all()))
     # Laws that are logarithmic or bounded have no slope to fit at finite π₁: the times themselves are compared.
     flat = [_ratio_at_deepest(_where(data, method=m)) for m in _names_with_slope(data, 0.0)]
     return [
-        *said,
+        f"{_verdict(agree)}: slopes of log T against log π₁: {', '.join(lines)}; T departs from a straight line in "
+        f"ln(1/π₁) by, of its range: {straight}; SPG's escape time over 1/(2·η·Δ·π₁): {_span(ratio)}.",
         f"Deepest escape over the law, for the {len(flat)} methods whose T has no power law: {_span(flat)}.",
     ]
 
 
 def coefficients(findings: Findings) -> list[str]:
-    """Figure 4: does the NŁ inequality hold, and how small does C become on the way?"""
+    """Figure 4: does the NŁ inequality hold, and how does C vanish with the depth of a wrong corner?"""
     points, ends = findings.tables[""], findings.tables["starts"]
     bound = np.asarray(points["coefficient"]) * np.asarray(points["suboptimality"])
     holds = np.asarray(points["gradient_norm"]) >= bound * (1 - 1e-9)
-    names = dict.fromkeys(np.asarray(ends["method"]).tolist())
-    smallest = {name: min(_where(ends, method=name)["smallest_coefficient"]) for name in names}
-    larger = [value > smallest["SPG"] for name, value in smallest.items() if name != "SPG"]
-    listed = ", ".join(f"{name} {value:.2g}" for name, value in smallest.items())
+    growth = _growth(ends, "smallest_coefficient")
+    slower = [max(found) < min(growth["SPG"]) for name, found in growth.items() if name != "SPG"]
+    listed = ", ".join(f"{name} π₁^{_span(found)}" for name, found in growth.items())
     return [
-        f"{_verdict([bool(holds.all()), *larger])}: the inequality holds at {holds.sum():,} of {len(holds):,} recorded "
-        f"points; the smallest C on any path: {listed}."
+        f"{_verdict([bool(holds.all()), *slower])}: the inequality holds at {holds.sum():,} of {len(holds):,} recorded "
+        f"points; the smallest C on the way out of a wrong corner falls as: {listed}."
     ]
 
 
@@ -138,22 +155,30 @@ def classification(findings: Findings) -> list[str]:
 
 
 def exponents(findings: Findings) -> list[str]:
-    """Figure 8: do escape times and stable rates grow with p, and where is softmax?"""
+    """Figure 8: do escape times and stable rates grow with p, from both kinds of starts, and is p → ∞ softmax?"""
     wells = findings.tables[""]
-    slower = []
+    slower, limits = [], []
     for depth in dict.fromkeys(np.asarray(wells["best_prob"]).tolist()):
         rows = _where(wells, best_prob=depth)
-        steps = rows["steps"][np.isfinite(rows["p"])][np.argsort(rows["p"][np.isfinite(rows["p"])])]
-        slower.append(bool((np.diff(steps) >= 0).all()))
-    stable = _where(findings.tables["stable"], start="uniform")
-    order = np.argsort(stable["p"])
-    rates = stable["rate"][order]
-    named = [f"{rate:g}" if rate else "none" for rate in rates]
-    listed = ", ".join(f"p = {p:g}: {rate}" for p, rate in zip(stable["p"][order], named, strict=True))
+        order = np.argsort(rows["p"])  # Softmax is p = ∞, and last.
+        finite = [i for i in order if np.isfinite(rows["p"][i])]
+        slower.append(bool((np.diff(rows["steps"][finite]) >= 0).all()))
+        limits.append(float(rows["steps"][finite[-1]] / rows["steps"][order[-1]]))
+    largest = max(p for p in np.asarray(wells["p"]).tolist() if math.isfinite(p))
+    stable, grows, said = findings.tables["stable"], [], []
+    for start in dict.fromkeys(np.asarray(stable["start"]).tolist()):
+        rows = _where(stable, start=start)
+        order = np.argsort(rows["p"])
+        grows.append(bool((np.diff(rows["rate"][order]) >= 0).all()))
+        rates = [f"{rate:g}" if rate else "none" for rate in rows["rate"][order]]
+        listed = ", ".join(f"p = {p:g}: {rate}" for p, rate in zip(rows["p"][order], rates, strict=True))
+        told = "grows with p" if grows[-1] else "does not grow with p throughout"
+        said.append(f"start {start}, {told}: {listed.replace('p = inf', 'softmax')}")
+    near = [abs(limit - 1) < SLOPE_TOLERANCE for limit in limits]
     return [
-        f"{_verdict([*slower, bool((np.diff(rates) >= 0).all())])}: escape times grow with p in {sum(slower)} of "
-        f"{len(slower)} wells; largest η of the grid at which 95 % of the runs from the uniform policy settle: "
-        f"{listed.replace('p = inf', 'softmax')}."
+        f"{_verdict([*slower, *grows, *near])}: escape times grow with p in {sum(slower)} of {len(slower)} wells; at "
+        f"p = {largest:g} they are {_span(limits)} of softmax's; largest η of the grid at which 95 % of the runs "
+        f"settle: {'; '.join(said)}."
     ]
 
 
@@ -172,14 +197,57 @@ def _arrivals(ends: Columns) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return times.pop("SPG"), times
 
 
+def _methods(columns: Columns) -> list[str]:
+    """The methods, in order of appearance."""
+    return list(dict.fromkeys(np.asarray(columns["method"]).tolist()))
+
+
+def _corners(ends: Columns, method: str) -> dict[str, np.ndarray]:
+    """A method's rows of starts in wrong corners."""
+    rows = _where(ends, method=method)
+    corner = np.char.startswith(np.asarray(rows["kind"], str), "corner")
+    return {name: column[corner] for name, column in rows.items()}
+
+
+def _growth(ends: Columns, column: str) -> dict[str, list[float]]:
+    """The exponent of π₁ with which a number of each method grows, fitted over the starts of each wrong corner."""
+    found: dict[str, list[float]] = {}
+    for method in _methods(ends):
+        rows = _corners(ends, method)
+        names = [str(kind).rpartition(", π₁ = ") for kind in rows["kind"]]
+        depths = np.array([float(depth) for _, _, depth in names])
+        for corner in dict.fromkeys(corner for corner, _, _ in names):
+            own = np.array([name == corner for name, _, _ in names])
+            found.setdefault(method, []).append(_slope(depths[own], rows[column][own]))
+    return found
+
+
+def _bend(rows: Mapping[str, np.ndarray]) -> float:
+    """How far T departs from a straight line in ln π₁, as a share of its range."""
+    escaped = ~rows["censored"]
+    x, y = np.log(rows["best_prob"][escaped]), rows["steps"][escaped].astype(float)
+    if len(x) < 3 or np.ptp(y) == 0:
+        return math.nan
+    return float(np.abs(y - np.polyval(np.polyfit(x, y, 1), x)).max() / np.ptp(y))
+
+
 def _where(columns: Columns, **values: object) -> dict[str, np.ndarray]:
     arrays = {name: np.asarray(column) for name, column in columns.items()}
     rows = np.all([arrays[name] == value for name, value in values.items()], axis=0)
     return {name: column[rows] for name, column in arrays.items()}
 
 
+def _late_slope(path: Mapping[str, np.ndarray], arrival: float) -> float:
+    """The exponent with which the sub-optimality falls with the updates since the arrival, over their last decade; NaN
+    for a path that has not arrived, or only just."""
+    since = path["step"] - arrival
+    last = since >= max(since.max() / 10, 1)
+    return _slope(since[last], path["suboptimality"][last]) if last.sum() > 2 else math.nan
+
+
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    finite = bool(np.isfinite(x).all() and np.isfinite(y).all())
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if finite else math.nan
 
 
 def _names_with_slope(data: Columns, slope: float) -> list[str]:

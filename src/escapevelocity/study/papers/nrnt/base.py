@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import Arm
+from escapevelocity.study.papers.nrnt.frozen import frozen_note
 from escapevelocity.study.papers.nrnt.judge import Check, Outcome, judgement
 from escapevelocity.study.papers.nrnt.members import is_dead
 from escapevelocity.study.papers.nrnt.settings import Setting, make_study, scale_note, setting_of
@@ -68,10 +69,10 @@ class Found:
         runs = f"{self.there}{known} runs are there."
         if self.ended != self.there:
             runs += f" {self.ended} of them have ended; nothing is judged from the others yet."
-        dead = sum(len(run.seeds) for run in self.history.runs if is_dead(run, self.history))
-        if dead:
-            runs += f" {dead} ended because their numbers became non-finite, and are read where they ended."
-        return f"{scale_note(self.setting, self.scale, self.factor)} {runs}"
+        frozen = frozen_note(self.history)
+        return " ".join(
+            [scale_note(self.setting, self.scale, self.factor), runs, *([frozen] if frozen else [])]
+        )
 
     @staticmethod
     def _cell(run: "HistoryRun") -> str:
@@ -96,6 +97,11 @@ class RunFigure(ABC):
 
     factor = 1
     """How many times longer its runs are than those of other figures."""
+
+    @property
+    def shows_capacity(self) -> bool:
+        """Whether the runs' capacity losses are to be measured for it."""
+        return False
 
     @abstractmethod
     def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:

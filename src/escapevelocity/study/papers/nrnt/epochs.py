@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from escapevelocity.report._panels import Panel
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
 from escapevelocity.study.papers.nrnt.judge import FEWEST_SEEDS, FLOOR, Check, number, paired
+from escapevelocity.study.papers.nrnt.lacking import CAPACITY, not_measured
 from escapevelocity.study.papers.nrnt.members import Group, Readings, Track, group
 from escapevelocity.study.papers.nrnt.panels import DEAD, PANELS
 from escapevelocity.study.papers.nrnt.read import Span, at_end, by_seed, within
@@ -54,8 +53,8 @@ class EpochsFigure(RunFigure):
 
     @property
     def shows_capacity(self) -> bool:
-        """Whether the runs' capacity losses are to be measured for it."""
-        return "actor capacity" in self.shown
+        """Where its panels are among those shown."""
+        return CAPACITY in self.shown
 
     def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
         """Three numbers of epochs."""
@@ -96,22 +95,13 @@ class EpochsFigure(RunFigure):
 
     def _without_capacity(self, found: Found) -> list[str]:
         """Whose curves the capacity panels lack, in a sentence; none where they have all."""
-        groups = [one for one in epoch_groups(found) if one.runs] if self.shows_capacity else []
-        lack = [one.label for one in groups if not _is_recorded(one, PANELS["actor capacity"].columns[0])]
-        of = "" if len(lack) == len(groups) else f" of {' and '.join(lack)}"
-        return (
-            [f"Capacity losses{of} are not measured; `ev capacity RUN` adds them to a run."] if lack else []
-        )
+        return not_measured(epoch_groups(found), [CAPACITY]) if self.shows_capacity else []
 
 
 def epoch_groups(found: Found) -> list[Group]:
     """The runs without remedies, by epochs."""
     epochs = found.setting.epochs
     return [group(found.history, f"{count} epochs", NONE.holds, epochs=count) for count in epochs]
-
-
-def _is_recorded(one: Group, column: str) -> bool:
-    return any(np.isfinite(track.values).any() for track in one.tracks(column).values())
 
 
 def norm_growth(groups: Sequence[Group]) -> Check:

@@ -4,11 +4,13 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from escapevelocity.report._curves import Curve, moving_average, newest_weight
+from escapevelocity.report._curves import Curve, early_ends, moving_average, newest_weight
+from escapevelocity.study.ended import deaths
 
 if TYPE_CHECKING:
     from escapevelocity.study.history import History, HistoryRun
@@ -85,9 +87,10 @@ class Group:
 
     def curve(self, column: str) -> Curve:
         """Mean, minimum and maximum over the members, smoothed; where no member has a value there is no point, but for
-        the ratios, which are undefined there.
+        the ratios, which are undefined there. A member that was frozen is marked where it ended before others.
         """
-        tracks = [track for track in self.tracks(column).values() if track.steps.size]
+        found = {member: track for member, track in self.tracks(column).items() if track.steps.size}
+        tracks = list(found.values())
         if not tracks:
             nothing = np.zeros(0)
             return Curve(nothing, nothing, nothing, nothing)
@@ -108,7 +111,27 @@ class Group:
             mean, low, high = (
                 moving_average(reduce(values, axis=0), alpha) for reduce in (np.nanmean, np.nanmin, np.nanmax)
             )
-        return Curve(steps, mean, low, high)
+        return Curve(steps, mean, low, high, self._early_ends(found, steps, values, alpha))
+
+    def _early_ends(
+        self, tracks: Mapping[Member, Track], steps: np.ndarray, values: np.ndarray, alpha: float
+    ) -> tuple[tuple[float, float], ...]:
+        """Where frozen members left the mean of a curve; a single member's line ends there by itself."""
+        died = self.deaths if self.seed is None else {}
+        frozen = np.array([member in died for member in tracks], bool)
+        present = np.array([steps <= track.end for track in tracks.values()], bool)
+        return early_ends(steps, values[frozen], present[frozen], alpha)
+
+    @cached_property
+    def deaths(self) -> dict[Member, float]:
+        """The members that were frozen because their numbers became non-finite, with the steps of their last row."""
+        found = {
+            Member(epochs_of(run), seed): float(step)
+            for run in self.runs
+            for seed, step in zip(run.seeds, deaths(self.history, run), strict=True)
+            if self._reads(seed)
+        }
+        return {member: step for member, step in found.items() if math.isfinite(step)}
 
     @property
     def total(self) -> float:
@@ -131,11 +154,7 @@ class Group:
 
 def is_dead(run: "HistoryRun", history: "History") -> bool:
     """Whether it ended because the numbers of all its members were no longer finite."""
-    if run.state != "failed" or "fault" not in history.columns:
-        return False
-    rows = history.rows.table(run.name, ["seed", "fault"])
-    seeds, faults = rows["seed"].to_pylist(), rows["fault"].to_pylist()
-    return {seed for seed, fault in zip(seeds, faults, strict=True) if fault} >= set(run.seeds)
+    return run.state == "failed" and bool(np.isfinite(deaths(history, run)).all())
 
 
 def epochs_of(run: "HistoryRun") -> int:

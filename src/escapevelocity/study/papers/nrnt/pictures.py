@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from escapevelocity.report import _figure
-from escapevelocity.report._curves import ALPHA, Curve
+from escapevelocity.report._curves import ALPHA, FROZEN, Curve
 from escapevelocity.report._panels import Panel, Series
 from escapevelocity.report.lab.canvas import color, legend_beside, new_figure, panels
 from escapevelocity.study.papers.nrnt.members import Group, Readings
@@ -52,6 +52,8 @@ def draw_curves(shown: Sequence[Panel], rows: Sequence[Row], caption: str) -> Fi
                 curves[one.label] |= {key: one.curve(column) for key, column in pairs}
     there = {one.label for row in rows for one in row.groups if one.runs}
     series = [_series(label, curves[label], rows, label in there) for label in curves]
+    if any(curve.ends for own in curves.values() for curve in own.values()):
+        caption = f"{caption} {FROZEN}"
     with _figure.paper_style():
         return _figure.draw(drawn, series, caption)
 
@@ -72,30 +74,36 @@ class Boxes:
     scale: str = "linear"
 
 
-def draw_boxes(shown: Sequence[Boxes], labels: Sequence[str], caption: str) -> Figure:
+def draw_boxes(shown: Sequence[Boxes], labels: Sequence[str], caption: str, across: int) -> Figure:
     """Draw a panel of boxes for each measure: quartiles and median, lines to the ends, a point for each run.
 
     Args:
         shown: the panels.
         labels: of the boxes, top to bottom.
         caption: below the figure.
+        across: panels in a row.
     """
+    down = -(-len(shown) // across)
+    there = {label for boxes in shown for label, numbers in boxes.values.items() if numbers}
     with _figure.paper_style():
-        figure = new_figure(2.6 * len(shown) + 1.2, 0.36 * len(labels) + 1.0, caption)
-        axes = panels(figure, 1, len(shown), sharey=True)
+        figure = new_figure(2.6 * across + 1.2, (0.36 * len(labels) + 1.0) * down, caption)
+        axes = panels(figure, down, across, sharey=True)
         for panel, boxes in zip(axes, shown, strict=True):
             panel.set_title(boxes.title)
             panel.set_xlabel(boxes.unit)
             found = [list(boxes.values.get(label, {}).values()) for label in labels]
             everything = [number for numbers in found for number in numbers]
+            panel.use_sticky_edges = False  # A box that begins at 0 would cut its own points in half.
             if boxes.scale == "log" and everything and min(everything) > 0:
                 log_axis(panel, "x", everything)
             if not everything:
                 say(panel, "not measured")
                 panel.set_xticks([])
                 continue
-            for place, numbers in enumerate(found):
-                _draw_box(panel, place, numbers)
+            for place, (label, numbers) in enumerate(zip(labels, found, strict=True)):
+                _draw_box(panel, place, numbers, "not measured" if label in there else "no run")
+            if boxes.scale == "linear" and np.ptp(everything) == 0:
+                _show_alone(panel, everything[0])
         axes[0].set_yticks(range(len(labels)), labels)
         axes[0].set_ylim(len(labels) - 0.4, -0.6)
     return figure
@@ -131,9 +139,7 @@ def draw_clouds(clouds: Sequence[Cloud], caption: str, lines: Sequence[float] = 
                     x, y, marker, color=color(index), label=label, markersize=3, alpha=0.55, markeredgewidth=0
                 )
             if values.size and not cloud.log and np.ptp(values) == 0:
-                # All at one place, such as no unit dead: matplotlib would show thousandths around it, also below 0.
-                panel.set_xlim(values[0] - 1, values[0] + 1)
-                panel.set_xticks([values[0]])
+                _show_alone(panel, float(values[0]))
             for height in lines if values.size else ():
                 panel.axhline(height, color=_GREY, linewidth=0.9, linestyle=":")
         axes[0].set_ylabel(clouds[0].y)
@@ -173,6 +179,12 @@ def say(axes: Axes, text: str) -> None:
     axes.grid(False)
 
 
+def _show_alone(axes: Axes, value: float) -> None:
+    """All at one place, such as no unit dead: matplotlib would show thousandths around it, also below 0."""
+    axes.set_xlim(value - 1, value + 1)
+    axes.set_xticks([value])
+
+
 def log_axis(axes: Axes, which: str, values: Sequence[float] | np.ndarray) -> None:
     """Draw an axis on a logarithmic scale with plain numbers, and enough of them where the values span little."""
     low, high = float(np.min(values)), float(np.max(values))
@@ -195,9 +207,10 @@ def _short(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:g}"
 
 
-def _draw_box(axes: Axes, place: int, numbers: Sequence[float]) -> None:
+def _draw_box(axes: Axes, place: int, numbers: Sequence[float], nothing: str) -> None:
+    """Draw the numbers of an arm; `nothing` is written where there is none."""
     if not numbers:
-        axes.annotate("no run", (0.02, place), xycoords=("axes fraction", "data"), va="center", color=_GREY)
+        axes.annotate(nothing, (0.02, place), xycoords=("axes fraction", "data"), va="center", color=_GREY)
         return
     shade = color(place)
     first, low, middle, high, last = np.quantile(numbers, (0, 0.25, 0.5, 0.75, 1))

@@ -51,6 +51,17 @@ class Span:
         """Mean over the last 5 % (Figure 6); over those before the last value where none is defined there."""
         return self._mean(track, LAST)
 
+    def last_and_one_before(self, track: Track) -> float:
+        """Mean over the measurements later than 95 % of the member's own and the one before them: how the paper's code
+        reads capacity losses in Figure 6, of which the last 5 % hold but two or three.
+        """
+        there = np.isfinite(track.values) & (track.steps <= self.end)
+        steps, values = track.steps[there], track.values[there]
+        if not steps.size:
+            return float("nan")
+        first = int(np.searchsorted(steps, (1 - LAST) * steps[-1], side="right"))
+        return float(values[max(first - 1, 0) :].mean())
+
     def is_earlier(self, track: Track) -> bool:
         """Whether `last` reads an earlier window than the member's last 5 %, in which nothing is defined: no episode
         has ended there, or no ratio was low.

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from escapevelocity.report._panels import Panel
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import ARMS, FEW_ARMS, NONE, PFO_LAST, TRUNK_NOTE, Arm
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure, arm_axis
 from escapevelocity.study.papers.nrnt.judge import Check, paired
+from escapevelocity.study.papers.nrnt.lacking import CAPACITY, listed, measured_epochs, not_measured
 from escapevelocity.study.papers.nrnt.members import Group, Readings, group
 from escapevelocity.study.papers.nrnt.panels import PANELS
 from escapevelocity.study.papers.nrnt.read import Span, comparable, end_sentence
@@ -18,9 +20,17 @@ if TYPE_CHECKING:
 
 Over: TypeAlias = Literal["last", "whole"]
 """What is read: the last 5 % of training, or the mean over all of it."""
-_SHOWN = ("return", "actor rank", "norm", "excess")
+_SHOWN = ("return", "excess", "dead after", "norm after", "actor rank", CAPACITY)
+"""In the order of the paper's Figure 6."""
+_SIDES = "Dead neurons, norm and rank are those after the update, as in the paper's Figure 6."
 CLAIMED: dict[str, Literal["above", "below"]] = {"norm": "below", "actor rank": "above", "return": "above"}
-"""What the paper says of PFO against no remedy."""
+"""What the paper says of PFO against no remedy, of curves."""
+CLAIMED_OF_BOXES: dict[str, Literal["above", "below"]] = {
+    "norm after": "below",
+    "actor rank": "above",
+    "return": "above",
+}
+"""The same, by what Figure 6 reads."""
 
 
 def remedy_axes(setting: Setting, scale: Scale) -> dict[str, Iterable[Any]]:
@@ -35,10 +45,15 @@ def arm_groups(found: Found, **settings: Any) -> dict[Arm, Group]:
     return {arm: group(found.history, arm.label, arm.holds, **settings) for arm in ARMS}
 
 
-def remedy_checks(groups: Mapping[Arm, Group], over: Over) -> list[Check]:
+def remedy_checks(
+    groups: Mapping[Arm, Group],
+    over: Over,
+    claims: Mapping[str, Literal["above", "below"]] = CLAIMED,
+) -> list[Check]:
     """PFO (last layer) against no remedy, paired by epochs and seed: at the end, or over the whole of training."""
     return [
-        _less(groups, PFO_LAST, key, over, claimed, log=key == "norm") for key, claimed in CLAIMED.items()
+        _less(groups, PFO_LAST, key, over, claimed, log=key.startswith("norm"))
+        for key, claimed in claims.items()
     ]
 
 
@@ -86,7 +101,15 @@ def shown_epochs(groups: Mapping[Arm, Group]) -> set[int]:
 
 @dataclass(frozen=True)
 class RemedyBoxes(RunFigure):
-    """Return, rank, norm and excess ratio at the end, by remedy."""
+    """Return, excess ratio, dead neurons, norm, rank and capacity loss at the end, by remedy.
+
+    Of dead neurons and capacity loss nothing is judged: its claim does not speak of them.
+    """
+
+    @property
+    def shows_capacity(self) -> bool:
+        """The last of its panels."""
+        return CAPACITY in _SHOWN
 
     def axes(self, setting: Setting, scale: Scale) -> Mapping[str, Iterable[Any]]:
         """See `remedy_axes`."""
@@ -99,39 +122,40 @@ class RemedyBoxes(RunFigure):
         groups, epochs = self._pooled(found)
         planned = {value["label"] for value in self.axes(found.setting, found.scale or "paper")["arm"]}
         labels = {arm: _label(one) for arm, one in groups.items() if one.runs or arm.label in planned}
-        values = {label: self._readings(found, groups[arm]) for arm, label in labels.items()}
+        readings = self._readings(found, groups)
+        values = {label: readings[arm] for arm, label in labels.items()}
         boxes = [
             Boxes(
                 PANELS[key].title,
-                PANELS[key].unit,
+                _unit(PANELS[key], groups),
                 {label: row[key] for label, row in values.items()},
                 PANELS[key].scale,
             )
             for key in _SHOWN
         ]
         caption = (
-            f"{found.setting.shown}. {epochs} Means over the last 5 % of "
-            "training; the excess ratio over the latest 5 % in which it can be measured. Boxes: quartiles and median; "
-            f"lines to the ends; a point for each run. {TRUNK_NOTE} {found.note()}"
+            f"{found.setting.shown}. {epochs} Means over the last 5 % of training; the excess ratio over the latest "
+            "5 % in which it can be measured, the capacity loss over the snapshots of the last 5 % and the one before "
+            f"them. {_SIDES} Boxes: quartiles and median; lines to the ends; a point for each run. "
         )
-        return draw_boxes(boxes, list(labels.values()), caption)
+        caption += " ".join([*self._lacking(groups), TRUNK_NOTE, found.note()])
+        return draw_boxes(boxes, list(labels.values()), caption, across=3)
 
     def checks(self, found: Found) -> Sequence[Check]:
         """PFO against no remedy in the last 5 %."""
         groups = arm_groups(found)
-        return [*remedy_checks(groups, "last"), excess_check(groups, found.setting.family == "mujoco")]
+        claims = remedy_checks(groups, "last", CLAIMED_OF_BOXES)
+        return [*claims, excess_check(groups, found.setting.family == "mujoco")]
 
     def remarks(self, found: Found) -> list[str]:
         """Interquartile means by remedy, and each remedy's return and rank against none."""
         groups, epochs = self._pooled(found)
-        said = [
-            end_sentence(one, Span.of([one]), self._readings(found, one))
-            for one in groups.values()
-            if one.runs
-        ]
+        readings = self._readings(found, groups)
+        said = [end_sentence(one, Span.of([one]), readings[arm]) for arm, one in groups.items() if one.runs]
         missing = [one.label for one in groups.values() if not one.runs]
         said += [f"No run is there of {', '.join(missing)}."] if missing else []
-        return [epochs, *said, *against_none(arm_groups(found), "last")]
+        lacking = self._lacking(groups)
+        return [epochs, _SIDES, *said, *lacking, *against_none(arm_groups(found), "last")]
 
     def _pooled(self, found: Found) -> tuple[dict[Arm, Group], str]:
         """The remedies at epochs that all have, and a sentence that names them."""
@@ -139,29 +163,54 @@ class RemedyBoxes(RunFigure):
         shown = shown_epochs(groups)
         there = set().union(*(one.epochs for one in groups.values()))
         if not shown:
-            each = "; ".join(f"{one.label} {_listed(one.epochs)}" for one in groups.values() if one.runs)
+            each = "; ".join(f"{one.label} {listed(one.epochs)}" for one in groups.values() if one.runs)
             return (
                 groups,
                 f"The remedies share no number of epochs and cannot be compared ({each})." if each else "",
             )
         groups = {arm: one.at(shown) for arm, one in groups.items()}
-        left = f" alone: not every remedy has ended at {_listed(there - shown)}" if there > shown else ""
-        return groups, f"Shown at {_listed(shown)} epochs{' together' if len(shown) > 1 else ''}{left}."
+        left = f" alone: not every remedy has ended at {listed(there - shown)}" if there > shown else ""
+        return groups, f"Shown at {listed(shown)} epochs{' together' if len(shown) > 1 else ''}{left}."
 
-    def _readings(self, found: Found, one: Group) -> dict[str, Readings]:
-        """An arm's numbers at its end, by the panel's key."""
-        span = Span.of([one])
-        readings = {key: one.readings(PANELS[key].columns[0], span.last) for key in _SHOWN}
-        return readings | {"excess": span.excess(one, found.setting.family == "mujoco")}
+    def _readings(self, found: Found, groups: Mapping[Arm, Group]) -> dict[Arm, dict[str, Readings]]:
+        """Each arm's numbers at its end, by the panel's key; capacity losses at epochs at which all arms have them."""
+        read = {}
+        shared = _measured_by_all(groups)
+        for arm, one in groups.items():
+            span, capacity = Span.of([one]), one.at(shared)
+            read[arm] = {key: one.readings(PANELS[key].columns[0], span.last) for key in _SHOWN} | {
+                "excess": span.excess(one, found.setting.family == "mujoco"),
+                CAPACITY: capacity.readings(PANELS[CAPACITY].columns[0], span.last_and_one_before),
+            }
+        return read
+
+    def _lacking(self, groups: Mapping[Arm, Group]) -> list[str]:
+        """Which panels lack which runs, and at which epochs the losses of capacity can be compared."""
+        said = not_measured(groups.values(), _SHOWN)
+        shared = _measured_by_all(groups)
+        anywhere = set().union(*(measured_epochs(one, CAPACITY) for one in groups.values()))
+        if anywhere - shared:
+            at = f"at {listed(shared)} epochs alone" if shared else "at no number of epochs"
+            said.append(f"Capacity losses are shown {at}: there all remedies that have any have them.")
+        return said
+
+
+def _measured_by_all(groups: Mapping[Arm, Group]) -> set[int]:
+    """The epochs at which every arm with capacity losses has them: boxes of different epochs say nothing together."""
+    measured = [measured_epochs(one, CAPACITY) for one in groups.values()]
+    some = [epochs for epochs in measured if epochs]
+    return set.intersection(*some) if some else set()
+
+
+def _unit(panel: Panel, groups: Mapping[Arm, Group]) -> str:
+    """The unit, with out of how many where that is known."""
+    widths = {one.width for one in groups.values() if one.runs}
+    return f"{panel.unit} (of {widths.pop()})" if panel.of_width and len(widths) == 1 else panel.unit
 
 
 def _label(one: Group) -> str:
     span = Span.of([one])
     return one.label if span.is_whole else f"{one.label} (at {span.end / span.total:.0%})"
-
-
-def _listed(epochs: set[int]) -> str:
-    return ", ".join(map(str, sorted(epochs)))
 
 
 FIGURES = (

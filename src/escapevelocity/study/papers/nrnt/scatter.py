@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy.stats import spearmanr
 
+from escapevelocity.health.rank import SINGLE_DIGITS
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
@@ -16,7 +17,6 @@ from escapevelocity.study.papers.nrnt.members import Group, Member, Readings
 from escapevelocity.study.papers.nrnt.panels import BELOW, DEAD, NORM, RANK_BEFORE
 from escapevelocity.study.papers.nrnt.read import Span, within
 from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
-from escapevelocity.study.papers.nrnt.single import SINGLE_DIGITS
 from escapevelocity.study.windows import LOW_WINDOWS, low_ratios
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from escapevelocity.health.rank import SINGLE_DIGITS
 from escapevelocity.study.papers.figure import Scale
 from escapevelocity.study.papers.nrnt.arms import NONE
 from escapevelocity.study.papers.nrnt.base import Found, RunFigure
@@ -19,8 +20,6 @@ from escapevelocity.study.papers.nrnt.settings import TASKS, Setting
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SINGLE_DIGITS = 10.0
-"""The rank below which the paper sees ratios fall far below 1 − ε."""
 CLOSE = 1.0
 """A mean low ratio is close to 1 − ε (a tolerance of ours) if it lies no further below than ε once more, as far as
 clipping lets a policy go in the first place."""
