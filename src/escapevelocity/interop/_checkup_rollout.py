@@ -97,7 +97,7 @@ def measure(policy: ActorCriticPolicy, states: Any) -> Row:
     entropy, parameters, values = (np.concatenate(part) for part in zip(*outputs, strict=True))
     named = {"entropy": float(np.mean(entropy)), "variance": health.policy_variance(parameters)}
     extra = {
-        "policy/": health.explain(named, "a squashed normal has no closed form"),
+        "policy/": health.explain(named, {"entropy": "a squashed normal has no closed form"}),
         "value/": health.explain({"std": health.value_std(values)}),
     }
     return health_row(snapshot, extra=extra)
