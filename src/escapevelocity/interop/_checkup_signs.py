@@ -100,9 +100,9 @@ def undecided(
         )
     if Sign.DEGENERATE_POLICY not in shown and _same_in_every_state(now, start, dimensions):
         told.append(
-            f"high entropy, no variance: the policy does nearly the same in every state (variance {now[_VARIANCE]:.2g}), "
-            f"as a fresh network does ({start[_VARIANCE]:.2g}): whether it has collapsed or not begun to learn, "
-            "`ev diagnose` can say"
+            f"high entropy, no variance: the policy does nearly the same in every state (variance "
+            f"{now[_VARIANCE]:.2g}), as a fresh network does ({start[_VARIANCE]:.2g}): whether it has collapsed or not "
+            "begun to learn, only a log of its training can tell"
         )
     return told
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
 from escapevelocity.interop._checkup_rollout import Row, environment, measure, rollout
-from escapevelocity.interop._checkup_signs import Finding, finding, undecided, static_signs
+from escapevelocity.interop._checkup_signs import Finding, finding, static_signs, undecided
 from escapevelocity.interop._sb3_zip import ACTIVATIONS, SavedModel, load_trusted, read_model, rebuild
 
 __all__ = ["Checkup", "Finding", "checkup"]
