@@ -123,7 +123,7 @@ def policy_measurements(
     value = {"std": health.value_std(before.values), "std_after": health.value_std(after.values)}
     # The entropies of one state are defined; where they are not, its numbers are not finite.
     spread = ("variance", "variance_after", "std", "std_after")
-    why = dict.fromkeys(spread, "one state has no spread") if len(batch.actions) == 1 else {}
+    why = dict.fromkeys(map(str, spread), "one state has no spread") if len(batch.actions) == 1 else {}
     return {
         "policy/": health.explain(policy, why),
         "value/": health.explain(value, why),
