@@ -18,6 +18,7 @@ from torch import nn
 
 from escapevelocity.health.signs import Sign
 from escapevelocity.interop._checkup_rollout import environment
+from escapevelocity.interop._checkup_signs import static_signs
 from escapevelocity.interop.checkup import checkup
 
 STEPS = 200
@@ -122,6 +123,55 @@ def test_a_model_shows_the_signs_of_what_was_done_to_it_and_no_others(case, tmp_
     found = checkup(tmp_path / "model.zip", env, steps=STEPS)
     assert {one.sign for one in found.findings} == signs
     assert all(one.text and one.meaning for one in found.findings)
+
+
+UNTRAINED = [
+    *(("CartPole-v1", seed, {}) for seed in range(6)),
+    ("Acrobot-v1", 1, {}),
+    (
+        "MountainCar-v0",
+        1,
+        {"policy_kwargs": {"activation_fn": nn.ReLU}},
+    ),  # Half of its units are dead from the start.
+    ("MountainCarContinuous-v0", 1, {}),
+]
+
+
+@pytest.mark.parametrize(("env", "seed", "settings"), UNTRAINED)
+def test_a_model_that_was_never_trained_shows_no_sign(env, seed, settings, tmp_path):
+    PPO("MlpPolicy", env, seed=seed, device="cpu", **settings).save(tmp_path / "model.zip")
+    found = checkup(tmp_path / "model.zip", env, steps=STEPS)
+    assert [one.text for one in found.findings] == []
+    # Nor is it called sound: what cannot be told apart is said.
+    low = found.row["policy/variance"] < 1e-6
+    assert any(text.startswith("high entropy, no variance: ") for text in found.not_measured) == low
+    dead = found.row["health/actor/dead_neurons"] > found.width / 2
+    assert any(text.startswith("dead neurons: ") for text in found.not_measured) == dead
+
+
+def test_large_observations_make_a_large_norm_and_no_sign_before_anything_was_learned():
+    calm = {
+        "health/actor/feature_rank_pca": 20.0, "health/actor/dead_neurons": 0.0, "policy/variance": 0.1,
+        "policy/entropy": 0.6, "health/actor/preactivation_norm": 1500.0,
+    }  # fmt: skip
+    assert static_signs(calm, {**calm, "health/actor/preactivation_norm": 1400.0}, 64, None) == []
+    grown = {**calm, "health/actor/preactivation_norm": 15_001.0}
+    assert [one.sign for one in static_signs(grown, calm, 64, None)] == [Sign.PREACTIVATION_GROWTH]
+    # Where a fresh network's norm is small, the limit of docs/metrics.md stays what it is.
+    usual = {**calm, "health/actor/preactivation_norm": 120.0}
+    assert [one.sign for one in static_signs(calm, usual, 64, None)] == [Sign.PREACTIVATION_GROWTH]
+
+
+@pytest.mark.parametrize(
+    ("dead", "fresh", "ill"), [(33, 0, True), (32, 0, False), (49, 32, True), (48, 32, False)]
+)
+def test_units_that_are_dead_in_a_fresh_network_too_do_not_count(dead, fresh, ill):
+    calm = {
+        "health/actor/feature_rank_pca": 20.0, "health/actor/preactivation_norm": 1.0, "policy/variance": 0.1,
+        "policy/entropy": 0.6,
+    }  # fmt: skip
+    rows = ({**calm, "health/actor/dead_neurons": float(count)} for count in (dead, fresh))
+    assert [one.sign for one in static_signs(*rows, 64, None)] == ([Sign.DEAD_NEURONS] if ill else [])
 
 
 def test_parameters_that_are_not_finite_are_named_and_nothing_is_run(tmp_path):

@@ -1,7 +1,9 @@
 """A NaN never comes without its reason, alone or in a population."""
 
 import numpy as np
+import pytest
 
+from escapevelocity import health
 from escapevelocity.health import Measured, explain, feature_ranks, member, merge, undefined_text
 
 
@@ -69,3 +71,17 @@ def test_the_text_of_a_row_groups_names_by_reason():
         "actor/srank, actor/effective_rank: features contain NaN; trust/kl: no samples"
     )
     assert undefined_text(Measured({"a": 1.0}, {})) == ""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_tensors_with_a_gradient_and_in_half_precision_are_taken_as_they_are(dtype):
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor([0.5, float("nan")], dtype=getattr(torch, dtype), requires_grad=True)
+    found = health.explain({"loss": tensor[0], "both": tensor}, "why")
+    assert found.values["loss"] == 0.5  # Exact in every precision.
+    np.testing.assert_array_equal(found.values["both"], [0.5, np.nan])
+    np.testing.assert_array_equal(found.reasons["both"], ["", "why"])
+    sigma = torch.tensor([10.0, 2.0, 0.125], dtype=getattr(torch, dtype), requires_grad=True)
+    for rank in (health.feature_rank_pca, health.srank, health.effective_rank, health.stable_rank):
+        assert rank(sigma) == rank(np.array([10.0, 2.0, 0.125]))
+    assert health.feature_rank_lyle(sigma, 100) == 3

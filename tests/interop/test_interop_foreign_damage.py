@@ -8,6 +8,7 @@ import pytest
 from foreign_logs import rllib_result, sb3_rows, write_csv, write_events, write_json_lines
 
 from escapevelocity.errors import UserError
+from escapevelocity.health.verdict import CAUSES
 from escapevelocity.interop.foreign import advice, read_foreign
 
 tensorboardX = pytest.importorskip("tensorboardX")
@@ -250,7 +251,15 @@ def test_a_missing_reader_of_events_is_named_with_its_extra(tmp_path, monkeypatc
 
 
 def test_advice_names_the_setting_of_each_trainer():
-    assert advice(["kl-early-stop", "unheard-of"]) == [
-        "kl-early-stop: target_kl (Stable-Baselines3), --target-kl (CleanRL)",
-        "unheard-of",
+    assert advice(["kl-early-stop"]) == [
+        "kl-early-stop: target_kl (Stable-Baselines3), --target-kl (CleanRL)"
     ]
+
+
+def test_no_cause_is_left_without_advice_and_none_names_what_another_trainer_lacks():
+    lacking = {"clip-apart", "skip-nonfinite"}
+    for cause in CAUSES.values():
+        lines = advice(cause.remedies)
+        assert lines
+        assert [line.split(": ")[0] for line in lines] == [x for x in cause.remedies if x not in lacking]
+        assert all("(" in line for line in lines)

@@ -15,6 +15,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 
+from escapevelocity.interop._foreign_dates import dated
 from escapevelocity.interop.foreign import read_foreign
 from escapevelocity.interop.sb3 import HealthCallback
 
@@ -48,12 +49,15 @@ def run(tmp_path_factory):
         model.learn(2048, callback=watch)
         logger.close()
         env.close()
-    # The callback logs the last update at the step of the one before: of a step's values the last count.
+    # The callback logs the last update at the step of the one before, without a rollout of its own.
+    assert [row["step"] for row in kept.rows] == [*range(256, 2049, 256), 2048]
     by_step = {}
     for row in kept.rows:
         by_step.setdefault(row["step"], {}).update(row)
-    assert (len(kept.rows), len(by_step)) == (9, 8)
-    return folder, list(by_step.values()), watch.rows
+    # Two epochs an update: n_updates says which one the train/ of an entry tell of.
+    made = {row["train/n_updates"] // 2 - 1: row for row in kept.rows if "train/n_updates" in row}
+    updates = [{**row, "train/value_loss": made[row["batch"]]["train/value_loss"]} for row in watch.rows]
+    return folder, list(by_step.values()), updates
 
 
 FORMATS = {"csv": ("progress.csv", 1e-12), "json": ("progress.json", 1e-12), "tensorboard": ("events", 1e-6)}
@@ -71,26 +75,50 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_gives_what_the_logger_was_given(run, kind, tmp_path):
-    folder, rows, _ = run
+def test_every_format_gives_every_update_at_its_own_step(run, kind, tmp_path):
+    folder, _, rows = run
     name, tolerance = FORMATS[kind]
     (file,) = [path for path in (folder / "all").iterdir() if path.name.startswith(name)]
     found = read_foreign(file)
     assert found is not None
-    np.testing.assert_array_equal(found.records["env_steps"], [row["step"] for row in rows])
+    np.testing.assert_array_equal(found.records["env_steps"], [row["env_steps"] for row in rows])
     for column, (tag, factor) in THEIRS.items():
         given = [factor * float(row.get(tag, np.nan)) for row in rows]
         np.testing.assert_allclose(found.records[column], given, rtol=tolerance, err_msg=column)
 
 
-def test_the_health_of_the_callback_comes_back_as_it_was_measured(run):
-    folder, _, measured = run
-    found = read_foreign(folder / "all")
+@pytest.mark.parametrize("settings", [{"every": 2}, {"every": 3}, {"log_interval": 4}])
+def test_updates_that_are_measured_or_logged_now_and_then_keep_their_own_steps(settings, tmp_path):
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=1, seed=1, device="cpu")
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    watch = HealthCallback(every=settings.get("every"))
+    model.learn(11 * 64, callback=watch, log_interval=settings.get("log_interval", 1))
+    model.logger.close()
+    found = read_foreign(tmp_path)
     assert found is not None
-    assert found.context.return_episodes is None
-    kept = found.records["health/actor/feature_rank_pca"]
-    expected = [row["health/actor/feature_rank_pca"] for row in (*measured[:6], measured[7])]
-    np.testing.assert_allclose(kept[~np.isnan(kept)], expected)
+    held = ~np.isnan(found.records["value/std"])
+    np.testing.assert_array_equal(found.records["env_steps"][held], [row["env_steps"] for row in watch.rows])
+    np.testing.assert_allclose(found.records["value/std"][held], [row["value/std"] for row in watch.rows])
+    with (tmp_path / "progress.csv").open(newline="") as file:
+        logged = [row for row in csv.DictReader(file) if row["train/n_updates"]]
+    losses = {64.0 * float(row["train/n_updates"]): float(row["train/value_loss"]) for row in logged}
+    known = ~np.isnan(found.records["loss/value"])
+    np.testing.assert_array_equal(found.records["env_steps"][known], sorted(losses))
+    np.testing.assert_allclose(found.records["loss/value"][known], [losses[step] for step in sorted(losses)])
+
+
+def test_the_steps_of_a_long_run_survive_tensorboards_single_precision():
+    step = 2.0**24 + np.array([8193.0, 16385.0, 24577.0])
+    series = {
+        "time/fps": (step, np.ones(3)),
+        "health/env_steps": (np.array([step[1], step[2], step[2]]), step.astype(np.float32).astype(float)),
+        "train/value_loss": (np.array([step[1], step[2], step[2]]), np.arange(3.0)),
+        "value/std": (np.array([step[1], step[2], step[2]]), np.arange(3.0)),
+    }
+    assert (series["health/env_steps"][1] != step).any()
+    found = dated(series)
+    for tag in ("train/value_loss", "value/std"):
+        np.testing.assert_array_equal(found[tag][0], step)
 
 
 def test_the_entropy_and_the_kl_of_sb3_alone_are_read_with_their_sign(run, tmp_path):

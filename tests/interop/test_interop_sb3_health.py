@@ -11,12 +11,16 @@ pytest.importorskip("stable_baselines3")
 
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import RecordEpisodeStatistics
 from small_sb3 import IMAGE, VECTOR, Noise, parameters, small
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from escapevelocity import health
@@ -35,6 +39,11 @@ def run(tmp_path_factory):
     model.learn(3 * 64, callback=watch)
     model.logger.close()
     return model, watch, folder
+
+
+def logged_in(folder):
+    with open(folder / "progress.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_every_update_has_a_row_of_known_columns_and_says_where_it_is(run):
@@ -120,8 +129,7 @@ def test_before_is_the_policy_of_the_rollout_and_kl_is_exact():
 
 def test_the_log_shows_an_update_beside_its_own_train_values_and_the_last_one_too(run):
     _, watch, folder = run
-    with open(folder / "progress.csv", newline="") as file:
-        logged = list(csv.DictReader(file))
+    logged = logged_in(folder)
     assert len(logged) == 4  # three rollouts, and the end
     assert logged[0]["health/actor/srank_after"] == ""
     for line, row in zip(logged[1:], watch.rows, strict=True):
@@ -133,6 +141,7 @@ def test_the_log_shows_an_update_beside_its_own_train_values_and_the_last_one_to
             assert float(line[name]) == pytest.approx(row[name])
         assert line["health/undefined"] == row["health/undefined"]
         assert float(line["health/actor/units"]) == 64  # What dead units and ranks are counted out of.
+        assert float(line["health/env_steps"]) == row["env_steps"]
     table = (folder / "log.txt").read_text()
     assert "actor/feature_rank_pca_after" in table
     assert "stable_rank" not in table  # The table stays short.
@@ -259,6 +268,76 @@ def test_any_spaces_and_policies_are_measured(policy, observations, actions, set
     assert row["policy/entropy_base"] == pytest.approx(row["policy/entropy"], rel=1e-5)
 
 
+class Head(nn.Module):
+    """An action head with a hidden layer of its own."""
+
+    def __init__(self, inputs, actions):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(inputs, 16), nn.Linear(16, actions)
+
+    def forward(self, latent):
+        return self.out(self.hidden(latent).relu())
+
+
+class Bare(nn.Module):
+    """An action head that is no nn.Linear."""
+
+    def __init__(self, inputs, actions):
+        super().__init__()
+        self.weight = nn.Parameter(0.01 * torch.randn(actions, inputs))
+
+    def forward(self, latent):
+        return latent @ self.weight.T
+
+
+@pytest.mark.parametrize(("head", "units"), [(Head, 16), (Bare, 64)])
+def test_units_are_those_of_the_layer_that_is_measured_whatever_the_head_is(head, units, tmp_path):
+    class Custom(ActorCriticPolicy):
+        def _build(self, lr_schedule):
+            super()._build(lr_schedule)
+            self.action_net = head(self.mlp_extractor.latent_dim_pi, 3)
+
+    model, watch = small(PPO, policy=Custom), HealthCallback()
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(32, callback=watch)
+    model.logger.close()
+    (line,) = logged_in(tmp_path)[1:]
+    assert float(line["health/actor/units"]) == units
+    latent = model.policy.mlp_extractor.forward_actor(torch.as_tensor(model.rollout_buffer.observations))
+    features = model.policy.action_net.hidden(latent).relu() if head is Head else latent
+    rank = np.linalg.matrix_rank(features.detach().numpy())
+    assert watch.rows[0]["health/actor/numerical_rank_after"] == rank <= units
+
+
+def test_environments_without_a_monitor_are_warned_of_once_and_their_returns_say_why():
+    model, watch = small(PPO, DummyVecEnv([Noise])), HealthCallback()
+    with pytest.warns(UserWarning, match="no environment reports a return, .* wrap each") as warned:
+        model.learn(64, callback=watch)
+    assert len(warned) == 1
+    for row in watch.rows:
+        assert math.isnan(row["perf/return_mean"])
+        assert "perf/episodes: no environment has a Monitor" in row["health/undefined"]
+
+
+@pytest.mark.parametrize("wrap", [Monitor, RecordEpisodeStatistics])
+def test_whoever_reports_returns_is_believed_and_a_rollout_without_an_end_says_so(wrap):
+    model, watch = small(PPO, DummyVecEnv([lambda: wrap(Noise())]), steps=4, batch_size=4), HealthCallback()
+    model.learn(8, callback=watch)  # Episodes last for seven steps.
+    assert [row["perf/episodes"] for row in watch.rows] == [0, 1]
+    assert "perf/length_mean: no episode ended in this rollout" in watch.rows[0]["health/undefined"]
+    assert watch.rows[1]["perf/length_mean"] == 7
+
+
+def test_a_batch_of_one_state_has_no_spread_and_says_so():
+    watch = HealthCallback(every=1)
+    small(A2C, steps=1).learn(2, callback=watch)
+    told = watch.rows[0]["health/undefined"].split("; ")
+    names = next(part for part in told if part.endswith(": one state has no spread"))
+    assert "policy/variance, policy/variance_after, value/std, value/std_after" in names
+    assert "NaN" not in watch.rows[0]["health/undefined"]
+    assert watch.rows[0]["health/actor/feature_rank_pca"] == 1
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_convolutional_policies_share_their_features_or_do_not(shared):
     watch = HealthCallback()
@@ -318,12 +397,16 @@ def test_stop_when_sees_every_row_and_ends_training_with_its_reason(tmp_path):
         return "representation collapse" if row["batch"] == 1 else None
 
     model, watch = small(PPO), HealthCallback(stop_when)
-    model.set_logger(configure(str(tmp_path), ["log"]))
+    model.set_logger(configure(str(tmp_path), ["log", "csv"]))
     model.learn(1000, callback=watch)
     model.logger.close()
     assert watch.stopped_because == "representation collapse"
     assert seen == [0, 1]
     assert model.num_timesteps == 2 * 32 + 1
+    # The row that stopped it is in the log, beside the numbers of its own update.
+    last = logged_in(tmp_path)[-1]
+    assert float(last["value/std_after"]) == pytest.approx(watch.rows[1]["value/std_after"])
+    assert (float(last["health/env_steps"]), float(last["train/n_updates"])) == (64, 4)
     assert "HealthCallback stops at step 64: representation collapse" in (tmp_path / "log.txt").read_text()
 
 
@@ -344,8 +427,7 @@ def test_parameters_that_are_not_finite_are_named_and_logged_before_the_crash(tm
     assert math.isnan(row["trust/kl"])
     assert "log-ratios contain NaN" in row["health/undefined"]
     assert row["health/actor/feature_rank_pca_after"] > 0  # The features are still what they were.
-    with open(tmp_path / "progress.csv", newline="") as file:
-        assert float(list(csv.DictReader(file))[-1]["health/actor/feature_rank_pca_after"]) > 0
+    assert float(logged_in(tmp_path)[-1]["health/actor/feature_rank_pca_after"]) > 0
 
 
 def test_what_cannot_be_measured_is_refused_before_the_first_step():

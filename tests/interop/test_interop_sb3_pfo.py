@@ -9,6 +9,9 @@ import torch
 from gymnasium import spaces
 from small_sb3 import IMAGE, Noise, parameters, small
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import nn
 
 from escapevelocity.interop import PFOPPO, HealthCallback
 
@@ -87,6 +90,37 @@ def test_convolutional_layers_are_held_too():
     )
     model.learn(8)
     assert model.logger.name_to_value["train/pfo_loss"] > 0
+
+
+class Dropped(BaseFeaturesExtractor):
+    """A batch norm and a dropout, which draws."""
+
+    def __init__(self, space):
+        super().__init__(space, 8)
+        self.layers = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5))
+
+    def forward(self, observations):
+        return self.layers(observations)
+
+
+class DroppedMlp(ActorCriticPolicy):
+    """A dropout between the hidden layers too."""
+
+    def _build_mlp_extractor(self):
+        super()._build_mlp_extractor()
+        self.mlp_extractor.policy_net.insert(2, nn.Dropout(0.5))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_dropout_draws_the_same_for_both_sides_and_draws_no_more_than_without_the_penalty(shared):
+    # No step is taken: nothing has moved, and the penalty must be 0.
+    kwargs = {"features_extractor_class": Dropped, "share_features_extractor": shared}
+    drawn = []
+    for algorithm in (PPO, PFOPPO):
+        model = small(algorithm, policy=DroppedMlp, learning_rate=0.0, policy_kwargs=kwargs).learn(32)
+        drawn.append(torch.get_rng_state())
+    assert model.logger.name_to_value["train/pfo_loss"] == 0
+    assert torch.equal(*drawn)
 
 
 def test_training_leaves_the_policy_as_it_was_and_a_saved_model_keeps_its_settings(tmp_path):

@@ -1,5 +1,6 @@
 """The monitor finds features and pre-activations, whose truth is computed from the weights in NumPy."""
 
+import functools
 import math
 
 import numpy as np
@@ -241,20 +242,60 @@ class Dropped(nn.Module):
         return self.head(self.body(x)) + torch.randn(len(x), 1)
 
 
-def test_measuring_leaves_modes_statistics_gradients_random_numbers_and_hooks_as_they_were():
+class Counting(nn.Module):
+    """Counts its states in any mode, half of them into a new tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("written", torch.zeros(()))
+        self.register_buffer("replaced", torch.zeros(()))
+
+    def forward(self, x):
+        self.written += len(x)
+        self.replaced = self.replaced + len(x)
+        return x
+
+
+def act(net, x):
+    return net.act(x)
+
+
+RUNS = {
+    "method": lambda net: net.act,
+    "lambda": lambda net: lambda x: net.act(x),
+    "partial": lambda net: functools.partial(act, net),
+    "hidden": lambda net: lambda x, box={"net": net}: box["net"].act(x),  # Names no module.
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_measuring_leaves_modes_statistics_gradients_random_numbers_and_hooks_as_they_were(kind):
     net, x = Dropped(), observations()
+    net.body.append(Counting())
     net.body[3].eval()
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    buffers = dict(net.named_buffers())
     modes = [module.training for module in net.modules()]
     drawn = torch.get_rng_state()
-    monitor = TorchMonitor(net.head, forward=net.act)
+    monitor = TorchMonitor(net.head, forward=RUNS[kind](net))
     first, second = monitor.measure(x), monitor.measure(x)
     assert first == second  # no dropout, no batch statistics
     assert torch.equal(torch.get_rng_state(), drawn)
     assert [module.training for module in net.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
+    assert all(buffers[name] is tensor for name, tensor in net.named_buffers())
     assert all(p.grad is None for p in net.parameters())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_measuring_between_a_forward_and_a_backward_pass_does_not_break_it(kind):
+    net, x = Dropped(), observations()
+    loss = net.act(x).sum()
+    TorchMonitor(net.head, forward=RUNS[kind](net)).measure(x)
+    loss.backward()
+    assert net.head.weight.grad is not None
 
 
 def test_hooks_and_modes_are_put_back_when_the_forward_pass_raises():

@@ -11,6 +11,15 @@ quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 """Decorator: a NaN or Inf is a finding here, reported in the result and not as a RuntimeWarning of NumPy."""
 
 
+def on_host(array: Any) -> Any:
+    """Return a torch tensor as NumPy array, whatever its device, precision or gradient; others as they are."""
+    if not is_torch_array(array):
+        return array
+    array = array.detach().cpu()
+    # NumPy has no bfloat16.
+    return (array.float() if array.dtype.is_floating_point and array.dtype.itemsize < 4 else array).numpy()
+
+
 def as_numpy(array: Any, field: str, min_ndim: int) -> np.ndarray:
     """Return any array (numpy, jax, torch on any device, half precision, with gradient) as NumPy floats.
 
@@ -20,12 +29,8 @@ def as_numpy(array: Any, field: str, min_ndim: int) -> np.ndarray:
     Raises:
         UserError: if it does not hold real numbers or has fewer than `min_ndim` axes.
     """
-    if is_torch_array(array):
-        array = array.detach().cpu()
-        # NumPy has no bfloat16.
-        array = (array.float() if array.dtype.itemsize < 4 else array).numpy()
     try:
-        numbers = np.asarray(array)
+        numbers = np.asarray(on_host(array))
         if numbers.dtype.kind == "c":
             raise TypeError("complex")
         if numbers.dtype not in (np.float32, np.float64):

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from escapevelocity.health._arrays import on_host
+
 _UNEXPLAINED = "its inputs contain NaN or Inf"
 
 
@@ -29,7 +31,7 @@ def explain(values: Mapping[str, object], reasons: Mapping[str, object] | str = 
     """Turn named values into a `Measured` by attaching a reason to every NaN.
 
     Args:
-        values: name -> number or array (...); converted to float64.
+        values: name -> number or array (...), torch's with a gradient or in half precision too; converted to float64.
         reasons: one sentence for all names, or name -> sentence or array (...) of sentences. Consulted only
             where a value is NaN; where nothing is given a general sentence stands in.
 
@@ -43,7 +45,7 @@ def explain(values: Mapping[str, object], reasons: Mapping[str, object] | str = 
     numbers: dict[str, np.ndarray | float] = {}
     texts: dict[str, np.ndarray | str] = {}
     for name, value in values.items():
-        array = np.asarray(value, dtype=np.float64)
+        array = np.asarray(on_host(value), dtype=np.float64)
         numbers[name] = float(array) if array.ndim == 0 else array
         undefined = np.isnan(array)
         if not undefined.any():

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from escapevelocity.errors import require
-from escapevelocity.health._arrays import as_numpy
+from escapevelocity.health._arrays import as_numpy, on_host
 from escapevelocity.health.measured import Measured, explain
 
 Rank = Float[np.ndarray, "..."] | np.float64
@@ -169,7 +169,7 @@ def feature_rank_lyle(singular_values: Any, n_samples: int, delta: float = 0.01)
         1.0
     """
     require(bool(0 <= delta < np.inf), "delta", delta, "a finite number ≥ 0")
-    sigma = np.asarray(singular_values, dtype=np.float64)
+    sigma = np.asarray(on_host(singular_values), dtype=np.float64)
     return _defined(sigma, (sigma > delta * np.sqrt(n_samples)).sum(axis=-1))
 
 
@@ -259,7 +259,7 @@ def _feature_matrix(features: Any) -> np.ndarray:
 
 def _relative(singular_values: Any) -> np.ndarray:
     """Return σ/σ₁, whose squares can neither overflow nor vanish."""
-    sigma = np.asarray(singular_values, dtype=np.float64)
+    sigma = np.asarray(on_host(singular_values), dtype=np.float64)
     first = sigma[..., :1]
     return sigma / np.where(first == 0, 1.0, first)
 

@@ -87,8 +87,10 @@ def rollout(policy: ActorCriticPolicy, venv: VecEnv, steps: int, stochastic: boo
     return torch.cat(states), returns
 
 
-def measure(policy: ActorCriticPolicy, states: Any) -> Row:
-    """Give the columns of docs/metrics.md for a policy at rest, with the reasons of those that are NaN."""
+def measure(policy: ActorCriticPolicy, states: Any) -> tuple[Row, int]:
+    """Give the columns of docs/metrics.md for a policy at rest, with the reasons of those that are NaN; and the units
+    of the actor's last hidden layer, which may lie in a head of its own.
+    """
     policy.set_training_mode(False)
     monitor = TorchMonitor(policy.action_net, policy.value_net, forward=policy.forward)
     with torch.no_grad():
@@ -97,10 +99,10 @@ def measure(policy: ActorCriticPolicy, states: Any) -> Row:
     entropy, parameters, values = (np.concatenate(part) for part in zip(*outputs, strict=True))
     named = {"entropy": float(np.mean(entropy)), "variance": health.policy_variance(parameters)}
     extra = {
-        "policy/": health.explain(named, "a squashed normal has no closed form"),
+        "policy/": health.explain(named, {"entropy": "a squashed normal has no closed form"}),
         "value/": health.explain({"std": health.value_std(values)}),
     }
-    return health_row(snapshot, extra=extra)
+    return health_row(snapshot, extra=extra), snapshot.networks["actor"].features.shape[1]
 
 
 def _outputs(policy: ActorCriticPolicy, states: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Which signs of illness a network shows at rest, held against a fresh one on the same states."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from escapevelocity.health import outside_healthy_range
@@ -8,7 +9,11 @@ from escapevelocity.health.signs import SIGNS, Sign
 from escapevelocity.health.thresholds import Thresholds
 
 _RANK, _NORM = "health/actor/feature_rank_pca", "health/actor/preactivation_norm"
-_DEAD = "health/actor/dead_neurons"
+_DEAD, _VARIANCE = "health/actor/dead_neurons", "policy/variance"
+
+_LESS = 100.0
+"""An untrained head is small, and its variance over states a matter of luck: over 12 initialisations it spanned up to
+240 times on the states of CartPole, Acrobot, MountainCar and Hopper. Of a policy that has collapsed it is nearly 0."""
 
 
 class Finding(NamedTuple):
@@ -35,7 +40,8 @@ def static_signs(
 ) -> list[Finding]:
     """Find the signs that need no history, by the thresholds of `health.thresholds`.
 
-    A fresh network of the same shape stands for the start of the run, which nobody measured.
+    A fresh network of the same shape stands for the start of the run, which nobody measured: what it shows too on
+    these states is theirs, or that of its small first weights, and no sign.
 
     Args:
         row: columns of the model.
@@ -47,20 +53,23 @@ def static_signs(
     now = {name: value for name, value in row.items() if isinstance(value, float)}
     start = {name: value for name, value in fresh.items() if isinstance(value, float)}
     found = []
-    norm = min(t.norm_high.value, t.norm_growth.value * start[_NORM])
+    grown = t.norm_growth.value * start[_NORM]
+    # Large observations make a large norm before anything has been learned: then only growth is a sign.
+    norm = grown if start[_NORM] > t.norm_high.value / 2 else min(t.norm_high.value, grown)
     if now[_NORM] > norm:
         text = f"pre-activation norm {now[_NORM]:.4g}, {start[_NORM]:.3g} in a fresh network"
         found.append(finding(Sign.PREACTIVATION_GROWTH, text))
-    if outside_healthy_range(_DEAD, now[_DEAD], width):
+    # Units that the states leave dead in a fresh network have lost nothing: the others count.
+    idle = 0.0 if math.isnan(start[_DEAD]) else start[_DEAD]
+    if now[_DEAD] - idle > t.dead_share.value * (width - idle):
         text = f"{now[_DEAD]:.0f} of {width} neurons dead, {start[_DEAD]:.0f} in a fresh network"
         found.append(finding(Sign.DEAD_NEURONS, text))
     if outside_healthy_range(_RANK, now[_RANK], width, start[_RANK]):
         text = f"rank {now[_RANK]:.0f} of {width}, {start[_RANK]:.0f} in a fresh network"
         found.append(finding(Sign.RANK_DECLINE, text))
-    entropy, first, variance = now["policy/entropy"], start["policy/entropy"], now["policy/variance"]
-    high = first if dimensions else t.entropy_high.value * first
-    if variance < t.variance_low.value and entropy >= high:
-        across = f"{variance:.2g} ({start['policy/variance']:.2g} in a fresh network)"
+    entropy, first = now["policy/entropy"], start["policy/entropy"]
+    if _same_in_every_state(now, start, dimensions) and now[_VARIANCE] < start[_VARIANCE] / _LESS:
+        across = f"{now[_VARIANCE]:.2g} ({start[_VARIANCE]:.2g} in a fresh network)"
         text = f"policy variance across states {across}, entropy {entropy:.3g} nats"
         found.append(finding(Sign.DEGENERATE_POLICY, text))
     low = first - t.entropy_drop.value * dimensions if dimensions else t.entropy_low.value * first
@@ -70,10 +79,38 @@ def static_signs(
     return found
 
 
-def narrow_states(fresh: Mapping[str, float | str], width: int) -> list[str]:
-    """Say so where the states are so alike that a low rank would be theirs and not the network's."""
-    rank = fresh[_RANK]
-    if isinstance(rank, float) and outside_healthy_range(_RANK, rank, width):
-        alike = f"rank decline: the states are so alike that a fresh network has rank {rank:.0f} on them too"
-        return [f"{alike}; it is a sign only below half of that (--stochastic varies the states)"]
-    return []
+def undecided(
+    row: Mapping[str, float | str],
+    fresh: Mapping[str, float | str],
+    width: int,
+    dimensions: int | None,
+    found: Collection[Finding],
+) -> list[str]:
+    """Say which signs cannot be told from what a fresh network shows on the same states."""
+    now = {name: value for name, value in row.items() if isinstance(value, float)}
+    start = {name: value for name, value in fresh.items() if isinstance(value, float)}
+    shown, told = {one.sign for one in found}, []
+    if Sign.RANK_DECLINE not in shown and outside_healthy_range(_RANK, start[_RANK], width):
+        alike = f"rank decline: the states are so alike that a fresh network has rank {start[_RANK]:.0f} on them too"
+        told.append(f"{alike}; it is a sign only below half of that (--stochastic varies the states)")
+    if Sign.DEAD_NEURONS not in shown and outside_healthy_range(_DEAD, now[_DEAD], width):
+        told.append(
+            f"dead neurons: {now[_DEAD]:.0f} of {width} are dead, but a fresh network has {start[_DEAD]:.0f} on these "
+            "states too; they are a sign only above half of the others (--stochastic varies the states)"
+        )
+    if Sign.DEGENERATE_POLICY not in shown and _same_in_every_state(now, start, dimensions):
+        told.append(
+            f"high entropy, no variance: the policy does nearly the same in every state (variance "
+            f"{now[_VARIANCE]:.2g}), as a fresh network does ({start[_VARIANCE]:.2g}): whether it has collapsed or not "
+            "begun to learn, only a log of its training can tell"
+        )
+    return told
+
+
+def _same_in_every_state(
+    now: Mapping[str, float], start: Mapping[str, float], dimensions: int | None
+) -> bool:
+    """Hardly any variance over the states, and as much entropy as an untrained policy."""
+    t, first = Thresholds(), start["policy/entropy"]
+    high = first if dimensions else t.entropy_high.value * first
+    return now[_VARIANCE] < t.variance_low.value and now["policy/entropy"] >= high

@@ -16,22 +16,24 @@ _NAMES: dict[str, tuple[str, str, str]] = {
     "escort": ("escapevelocity.interop.EscortPolicy", "escapevelocity.interop.EscortCategorical", ""),
     "measure-health": ("escapevelocity.interop.HealthCallback", "escapevelocity.interop.TorchMonitor", ""),
     "longer-run": ("total_timesteps", "--total-timesteps", ""),
+    "natural-gradient": ("sb3_contrib.TRPO, in the place of PPO", "", ""),
 }
-"""Remedy -> setting of Stable-Baselines3, of CleanRL (or any PyTorch loop), of RLlib; "" where it has none."""
+"""Remedy -> setting of Stable-Baselines3, of CleanRL (or any PyTorch loop), of RLlib; "" where it has none.
+
+Not here, and so not offered: `clip-apart` and `skip-nonfinite`, for which none of the three has a setting."""
 
 
 def advice(remedies: Sequence[str]) -> list[str]:
-    """Say for every remedy what it is called elsewhere.
+    """Say for every remedy what it is called elsewhere; those without a counterpart there are left out.
 
     Example:
-        >>> advice(["fewer-epochs", "anything"])
-        ['fewer-epochs: n_epochs (Stable-Baselines3), --update-epochs (CleanRL), num_epochs (RLlib)', 'anything']
+        >>> advice(["fewer-epochs", "clip-apart"])
+        ['fewer-epochs: n_epochs (Stable-Baselines3), --update-epochs (CleanRL), num_epochs (RLlib)']
     """
-    return [_line(remedy) for remedy in remedies]
+    return [_line(remedy) for remedy in remedies if remedy in _NAMES]
 
 
 def _line(remedy: str) -> str:
     trainers = ("Stable-Baselines3", "CleanRL", "RLlib")
-    known = zip(_NAMES.get(remedy, ("", "", "")), trainers, strict=True)
-    told = ", ".join(f"{name} ({trainer})" for name, trainer in known if name)
-    return f"{remedy}: {told}" if told else remedy
+    known = zip(_NAMES[remedy], trainers, strict=True)
+    return f"{remedy}: " + ", ".join(f"{name} ({trainer})" for name, trainer in known if name)

@@ -7,6 +7,7 @@ import numpy as np
 
 from escapevelocity.health import outside_healthy_range
 from escapevelocity.health.watch import COLUMNS
+from escapevelocity.interop._foreign_dates import dated
 from escapevelocity.interop._foreign_log import Log, Vector
 from escapevelocity.interop._foreign_tags import OURS, STEP_TAGS, Tag, find_tag
 
@@ -40,7 +41,7 @@ def columns_of(log: Log, continuous: bool | None) -> Columns:
     chosen = _chosen(series, log)
     if not chosen:
         return {}
-    series = _on_env_steps(series)
+    series = dated(_on_env_steps(series))
     grid = _grid(series)
     columns: Columns = {"env_steps": np.rint(grid).astype(np.int64)}
     for tag, line in chosen.items():

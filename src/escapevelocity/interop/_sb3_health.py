@@ -1,6 +1,7 @@
 """Health while Stable-Baselines3 trains, through its own logger."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 
+from escapevelocity import health
 from escapevelocity.errors import require
 from escapevelocity.interop._columns import health_row
+from escapevelocity.interop._sb3_returns import UNREPORTED, is_monitored, returns_of
 from escapevelocity.interop._sb3_view import Batch, View, policy_measurements, rollout_batch, view
 from escapevelocity.interop.torch import TorchMonitor
 
@@ -32,6 +35,9 @@ ON_SCREEN = (
 )
 """The columns that the printed table shows; TensorBoard, CSV and JSON get them all."""
 
+_DATE = "health/env_steps"
+"""The log's step is that of the next rollout, or of the end: this says after how many steps an update was made."""
+
 DEFAULT_CLIP = 0.2
 """The ε at which the ratios of A2C, which does not clip, are read."""
 
@@ -44,8 +50,9 @@ class HealthCallback(BaseCallback):
     extractors, MLP, CNN and dictionary observations, any action space. Training itself is not changed: with and
     without the callback, the same seed gives the same parameters to the bit.
 
-    An update is logged with the `train/…` values that belong to it, that is with the next rollout. The last one
-    of a run, which Stable-Baselines3 leaves out, is logged when training ends.
+    An update is logged with the `train/…` values that belong to it, that is with the next rollout; the log's
+    `health/env_steps` dates it. The last one of a run, which Stable-Baselines3 leaves out, is logged when training
+    ends. Returns are those that a Monitor reports; where none does, one warning says so.
 
     Attributes:
         rows: one dictionary of columns per measured update of the run, in order.
@@ -74,7 +81,8 @@ class HealthCallback(BaseCallback):
             stop_when: looks at every row and answers why training should stop, or None to go on. It stops one
                 environment step later.
             every: measure every so many updates. None measures those that the log shows: `log_interval`, by
-                default each update of PPO and one in a hundred of A2C.
+                default each update of PPO and one in a hundred of A2C. Of several between two entries of the log
+                the log shows the last; `rows` holds them all.
             clip_epsilon: ε for the ratios. None for PPO's own clip range; A2C is read at 0.2.
             verbose: as in `BaseCallback`.
 
@@ -114,17 +122,23 @@ class HealthCallback(BaseCallback):
         if model.num_timesteps == 0:  # A run that goes on keeps its rows.
             self.rows, self._updates = [], 0
         self._episodes: list[Mapping[str, float]] = []
+        self._ended = 0
+        self._unreported = False
         self._before: _Before | None = None
         self.stopped_because = None
 
     def _on_step(self) -> bool:
         self._episodes.extend(info["episode"] for info in self.locals["infos"] if "episode" in info)
+        self._ended += int(np.sum(self.locals["dones"]))
         return self.stopped_because is None
 
     def _on_rollout_end(self) -> None:
         """The rollout is complete, the update not begun."""
         model = self._algorithm
         self._updates += 1
+        if self._ended and not self._episodes and not self._unreported and not is_monitored(model.get_env()):
+            self._unreported = True
+            warnings.warn(f"HealthCallback: {UNREPORTED}", stacklevel=2)
         is_last = model.num_timesteps >= self.locals["total_timesteps"]
         # The update whose numbers the log shows is the one before the rollout at which it is written.
         if is_last or (self._updates + 1) % self._interval == 0:
@@ -135,17 +149,19 @@ class HealthCallback(BaseCallback):
                 "seed": model.seed,
                 "batch": self._updates - 1,
                 "env_steps": model.num_timesteps,
-                **_returns(self._episodes),
             }
-            self._before = _Before(position, batch, seen, time.perf_counter() - began)
-        self._episodes = []
+            returns = returns_of(self._episodes, self._unreported)
+            self._before = _Before(position, returns, batch, seen, time.perf_counter() - began)
+        self._episodes, self._ended = [], 0
 
     def _on_rollout_start(self) -> None:
         self._finish()
 
     def _on_training_end(self) -> None:
-        if self._finish():
-            self.logger.dump(self.num_timesteps)
+        self._finish()
+        # Also where training was stopped in the middle of a rollout, which never comes to be logged.
+        if _DATE in self.logger.name_to_value:
+            self.logger.dump(self.rows[-1]["env_steps"])
 
     @property
     def _algorithm(self) -> OnPolicyAlgorithm:
@@ -153,10 +169,10 @@ class HealthCallback(BaseCallback):
         assert isinstance(model, OnPolicyAlgorithm)  # `_init_callback` made sure.
         return model
 
-    def _finish(self) -> bool:
+    def _finish(self) -> None:
         """Measure the update that has just ended, if it is one to be measured."""
         if self._before is None:
-            return False
+            return
         began = time.perf_counter()
         model, before, self._before = self._algorithm, self._before, None
         after = view(model, self._monitor, before.batch)
@@ -170,25 +186,24 @@ class HealthCallback(BaseCallback):
         )
         row: Row = {
             **before.position,
-            **health_row(before.seen.networks, after.networks, extra),
+            **health_row(before.seen.networks, after.networks, {"perf/": before.returns, **extra}),
             "fault": _fault(model),
             "time/health": before.seconds + time.perf_counter() - began,
         }
         self.rows.append(row)
-        self._log(row)
+        self._log(row, after.networks.networks["actor"].features.shape[1])
         if self._stop_when is not None:
             self.stopped_because = self._stop_when(row)
         if self.stopped_because is not None:
             self.logger.warn(f"HealthCallback stops at step {row['env_steps']:,}: {self.stopped_because}")
-        return True
 
-    def _log(self, row: Row) -> None:
+    def _log(self, row: Row, width: int) -> None:
         for name, value in row.items():
             if "/" in name and name != "health/undefined":
                 self.logger.record(name, value, exclude=None if name in ON_SCREEN else ("stdout", "log"))
         # Without it nobody who reads the log could say whether 62 dead units are most of them.
-        width = self._algorithm.policy.mlp_extractor.latent_dim_pi
         self.logger.record("health/actor/units", width, exclude=("stdout", "log"))
+        self.logger.record(_DATE, row["env_steps"], exclude=("stdout", "log"))
         self.logger.record(
             "health/undefined", row["health/undefined"], exclude=("stdout", "log", "tensorboard")
         )
@@ -210,21 +225,10 @@ class _Before(NamedTuple):
     """A rollout that is about to be trained on."""
 
     position: Row
+    returns: health.Measured
     batch: Batch
     seen: View
     seconds: float
-
-
-def _returns(episodes: list[Mapping[str, float]]) -> Row:
-    """The columns perf/ of the episodes that ended in the rollout; NaN when there were none."""
-    returns = [float(episode["r"]) for episode in episodes]
-    lengths = [float(episode["l"]) for episode in episodes]
-    return {
-        "perf/return_mean": float(np.mean(returns)) if returns else np.nan,
-        "perf/return_max": max(returns, default=np.nan),
-        "perf/length_mean": float(np.mean(lengths)) if lengths else np.nan,
-        "perf/episodes": len(episodes),
-    }
 
 
 def _fault(model: OnPolicyAlgorithm) -> str:

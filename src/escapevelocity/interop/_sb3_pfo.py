@@ -25,8 +25,9 @@ class PFOPPO(PPO):
     `train/loss` stays what Stable-Baselines3 means by it. With coefficient 0 it is PPO to the bit.
 
     Every update copies the actor's layers and runs the copy beside each minibatch: a forward pass more, no
-    backward pass. Where the features extractor is shared with the critic, as it is by default, the critic moves
-    the same features, and is held back with them.
+    backward pass. A dropout draws the same mask for both, so that the penalty is 0 where nothing has moved. Where
+    the features extractor is shared with the critic, as it is by default, the critic moves the same features, and
+    is held back with them. Hidden layers inside an action net of your own are not held.
 
     Example:
         >>> model = PFOPPO("MlpPolicy", "CartPole-v1", pfo_coef=1.0, pfo_layers="all", n_steps=64, device="cpu")
@@ -72,18 +73,23 @@ class PFOPPO(PPO):
 @contextmanager
 def _penalised(policy: ActorCriticPolicy, coefficient: float, last: bool) -> Iterator[list[float]]:
     """Let every `evaluate_actions` bring the gradient of the penalty with it; yields the penalties so far."""
+    policy.set_training_mode(
+        True
+    )  # As `train` is about to: the copy must treat a dropout or a batch norm alike.
     old_layers, evaluate, losses = copy.deepcopy(_ActorLayers(policy)), policy.evaluate_actions, []
 
     def evaluate_actions(obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         read: list[Tensor] = []
         handle = policy.action_net.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+        devices = [actions.device.index] if actions.device.type == "cuda" else []
         try:
+            # The copy first, and its draws undone: then the layers themselves draw the same dropout.
+            with torch.random.fork_rng(devices), torch.no_grad(), Graph() as old_graph:
+                latent = old_layers(obs)
             with Graph() as graph:
                 values, log_prob, entropy = evaluate(obs, actions)
         finally:
             handle.remove()
-        with torch.no_grad(), Graph() as old_graph:
-            latent = old_layers(obs)
         new, old = graph.preactivations(read[0]), old_graph.preactivations(latent)
         if not new:
             raise UserError(
@@ -106,12 +112,18 @@ class _ActorLayers(nn.Module):
     def __init__(self, policy: ActorCriticPolicy) -> None:
         super().__init__()
         self.features_extractor = policy.pi_features_extractor
+        self.value_extractor = None if policy.share_features_extractor else policy.vf_features_extractor
         self.mlp_extractor = policy.mlp_extractor
         self.space, self.normalize_images = policy.observation_space, policy.normalize_images
 
     def forward(self, observations: Any) -> Tensor:
         ready = preprocess_obs(observations, self.space, normalize_images=self.normalize_images)
-        return self.mlp_extractor.forward_actor(self.features_extractor(ready))
+        features = self.features_extractor(ready)
+        if self.value_extractor is not None:
+            self.value_extractor(
+                ready
+            )  # The policy runs it here: what it draws comes before the next layers' draws.
+        return self.mlp_extractor.forward_actor(features)
 
 
 class _WithGradientOf(torch.autograd.Function):

@@ -121,9 +121,12 @@ def policy_measurements(
         "variance_after": health.policy_variance(_parameters(after)),
     }
     value = {"std": health.value_std(before.values), "std_after": health.value_std(after.values)}
+    # The entropies of one state are defined; where they are not, its numbers are not finite.
+    spread = ("variance", "variance_after", "std", "std_after")
+    why = dict.fromkeys(map(str, spread), "one state has no spread") if len(batch.actions) == 1 else {}
     return {
-        "policy/": health.explain(policy),
-        "value/": health.explain(value),
+        "policy/": health.explain(policy, why),
+        "value/": health.explain(value, why),
         "trust/": trust,
         "trust/kl": health.explain({"": _kl(before, after)}),  # The prefix is the whole name.
     }

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.signs import Sign
 from escapevelocity.interop._checkup_rollout import Row, environment, measure, rollout
-from escapevelocity.interop._checkup_signs import Finding, finding, narrow_states, static_signs
+from escapevelocity.interop._checkup_signs import Finding, finding, static_signs, undecided
 from escapevelocity.interop._sb3_zip import ACTIVATIONS, SavedModel, load_trusted, read_model, rebuild
 
 __all__ = ["Checkup", "Finding", "checkup"]
@@ -137,7 +137,6 @@ def checkup(
         actions="sampled" if stochastic else "most likely",
         seed=seed,
         training_steps=model.training_steps,
-        width=policy.mlp_extractor.latent_dim_pi,
         interval=_interval(examined["returns"], seed),
         trusted=_trusted(model, trust),
         **examined,
@@ -152,21 +151,21 @@ def _examine(
     if broken:
         spoilt = finding(Sign.NON_FINITE, f"parameters that are not finite: {', '.join(broken)}")
         return {
-            "steps": 0, "row": {}, "fresh": {}, "returns": (), "findings": (spoilt,), "not_measured": _UNSEEN
+            "steps": 0, "width": policy.mlp_extractor.latent_dim_pi, "row": {}, "fresh": {}, "returns": (),
+            "findings": (spoilt,), "not_measured": _UNSEEN,
         }  # fmt: skip
     states, returns = rollout(policy, venv, steps, stochastic)
-    row, start = measure(policy, states), measure(fresh, states)
-    width, actions = policy.mlp_extractor.latent_dim_pi, venv.action_space
+    (row, width), (start, _), actions = measure(policy, states), measure(fresh, states), venv.action_space
     dimensions = int(np.prod(actions.shape)) if isinstance(actions, spaces.Box) else None
     found = static_signs(row, start, width, dimensions)
-    alike = [] if any(one.sign is Sign.RANK_DECLINE for one in found) else narrow_states(start, width)
     return {
         "steps": steps,
+        "width": width,
         "row": row,
         "fresh": start,
         "returns": tuple(returns),
         "findings": tuple(found),
-        "not_measured": (*alike, *_UNSEEN),
+        "not_measured": (*undecided(row, start, width, dimensions, found), *_UNSEEN),
     }
 
 

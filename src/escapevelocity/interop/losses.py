@@ -19,7 +19,8 @@ def pfo_loss(
 
     (φ_new − φ_old)², summed over units as in Equation 2 of Moalla et al. 2024 (arXiv 2405.00662), or averaged
     over them, as in their code. The published coefficients belong to the mean: Atari 1 for the last layer, 10
-    for all layers; MuJoCo 1 with tanh and 10 with ReLU.
+    for all layers; MuJoCo 1 with tanh and 10 with ReLU. Under a dropout both sides need the same mask, as in
+    evaluation mode: a difference of masks would count as a movement.
 
     Args:
         new: pre-activations (states, …) under the parameters being trained, or a list of such tensors, one per

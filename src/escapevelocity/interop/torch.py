@@ -10,6 +10,7 @@ from torch import nn
 from escapevelocity import health
 from escapevelocity.errors import require
 from escapevelocity.interop._columns import Snapshot, health_row, join_snapshots
+from escapevelocity.interop._evaluation import evaluation_mode
 from escapevelocity.interop._graph import Graph
 from escapevelocity.interop._trace import read_trace, recorded_calls
 
@@ -105,8 +106,9 @@ class TorchMonitor:
     def snapshot(self, observations: Any) -> Snapshot:
         """Run the networks on a batch and keep what happened inside, to be compared with later.
 
-        It runs in evaluation mode and without gradients, and leaves no trace: every module's mode and torch's
-        random state are put back. Images (four axes) are run 256 at a time.
+        It runs in evaluation mode and without gradients, and leaves no trace: the mode and the buffers of every
+        module that runs, whatever `forward` is, and torch's random state are put back. Images (four axes) are run
+        256 at a time.
 
         Args:
             observations: what `forward`, or the actor and the critic, take.
@@ -115,7 +117,7 @@ class TorchMonitor:
             UserError: if there is nothing to measure, see `recording`.
         """
         parts = []
-        with _evaluation_mode(self._modules()), torch.no_grad():
+        with evaluation_mode(self._networks.values(), self._forward), torch.no_grad():
             for part in _parts(observations):
                 with self.recording() as seen:
                     self._run(part)
@@ -151,25 +153,6 @@ class TorchMonitor:
     def _run(self, observations: Any) -> None:
         for run in self._networks.values() if self._forward is None else [self._forward]:
             run(observations)
-
-    def _modules(self) -> list[nn.Module]:
-        owner = getattr(self._forward, "__self__", self._forward)
-        return [*self._networks.values(), *([owner] if isinstance(owner, nn.Module) else [])]
-
-
-@contextmanager
-def _evaluation_mode(roots: Sequence[nn.Module]) -> Iterator[None]:
-    """Dropout off, batch statistics untouched, and every draw of random numbers undone afterwards."""
-    modules = {module: module.training for root in roots for module in root.modules()}
-    devices = {p.device for root in roots for p in root.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(sorted(device.index for device in devices)):
-        try:
-            for module in modules:
-                module.training = False
-            yield
-        finally:
-            for module, training in modules.items():
-                module.training = training
 
 
 def _parts(observations: Any) -> Sequence[Any]:
