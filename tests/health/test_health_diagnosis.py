@@ -228,6 +228,12 @@ def test_more_signs_make_a_verdict_surer_and_a_contradiction_less_sure():
     assert diagnose(unasked, DISCRETE).confidence == 0.75
 
 
+def test_recalls_that_are_nan_in_every_row_are_those_of_another_job():
+    """A history read into arrays has NaN where the file has null."""
+    records = {**healthy(), "test/recall_at_1": np.full(60, np.nan)}
+    assert diagnose(records, DISCRETE) == diagnose(healthy(), DISCRETE)
+
+
 def test_a_low_rank_alone_is_told_but_is_no_collapse():
     found = diagnose(ill({"health/actor/feature_rank_pca": 3.0}), DISCRETE)
     assert found.verdict is Verdict.HEALTHY

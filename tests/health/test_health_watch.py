@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from plausible_records import BATCH, DISCRETE, golden, healthy, ill, onset_step
+from plausible_records import DISCRETE, column, golden, healthy, ill, onset_step
 
 from escapevelocity.health.context import Context
 from escapevelocity.health.diagnosis import diagnose
@@ -18,15 +18,6 @@ DEAD = "health/actor/dead_neurons"
 
 def rows_of(records):
     return [dict(zip(records, values, strict=True)) for values in zip(*records.values(), strict=True)]
-
-
-def column(values, name=DEAD, context=DISCRETE, thresholds=None):
-    """Feed one column, a value a batch; give the watch and the batch at which each onset was told."""
-    watch, told = Watch(thresholds, context), {}
-    for batch, value in enumerate(values):
-        for onset in watch.update({"env_steps": BATCH * (batch + 1), name: value}):
-            told[onset.sign] = batch
-    return watch, told
 
 
 def test_a_sign_is_told_once_the_median_has_held_three_times_and_dated_back_to_the_first_value():

@@ -26,7 +26,7 @@ _NOTHING_LEFT = {
     Sign.DEAD_NEURONS: "all units of the actor's last hidden layer are dead",
     Sign.RANK_DECLINE: "the actor's features are all zero",
     Sign.DEGENERATE_POLICY: "the policy is the same in every state",
-    Sign.ENTROPY_COLLAPSE: "the policy never does anything else",
+    Sign.ENTROPY_COLLAPSE: "no entropy is left",
 }
 
 
