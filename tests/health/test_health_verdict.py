@@ -1,7 +1,7 @@
 """How far a sign is beyond its bound: what needs no other beside it, and what leaves nothing to infer."""
 
 import pytest
-from plausible_records import DISCRETE, ill
+from plausible_records import DISCRETE, healthy, ill
 
 from escapevelocity.health.diagnosis import diagnose
 from escapevelocity.health.verdict import Verdict
@@ -82,3 +82,14 @@ def test_what_showed_the_illness_on_the_way_does_not_speak_against_it_afterwards
     # Features agree, norm and ratios disagree: 1/4. Afterwards the norm alone does: 1/3.
     assert diagnose(lost, DISCRETE).confidence == 0.25
     assert diagnose(on_the_way, DISCRETE).confidence == pytest.approx(1 / 3)
+
+
+def test_features_that_point_one_way_are_lost_whatever_else_is_seen():
+    """Freeway of studies/escort_minatar: rank 83 to 1 within a tenth of the run, one action in all states."""
+    assert diagnose(ill({"health/actor/feature_rank_pca": 1.0}), DISCRETE).verdict is (
+        Verdict.REPRESENTATION_COLLAPSE
+    )
+    assert diagnose(ill({"health/actor/feature_rank_pca": 2.0}), DISCRETE).verdict is Verdict.HEALTHY
+    # Where there never were many, one is no loss: as CartPole, which begins with two.
+    few = {**healthy(), "health/actor/feature_rank_pca": [3.0] * 30 + [1.0] * 30}
+    assert diagnose(few, DISCRETE).verdict is Verdict.HEALTHY

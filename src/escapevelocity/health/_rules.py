@@ -120,10 +120,13 @@ def rank_decline(patient: Patient) -> Reading | None:
     if series is None:
         return None
     # A network may begin with a single direction (sparse images) and find its features in training.
-    bounds = [t.rank_low.value, t.rank_start_share.value * max(series.start, series.high)]
+    best = max(series.start, series.high)
+    bounds = [t.rank_low.value, t.rank_start_share.value * best]
     if width is not None:
         bounds.append(t.rank_width_share.value * width)
-    found = Reading(series.value < min(bounds), _RANK, series.value, min(bounds), series.start)
+    # A single direction, of many, is the features' mean (they are not centred): hardly a state is told from another.
+    degree = Degree.FAR if series.value <= 1 and best >= t.rank_low.value else Degree.BEYOND
+    found = Reading(series.value < min(bounds), _RANK, series.value, min(bounds), series.start, degree=degree)
     # Features that are all zero tell no states apart, whatever the rank has been.
     return found._replace(holds=True, degree=Degree.TOTAL) if series.value <= 0 else found
 
