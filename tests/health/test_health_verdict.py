@@ -4,6 +4,7 @@ import pytest
 from plausible_records import DISCRETE, healthy, ill
 
 from escapevelocity.health.diagnosis import diagnose
+from escapevelocity.health.signs import Sign
 from escapevelocity.health.verdict import Verdict
 
 SICK = {
@@ -13,6 +14,27 @@ SICK = {
     "trust/ratio_below_mean": 0.2,
     "perf/return_mean": 110.0,
 }
+
+
+def test_more_signs_make_a_verdict_surer_and_a_contradiction_less_sure():
+    lone = diagnose(ill({"health/actor/dead_neurons": 60.0}), DISCRETE)
+    # One instrument agrees, norm and ratios disagree: 1/(1 + 2 + 1).
+    assert lone.confidence == 0.25
+    assert lone.confidence_word == "low"
+    # Features, norm, ratios and return agree, none disagrees: 4/5.
+    assert diagnose(ill(SICK), DISCRETE).confidence == 0.8
+    unasked = {n: v for n, v in ill(SICK).items() if not n.startswith("trust/")}
+    assert diagnose(unasked, DISCRETE).confidence == 0.75
+
+
+def test_a_low_rank_alone_is_told_but_is_no_collapse():
+    found = diagnose(ill({"health/actor/feature_rank_pca": 3.0}), DISCRETE)
+    assert found.verdict is Verdict.HEALTHY
+    assert [onset.sign for onset in found.onsets] == [Sign.RANK_DECLINE]
+    assert "rank decline, but nothing that goes with an illness" in found.reason
+    assert found.confidence < diagnose(healthy(), DISCRETE).confidence
+    beside = ill({"health/actor/feature_rank_pca": 3.0, "trust/ratio_below_mean": 0.1})
+    assert diagnose(beside, DISCRETE).verdict is Verdict.REPRESENTATION_COLLAPSE
 
 
 NOTHING_LEFT = [
