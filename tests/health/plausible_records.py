@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from escapevelocity.health.context import Context
+from escapevelocity.health.watch import Watch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BATCH = 1000
@@ -60,6 +61,15 @@ def ill(changes, at=30, rows=60, **options):
 def onset_step(at):
     """Environment steps of batch `at`."""
     return BATCH * (at + 1)
+
+
+def column(values, name="health/actor/dead_neurons", context=DISCRETE, thresholds=None):
+    """Feed one column, a value a batch; give the watch and the batch at which each onset was told."""
+    watch, told = Watch(thresholds, context), {}
+    for batch, value in enumerate(values):
+        for onset in watch.update({"env_steps": BATCH * (batch + 1), name: value}):
+            told[onset.sign] = batch
+    return watch, told
 
 
 def golden(name):

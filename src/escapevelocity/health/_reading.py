@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from escapevelocity.health._memory import Memory
@@ -9,6 +10,17 @@ from escapevelocity.health._retrieval import Retrieval
 from escapevelocity.health._returns import Returns
 from escapevelocity.health.context import Context
 from escapevelocity.health.thresholds import Thresholds
+
+
+class Degree(IntEnum):
+    """How far beyond its bound a sign is."""
+
+    BEYOND = 1
+    """It counts beside others."""
+    FAR = 2
+    """So far that it needs no other sign to count."""
+    TOTAL = 3
+    """Nothing is left of what is measured: it is seen, not inferred."""
 
 
 class Reading(NamedTuple):
@@ -21,6 +33,7 @@ class Reading(NamedTuple):
         bound: with what.
         start: the column's value at the start.
         since: where it began, in environment steps, if the rule knows; else the newest values tell.
+        degree: how far beyond the bound it is, if it holds.
     """
 
     holds: bool
@@ -29,6 +42,7 @@ class Reading(NamedTuple):
     bound: float
     start: float = math.nan
     since: int | None = None
+    degree: Degree = Degree.BEYOND
 
 
 class Patient(NamedTuple):
@@ -75,6 +89,15 @@ def below(patient: Patient, column: str, bound: float) -> Reading | None:
 
 
 def first_that_holds(*readings: Reading | None) -> Reading | None:
-    """Give the first that holds, else the first that was measured."""
+    """Give the first that holds, of several the one that is further beyond its bound; else the first measured."""
     measured = [reading for reading in readings if reading is not None]
-    return next((reading for reading in measured if reading.holds), measured[0] if measured else None)
+    # `max` gives the first of those that are equally far.
+    return max(measured, key=lambda reading: reading.holds * reading.degree, default=None)
+
+
+def graded(reading: Reading | None, far: float) -> Reading | None:
+    """Say whether a reading is `far` times beyond its bound."""
+    if reading is None or not reading.holds:
+        return reading
+    beyond = reading.value / far > reading.bound or reading.value * far < reading.bound
+    return reading._replace(degree=Degree.FAR) if beyond else reading

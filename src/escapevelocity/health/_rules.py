@@ -3,12 +3,28 @@
 import math
 
 from escapevelocity.health._memory import number
-from escapevelocity.health._reading import Patient, Reading, Rule, above, below, first_that_holds
+from escapevelocity.health._reading import (
+    Degree,
+    Patient,
+    Reading,
+    Rule,
+    above,
+    below,
+    first_that_holds,
+    graded,
+)
 from escapevelocity.health._returns import Returns
 from escapevelocity.health._sampler_rules import SAMPLER_RULES
 from escapevelocity.health.signs import SIGNS, Sign
 
 _SKIPPED = ("loss/skipped_minibatches", "asr/skipped_steps")
+_RANK, _DEAD = "health/actor/feature_rank_pca", "health/actor/dead_neurons"
+
+_NO_VARIANCE = (2**-23) ** 2
+"""Probabilities are of order 1 and differ by float32's ε from state to state where they differ by rounding alone."""
+_NO_ENTROPY = 1e-6
+"""Nats: δ + δ·log(1/δ) of a policy whose likeliest action has probability 1 − δ, with δ = 2⁻²⁴, that float32 rounds
+to 1."""
 
 
 def non_finite(patient: Patient) -> Reading | None:
@@ -27,14 +43,15 @@ def trust_region_left(patient: Patient) -> Reading | None:
     """KL or the clip fraction is beyond its healthy range; estimates stand in where other trainers log no more."""
     t = patient.thresholds
     exact = first_that_holds(
-        above(patient, "trust/kl", t.kl_high.value),
+        graded(above(patient, "trust/kl", t.kl_high.value), t.far.value),
+        # A share cannot say how far: with a small ε most of a batch is clipped within a hundredth of a nat.
         above(patient, "trust/clip_fraction", t.clip_fraction_high.value),
     )
     if exact is not None:
         return exact
     return first_that_holds(
-        above(patient, "trust/kl_k3", t.kl_high.value),
-        above(patient, "trust/kl_k1", t.kl_high.value),
+        graded(above(patient, "trust/kl_k3", t.kl_high.value), t.far.value),
+        graded(above(patient, "trust/kl_k1", t.kl_high.value), t.far.value),
         above(patient, "trust/ratio_outside_fraction", t.outside_high.value),
     )
 
@@ -42,9 +59,10 @@ def trust_region_left(patient: Patient) -> Reading | None:
 def low_ratios(patient: Patient) -> Reading | None:
     """The mean ratio below 1 − ε, or the excess ratio, is far outside."""
     t, epsilon = patient.thresholds, patient.context.clip_epsilon
+    most = t.excess_ratio.value * (1 + epsilon) / (1 - epsilon)
     readings = [
-        below(patient, "trust/ratio_below_mean", t.ratio_below.value * (1 - epsilon)),
-        above(patient, "trust/excess_ratio", t.excess_ratio.value * (1 + epsilon) / (1 - epsilon)),
+        graded(below(patient, "trust/ratio_below_mean", t.ratio_below.value * (1 - epsilon)), t.far.value),
+        graded(above(patient, "trust/excess_ratio", most), t.far.value),
     ]
     if number(patient.row.get("trust/ratio_below_count")) == 0:
         # No ratio is below 1 − ε: its mean is undefined, and nothing is the matter.
@@ -60,37 +78,57 @@ def kl_up_clip_down(patient: Patient) -> Reading | None:
         return None
     bound = max(t.kl_growth.value * kl.start, t.kl_floor.value)
     holds = kl.value > bound and clipped.value < t.clip_fall.value * clipped.start
-    return Reading(holds, "trust/kl", kl.value, bound, kl.start)
+    return graded(Reading(holds, "trust/kl", kl.value, bound, kl.start), t.far.value)
 
 
 def preactivation_growth(patient: Patient) -> Reading | None:
-    """The norm is many times what it was, or large in itself."""
-    t, column = patient.thresholds, "health/actor/preactivation_norm"
+    """The norm is many times what it was, and no longer small; or large in itself."""
+    t, column, width = patient.thresholds, "health/actor/preactivation_norm", patient.context.width
     series = patient.memory.fresh(column)
     if series is None:
         return None
-    grown = t.norm_growth.value * series.start
+    # Ten times a small start is still small: sparse images give a layer of 512 units a norm of 0.3.
+    grown = max(t.norm_growth.value * series.start, t.norm_floor.value * math.sqrt(width or 0))
     return above(patient, column, min(t.norm_high.value, grown) if grown > 0 else t.norm_high.value)
 
 
 def dead_neurons(patient: Patient) -> Reading | None:
-    """More than a share of the layer is dead."""
-    width = patient.context.width
-    if width is None:
+    """Of the units that responded at the start more than a share no longer does, and with them went features."""
+    t, width, series = patient.thresholds, patient.context.width, patient.memory.fresh(_DEAD)
+    if width is None or series is None:
         return None
-    return above(patient, "health/actor/dead_neurons", patient.thresholds.dead_share.value * width)
+    # At the start a healthy layer on sparse images has up to half of its units dead, one with more is ill already.
+    alive = width - min(series.start, t.dead_share.value * width)
+    bound = width - (1 - t.dead_share.value) * alive
+    far = series.value > width - (1 - t.dead_share.value) * alive / t.far.value
+    holds = far or (series.value > bound and not _keeps_rank(patient))
+    degree = Degree.TOTAL if series.value >= width else Degree.FAR if far else Degree.BEYOND
+    return Reading(holds, _DEAD, series.value, bound, series.start, degree=degree)
+
+
+def _keeps_rank(patient: Patient) -> bool:
+    """Say whether features span as many directions as at the start: then few units say as much as many did."""
+    rank = patient.memory.fresh(_RANK)
+    if rank is None:
+        return False
+    return rank.value >= max(rank.start, patient.thresholds.rank_start_share.value * rank.high)
 
 
 def rank_decline(patient: Patient) -> Reading | None:
-    """The rank is low, also for a layer of this width and a task of this rank at the start."""
-    t, column, width = patient.thresholds, "health/actor/feature_rank_pca", patient.context.width
-    series = patient.memory.fresh(column)
+    """The rank is low, also for a layer of this width and for what it has been; or there is none."""
+    t, width, series = patient.thresholds, patient.context.width, patient.memory.fresh(_RANK)
     if series is None:
         return None
-    bounds = [t.rank_low.value, t.rank_start_share.value * series.start]
+    # A network may begin with a single direction (sparse images) and find its features in training.
+    best = max(series.start, series.high)
+    bounds = [t.rank_low.value, t.rank_start_share.value * best]
     if width is not None:
         bounds.append(t.rank_width_share.value * width)
-    return below(patient, column, min(bounds))
+    # A single direction, of many, is the features' mean (they are not centred): hardly a state is told from another.
+    degree = Degree.FAR if series.value <= 1 and best >= t.rank_low.value else Degree.BEYOND
+    found = Reading(series.value < min(bounds), _RANK, series.value, min(bounds), series.start, degree=degree)
+    # Features that are all zero tell no states apart, whatever the rank has been.
+    return found._replace(holds=True, degree=Degree.TOTAL) if series.value <= 0 else found
 
 
 def capacity_loss(patient: Patient) -> Reading | None:
@@ -118,8 +156,11 @@ def degenerate_policy(patient: Patient) -> Reading | None:
     # A differential entropy has no zero: a share of it means nothing.
     enough = most if context.continuous else t.entropy_high.value * most
     varied = variance.high >= t.variance_fall.value * bound
-    holds = variance.value < bound and varied and entropy.value >= enough
-    return Reading(holds, "policy/variance", variance.value, bound, variance.start)
+    # What differs by rounding alone does not differ. An untrained policy's variance is small, but not so small.
+    constant = variance.value < _NO_VARIANCE < max(variance.start, variance.high)
+    holds = (constant or (variance.value < bound and varied)) and entropy.value >= enough
+    degree = Degree.TOTAL if constant else Degree.BEYOND
+    return Reading(holds, "policy/variance", variance.value, bound, variance.start, degree=degree)
 
 
 def entropy_collapse(patient: Patient) -> Reading | None:
@@ -133,7 +174,8 @@ def entropy_collapse(patient: Patient) -> Reading | None:
         return None
     if context.continuous:
         return below(patient, column, series.start - t.entropy_drop.value * (context.action_size or 1))
-    return below(patient, column, t.entropy_low.value * series.start)
+    found = below(patient, column, t.entropy_low.value * series.start)
+    return found._replace(degree=Degree.TOTAL) if found and series.value < _NO_ENTROPY else found
 
 
 def value_failure(patient: Patient) -> Reading | None:

@@ -25,7 +25,7 @@ class Diagnosis:
     Attributes:
         seed: the member.
         verdict: what is the matter.
-        confidence: in [0, 1); see `Judgement`. 1 where nothing was inferred.
+        confidence: in [0, 1]; see `Judgement`. 1 where nothing was inferred.
         reason: why, where the onsets do not say it.
         onsets: every sign that appeared, in the order of onset; those that went away again have `ended`.
         evidence: sentences for and against.
@@ -124,17 +124,17 @@ def diagnose(
     """
     rows, seed = _rows_of(records, seed)
     context = context or Context()
-    # A table of several jobs has the columns of all of them, null where a job does not measure one.
-    if any(row.get(column) is not None for row in rows for column in RETRIEVAL_COLUMNS):
+    # A table of several jobs has the columns of all of them, null or NaN where a job does not measure one.
+    recalls = (number(row.get(column)) for row in rows for column in RETRIEVAL_COLUMNS)
+    if any(recall == recall for recall in recalls):
         context = replace(context, retrieval=True)
     watch = Watch(thresholds, context)
     for row in rows:
         watch.update({**row, "seed": seed})
-    onsets, active, measured = watch.onsets(seed), watch.active(seed), watch.measured(seed)
+    onsets, found = watch.onsets(seed), watch.found(seed)
     needed = _needed(watch.thresholds)
     judged = watch.retrieval(seed) if context.retrieval else watch.returns(seed)
-    since = {onset.sign: float(onset.step) for onset in onsets}
-    judgement = judge(active, measured, judged, context.tabular, context.retrieval, since)
+    judgement = judge(found, judged, context.tabular, context.retrieval)
     if len(rows) < needed and judgement.verdict is not Verdict.NON_FINITE:
         reason = f"{len(rows)} logged batches; a sign needs {needed}"
         judgement = Judgement(Verdict.NOT_MEASURED, 1.0, reason, (), ())
@@ -154,7 +154,7 @@ def diagnose(
         remedies=cause.remedies
         if cause
         else _remedies(judgement.verdict, context, len(rows), watch.thresholds),
-        not_measured=unmeasured(rows, measured, context),
+        not_measured=unmeasured(rows, found.measured, context),
         steps=watch.last_step(seed),
         batches=len(rows),
         escape=escape,

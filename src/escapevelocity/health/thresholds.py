@@ -67,15 +67,25 @@ class Thresholds:
     rank_width_share: Threshold = Threshold(*_end_of_range(_RANK, "low_share"))
     """Share of the layer's width D."""
     rank_start_share: Threshold = Threshold(*_end_of_range(_RANK, "start_share"))
-    """Share of the rank at the start."""
+    """Share of the largest rank so far, that at the start among them."""
     dead_share: Threshold = Threshold(*_kept(_end_of_range("health/actor/dead_neurons", "high_share")))
-    """More of the layer than this is dead."""
+    """More than this of the units that responded at the start is dead."""
     norm_high: Threshold = Threshold(*_end_of_range("health/actor/preactivation_norm", "high"))
     """A pre-activation norm above this has grown too far."""
     norm_growth: Threshold = Threshold(
         10.0, "× the start", f"{STUDY}, 100,000 steps; 5–10 in runs of 5 million that did not collapse"
     )
-    """As has one that is more than so many times its start."""
+    """As has one that is more than so many times its start …"""
+    norm_floor: Threshold = Threshold(
+        1.0, "× √D", "closed form: the norm of pre-activations of size 1, which initialisations aim at"
+    )
+    """… and above this: units that receive less than that are not saturated, however little they began with."""
+    far: Threshold = Threshold(
+        *_ours(
+            2, "× the bound", "studies/hopper_collapse: to 1.9 in runs of 5 million that kept their return"
+        )
+    )
+    """What is so far beyond its bound is told as an illness though no other instrument shows it."""
     ratio_below: Threshold = Threshold(
         _end_of_range("trust/ratio_below_mean", "low")[0] / 0.8,
         "share of 1 − ε",

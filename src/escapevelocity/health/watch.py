@@ -1,18 +1,19 @@
 """The online engine: rows in, signs out. A few ten microseconds a row, and the same rules as the diagnosis."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from escapevelocity.health._memory import Memory, number
-from escapevelocity.health._reading import Patient, Reading, began_at
+from escapevelocity.health._reading import Degree, Patient, Reading, began_at
 from escapevelocity.health._retrieval import Retrieval, followed
 from escapevelocity.health._returns import Returns
 from escapevelocity.health._rules import RULES
 from escapevelocity.health.context import Context
 from escapevelocity.health.signs import RETRIEVAL_COLUMNS, SIGNS, Instrument, Sign
 from escapevelocity.health.thresholds import Thresholds
+from escapevelocity.health.verdict import Found
 
 COLUMNS = tuple(
     dict.fromkeys(column for info in SIGNS.values() for column in info.columns if column != "fault")
@@ -93,6 +94,13 @@ class Watch:
         times = self._seeds[seed].times
         return frozenset(s for s in Sign if times[s] >= (1 if SIGNS[s].immediate else least))
 
+    def found(self, seed: int = 0) -> Found:
+        """Give what a verdict is made of."""
+        active, watched = self.active(seed), self._seeds[seed]
+        since = {sign: float(onset.step) for sign, onset in watched.onsets.items()}
+        degrees = {sign: min(watched.degrees[sign]) for sign in active}
+        return Found(active, self.measured(seed), degrees, since)
+
     def last_step(self, seed: int = 0) -> int:
         """Give the environment steps of a seed's newest row."""
         return self._seeds[seed].last_step
@@ -131,6 +139,9 @@ class _SeedWatch:
         self.onsets: dict[Sign, Onset] = {}
         self.times = dict.fromkeys(Sign, 0)
         """How often each sign was measured."""
+        least = int(thresholds.persistence.value)
+        self.degrees = {sign: deque([Degree.BEYOND] * least, maxlen=least) for sign in Sign}
+        """How far beyond its bound each sign was, the newest last: as far as at all of them, it is."""
 
     @property
     def last_step(self) -> int:
@@ -156,6 +167,7 @@ class _SeedWatch:
             if reading is None:
                 continue
             self.times[sign] += 1
+            self.degrees[sign].append(reading.degree if reading.holds else Degree.BEYOND)
             onset = self.onsets.get(sign)
             lasting = onset is not None and onset.ended is None
             if self._confirmed(sign, reading, step, reading.holds != lasting):

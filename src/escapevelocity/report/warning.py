@@ -109,11 +109,10 @@ class EarlyWarning(Observer):
 
     def _collapse(self, seed: int) -> str:
         """Say how a member has collapsed; empty if it has not."""
-        active, measured = self._watch.active(seed), self._watch.measured(seed)
-        judgement = judge(active, measured, self._watch.returns(seed))
+        judgement = judge(self._watch.found(seed), self._watch.returns(seed))
         if judgement.verdict is Verdict.REPRESENTATION_COLLAPSE and judgement.confidence >= MEDIUM:
             return judgement.verdict
-        return Sign.PERFORMANCE_COLLAPSE if Sign.PERFORMANCE_COLLAPSE in active else ""
+        return Sign.PERFORMANCE_COLLAPSE if Sign.PERFORMANCE_COLLAPSE in self._watch.active(seed) else ""
 
     def _note_fault(self, row: Mapping[str, Any]) -> None:
         # A member that skips what is not finite goes on.
