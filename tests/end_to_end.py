@@ -20,9 +20,14 @@ SMALL = (
 )
 
 
-def process_environment(cache: Path) -> dict[str, str]:
-    """The variables of a process of ours: its compiled programs go to `cache`, not to the user's."""
-    return {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+def process_environment(cache: Path | None = None) -> dict[str, str]:
+    """The variables of a process of ours: its compiled programs go to `cache`, not to the user's.
+
+    Without `cache` they go to the folder of all tests (conftest.py), where many are already. A process that may be
+    killed gets one of its own: it could leave half a program there.
+    """
+    own = {"XDG_CACHE_HOME": str(cache)} if cache else {}
+    return {**os.environ, **own, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 
 
 def launch(cache: Path, *arguments: str | Path) -> subprocess.Popen[str]:

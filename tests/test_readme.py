@@ -47,7 +47,7 @@ def test_the_example_runs_as_it_stands(tmp_path):
     assert len(code.strip().splitlines()) <= 12
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=process_environment(tmp_path / "cache"),
+        env=process_environment(),
         cwd=tmp_path,
         capture_output=True,
         text=True,

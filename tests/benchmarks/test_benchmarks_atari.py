@@ -97,6 +97,7 @@ def test_the_peers_games_show_the_same_screens_and_rewards_as_ours():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiling_children")
 def test_a_quick_run_writes_numbers_for_every_contender(tmp_path):
     """But for those that differ from another by nothing but a number of threads, or by health left out."""
     pytest.importorskip("stable_baselines3")

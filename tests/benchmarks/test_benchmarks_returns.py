@@ -243,6 +243,7 @@ def test_observations_of_a_uniform_policy_are_normalised(shared):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiling_children")
 def test_a_short_run_of_both_is_reported(tmp_path, capsys):
     pytest.importorskip("stable_baselines3")
     pytest.importorskip("envpool")

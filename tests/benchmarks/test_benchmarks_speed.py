@@ -182,6 +182,7 @@ def test_envpool_spends_exactly_one_row_on_the_reset_of_an_ended_environment():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiling_children")
 def test_a_smoke_run_measures_peers_ours_and_the_simulator_and_writes_the_section(tmp_path, capsys):
     pytest.importorskip("stable_baselines3")
     pytest.importorskip("envpool")

@@ -30,7 +30,7 @@ def test_the_page_runs_and_prints_what_it_shows_but_for_the_numbers(tmp_path):
     def run(*arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
-            env=process_environment(tmp_path / "cache"),
+            env=process_environment(),
             cwd=tmp_path,
             capture_output=True,
             text=True,

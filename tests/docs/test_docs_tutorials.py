@@ -25,7 +25,7 @@ def test_a_tutorial_prints_what_it_says(page, tmp_path):
     assert [language for language, _ in blocks] == ["python", "text"] * len(code)
     done = subprocess.run(
         [sys.executable, "-c", f"print({MARK!r})\n".join([*code, ""])],
-        env=process_environment(tmp_path / "cache"),
+        env=process_environment(),
         cwd=tmp_path,
         capture_output=True,
         text=True,

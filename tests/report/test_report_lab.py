@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summary, silently
+from escapevelocity.report import _figure
 from escapevelocity.report.lab import canvas, page
 from escapevelocity.report.lab.progress import track
 from escapevelocity.report.lab.table import table
@@ -67,6 +68,19 @@ def test_the_page_has_question_answer_pictures_table_command_and_settings(writte
     assert "| who | steps | share | law |\n|---|---:|---:|---:|\n| a\\|b | 254 | 0.1235 | – |\n" in text
     assert "    ev lab fake --name 'two words'\n" in text
     assert "    p = 2.0\n" in text
+
+
+def test_a_figure_written_twice_is_the_same_picture():
+    """Every layout of matplotlib's moves the panels a little further."""
+    with _figure.paper_style():
+        figure = canvas.new_figure(3, 2, "A caption.")
+        for axes in canvas.panels(figure, 2, 3):
+            axes.plot([1, 2, 3], [1, 4, 9])
+            axes.set_xscale("log")
+            axes.set_title("x")
+            axes.set_ylabel("y")
+        first = [_figure.encode(figure, kind) for kind in ("png", "pdf")]
+        assert [_figure.encode(figure, kind) for kind in ("png", "pdf")] == first
 
 
 def test_the_same_findings_give_the_same_bytes(written, tmp_path):

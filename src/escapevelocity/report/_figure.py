@@ -91,11 +91,15 @@ def draw(
 
 
 def encode(figure: Figure, kind: str) -> bytes:
-    """Give the figure's file, the same bytes for the same figure. Call it inside `paper_style`."""
+    """Give the figure's file, the same bytes for the same figure. Call it inside `paper_style`.
+
+    The panels are laid out once, for the first file. Every further layout would move them a little.
+    """
     buffer = io.BytesIO()
     # PDF would carry the time of day, SVG too; the program's version is left out for the same reason.
     metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
     figure.savefig(buffer, format=kind, metadata=metadata[kind])
+    figure.set_layout_engine("none")
     return buffer.getvalue()
 
 
