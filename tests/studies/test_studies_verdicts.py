@@ -4,7 +4,7 @@ What became of a run is read off the records without the diagnosis: nothing is l
 nine units of ten dead, or a policy that differs between states by less than rounding), or its return, of which the last
 tenth is less than half of the best tenth. An update of more than a nat is not kept either, whatever the return.
 
-Over all kept runs, with the rules as they were and as they are (a rank of 1 that was 3 or more counts as nothing left, a
+Over all kept runs, with the rules as they were and as they are (a rank of 1 that was 3 or more is nothing left, a
 variance below 1e-8 too; a return is lost if half of what it had gained is, as well):
 
 - small_scale, Phoenix, 21 seeds: 2 of 2 collapses named with confidence 0.25 and 0.33, now 1.0; 18 of 19 others called
