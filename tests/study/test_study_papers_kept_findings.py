@@ -1,4 +1,4 @@
-"""The lab's findings in a store: read as they were written, and refused where they are damaged or of another version."""
+"""The lab's findings in a store: read as they were written, refused where they are damaged or of another version."""
 
 import json
 
