@@ -51,10 +51,11 @@ def main(argv: Sequence[str]) -> int:
     from escapevelocity.ppo.agent import load_with_notes
     from escapevelocity.ppo.evaluation import evaluate, record_video, require_film
     from escapevelocity.ppo.saved import saved_spec
+    from escapevelocity.runs import open_run
     from escapevelocity.runs.atomic import require_writable
 
     # All agents first, so that a mistake in the last seed does not come after minutes of work.
-    seeds = command.seeds or saved_spec(command.run).seeds
+    seeds = command.seeds or saved_spec(open_run(command.run).path).seeds
     loaded = [load_with_notes(command.run, seed, command.checkpoint, command.best) for seed in seeds]
     agents = [agent for agent, _ in loaded]
     notes = [text for _, damaged in loaded for text in damaged]
