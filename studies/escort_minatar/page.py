@@ -84,7 +84,7 @@ def page(document: Mapping[str, Any], study: Study, history: History, repetition
     parts.append("### What was found\n\n" + _runs(study, done))
     for title, own in found.items():
         parts.append(f"### {title[0].upper()}{title[1:]}\n\n" + _table(own, repetitions))
-    parts.append("### All four games\n\n" + _pooled(found, repetitions))
+    parts.append("### Over the games\n\n" + _pooled(found, repetitions))
     parts.append("### Entropy of the policy, last 10 %, nats\n\n" + _entropy(entropy, repetitions))
     return "\n\n".join(parts)
 
