@@ -162,6 +162,17 @@ def test_large_observations_make_a_large_norm_and_no_sign_before_anything_was_le
     assert [one.sign for one in static_signs(calm, usual, 64, None)] == [Sign.PREACTIVATION_GROWTH]
 
 
+@pytest.mark.parametrize(("norm", "ill"), [(22.6, False), (22.7, True)])
+def test_a_norm_that_grew_from_next_to_nothing_is_no_sign_while_units_receive_less_than_1(norm, ill):
+    # Sparse images give 512 fresh units a norm of 0.3; √512 = 22.63 is that of pre-activations of size 1.
+    fresh = {
+        "health/actor/feature_rank_pca": 200.0, "health/actor/dead_neurons": 0.0, "policy/variance": 0.1,
+        "policy/entropy": 0.6, "health/actor/preactivation_norm": 0.3,
+    }  # fmt: skip
+    found = static_signs({**fresh, "health/actor/preactivation_norm": norm}, fresh, 512, None)
+    assert [one.sign for one in found] == ([Sign.PREACTIVATION_GROWTH] if ill else [])
+
+
 @pytest.mark.parametrize(
     ("dead", "fresh", "ill"), [(33, 0, True), (32, 0, False), (49, 32, True), (48, 32, False)]
 )

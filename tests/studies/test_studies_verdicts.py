@@ -19,7 +19,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from escapevelocity.health.diagnosis import USED, diagnose
 from escapevelocity.health.verdict import Verdict
@@ -86,12 +85,11 @@ def test_of_phoenix_the_two_collapses_are_certain_and_no_other_run_is_called_ill
     assert collapsed == 2
 
 
-@pytest.mark.parametrize(("study", "tasks", "count"), [("collapse_map", ("Ant-v4",), 3)])
-def test_of_mujoco_every_actor_whose_features_are_all_zero_is_a_certain_collapse(study, tasks, count):
+def test_of_mujoco_an_actor_whose_features_are_all_zero_is_a_certain_collapse():
+    study, count = "collapse_map", 3
     zero = [
         (run, seed)
-        for task in tasks
-        for run, seed in runs_of(study, task)
+        for run, seed in runs_of(study, "Ant-v4")
         if np.all(column(study, run, seed, "health/actor/feature_rank_pca")[-5:] == 0)
     ]
     assert len(zero) >= count

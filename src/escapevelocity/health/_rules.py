@@ -88,7 +88,7 @@ def preactivation_growth(patient: Patient) -> Reading | None:
     if series is None:
         return None
     # Ten times a small start is still small: sparse images give a layer of 512 units a norm of 0.3.
-    grown = max(t.norm_growth.value * series.start, t.norm_floor.value * math.sqrt(width or 0))
+    grown = t.grown_norm(series.start, width)
     return above(patient, column, min(t.norm_high.value, grown) if grown > 0 else t.norm_high.value)
 
 
@@ -98,9 +98,8 @@ def dead_neurons(patient: Patient) -> Reading | None:
     if width is None or series is None:
         return None
     # At the start a healthy layer on sparse images has up to half of its units dead, one with more is ill already.
-    alive = width - min(series.start, t.dead_share.value * width)
-    bound = width - (1 - t.dead_share.value) * alive
-    far = series.value > width - (1 - t.dead_share.value) * alive / t.far.value
+    bound = t.most_dead(min(series.start, t.dead_share.value * width), width)
+    far = series.value > width - (width - bound) / t.far.value
     holds = far or (series.value > bound and not _keeps_rank(patient))
     degree = Degree.TOTAL if series.value >= width else Degree.FAR if far else Degree.BEYOND
     return Reading(holds, _DEAD, series.value, bound, series.start, degree=degree)

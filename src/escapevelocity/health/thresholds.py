@@ -1,5 +1,6 @@
 """How far is too far: every number that the diagnosis and the early warning judge by, in one table."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -175,6 +176,14 @@ class Thresholds:
         *_ours(0.05, "share of the best", "and more than noise, 2σ√(2 ln n): health.wells")
     )
     """Retrieval this far below its best has plunged."""
+
+    def grown_norm(self, start: float, width: int | None) -> float:
+        """Give the pre-activation norm above which one has grown too far from its start, and is no longer small."""
+        return max(self.norm_growth.value * start, self.norm_floor.value * math.sqrt(width or 0))
+
+    def most_dead(self, start: float, width: int) -> float:
+        """Give how many units of a layer may be dead, of which `start` were at the start and have lost nothing."""
+        return start + self.dead_share.value * (width - start)
 
     def with_values(self, values: Mapping[str, float | int], source: str) -> "Thresholds":
         """Replace thresholds by what a study has found; the others stay.

@@ -53,7 +53,7 @@ def static_signs(
     now = {name: value for name, value in row.items() if isinstance(value, float)}
     start = {name: value for name, value in fresh.items() if isinstance(value, float)}
     found = []
-    grown = t.norm_growth.value * start[_NORM]
+    grown = t.grown_norm(start[_NORM], width)
     # Large observations make a large norm before anything has been learned: then only growth is a sign.
     norm = grown if start[_NORM] > t.norm_high.value / 2 else min(t.norm_high.value, grown)
     if now[_NORM] > norm:
@@ -61,7 +61,7 @@ def static_signs(
         found.append(finding(Sign.PREACTIVATION_GROWTH, text))
     # Units that the states leave dead in a fresh network have lost nothing: the others count.
     idle = 0.0 if math.isnan(start[_DEAD]) else start[_DEAD]
-    if now[_DEAD] - idle > t.dead_share.value * (width - idle):
+    if now[_DEAD] > t.most_dead(idle, width):
         text = f"{now[_DEAD]:.0f} of {width} neurons dead, {start[_DEAD]:.0f} in a fresh network"
         found.append(finding(Sign.DEAD_NEURONS, text))
     if outside_healthy_range(_RANK, now[_RANK], width, start[_RANK]):
