@@ -88,8 +88,8 @@ def test_plateaus_are_judged_from_every_start_and_by_their_growth(escape, arriva
     (sentence,) = sgw_verdicts.plateaus(findings(main=paths, starts=table))
     assert sentence.startswith(f"{verdict}: from 3 starts SPG's sub-optimality falls as t^"), sentence
     if verdict == "Confirmed":
-        assert "t^-1 … -1 over" in sentence
-        assert "grows as π₁^-1 … -1;" in sentence
+        assert "t^-1 over" in sentence
+        assert "grows as π₁^-1;" in sentence
         assert sentence.endswith("SPG 200 … 2e+03, EPG(2) 10 … 40.")
 
 
@@ -158,7 +158,7 @@ def test_coefficients_are_judged_by_the_inequality_and_by_how_they_vanish(norm, 
     table = starts([1] * 3, [1] * 3, smallest=smallest)
     (sentence,) = sgw_verdicts.coefficients(findings(main=points, starts=table))
     assert sentence.startswith(f"{verdict}: the inequality holds at {2 if norm > 0.1 else 1} of 2")
-    assert "falls as: SPG π₁^1 … 1, EPG(2) π₁^" in sentence
+    assert "falls as: SPG π₁^1, EPG(2) π₁^" in sentence
 
 
 def test_rooms_are_judged_at_each_methods_own_best_rate():

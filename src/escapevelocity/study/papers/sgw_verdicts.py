@@ -265,7 +265,10 @@ def _ratio_at_deepest(rows: Mapping[str, np.ndarray]) -> float:
 
 def _span(values: Sequence[float] | np.ndarray) -> str:
     found = np.asarray(values, float)
-    return f"{found.min():.3g} … {found.max():.3g}" if found.size else "none"
+    if not found.size:
+        return "none"
+    low, high = f"{found.min():.3g}", f"{found.max():.3g}"
+    return low if low == high else f"{low} … {high}"
 
 
 def _count(steps: float) -> str:
