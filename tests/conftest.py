@@ -1,5 +1,6 @@
 """Every test runs with strict dtypes, no silent rank promotion, and warnings as errors (pyproject.toml)."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -55,6 +56,15 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests first: a long file that begins last leaves the other worker idle."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish():
+    """What thousands of test items and their modules hold lives to the end: the garbage collector need not go through
+    it again and again. Of three files about PPO's programs it took 7 % of the processor time, and 2 % so.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture

@@ -167,17 +167,22 @@ def at_end(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
 def end_sentence(one: Group, span: Span, readings: Mapping[str, Readings]) -> str:
     """Interquartile means of an arm's readings, by the panel's key."""
     shown = ", ".join(
-        f"{PANELS[key].title} {interval_text(row)}{_earlier(one, span, key)}" for key, row in readings.items()
+        f"{PANELS[key].title} {interval_text(row)}{_rests_on(one, span, key, row)}"
+        for key, row in readings.items()
     )
     return f"{one.label}, {len(one.members)} runs, {span.when} (IQM over seeds): {shown}."
 
 
-def _earlier(one: Group, span: Span, key: str) -> str:
-    """How many members are read before the window that the sentence names; the excess ratio has a window of its own."""
-    if key == "excess":
-        return ""
-    count = sum(map(span.is_earlier, one.tracks(PANELS[key].columns[0]).values()))
-    return f" ({count} of them read earlier, where it was last defined)" if count else ""
+def _rests_on(one: Group, span: Span, key: str, row: Readings) -> str:
+    """How many of the arm's members have the reading, and how many of these are read before the window that the
+    sentence names (the excess ratio has a window of its own); "" where all have it there.
+    """
+    said = [f"of {len(row)} runs"] if 0 < len(row) < len(one.members) else []
+    tracks = one.tracks(PANELS[key].columns[0])
+    earlier = sum(map(span.is_earlier, tracks.values())) if key != "excess" else 0
+    if earlier:
+        said.append(f"{earlier} of them read earlier, where it was last defined")
+    return f" ({', '.join(said)})" if said else ""
 
 
 def by_seed(readings: Readings) -> Readings:
