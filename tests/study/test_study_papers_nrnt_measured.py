@@ -143,7 +143,9 @@ def test_a_value_that_is_undefined_at_the_end_is_read_before_and_the_sentence_sa
     one = Group("none", history.runs, history)
     (said,) = at_end([one], ["return"])
     assert said.startswith("none, 3 runs, last 5 % (IQM over seeds): ")
-    assert said.endswith("Return 780 [585, 975] (of 2 runs, 1 of them read earlier, where it was last defined).")
+    assert said.endswith(
+        "Return 780 [585, 975] (of 2 runs, 1 of them read earlier, where it was last defined)."
+    )
     # A member that was frozen there has its end there.
     frozen = Track(steps[:600], steps[:600], end=600.0)
     assert not Span(1000.0, 1000.0).is_earlier(frozen)
