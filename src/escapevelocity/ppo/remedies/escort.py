@@ -23,6 +23,9 @@ class Escort(Remedy):
     given an action up comes back sooner. With `adaptive` each sample's objective is multiplied by ‖θ(s)‖_p²/p², without
     a gradient through it: the paper's step size per state, under which the policy does not notice the scale of θ.
     (Adam divides by the size of the gradient, so that only differences between states remain of it.)
+
+    Proved for exact gradients. In deep agents on four MinAtar games, under our presets, p = 2 did harm and p = 4 was not
+    told apart from softmax (`studies/escort_minatar`).
     """
 
     name: ClassVar[str] = "escort"
