@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from benchmarks._common import positive, replace_section
 
-from studies.early_warning.cases import cases_of
+from studies.early_warning.cases import Case, cases_of
 from studies.early_warning.choice import Choice
 from studies.early_warning.figure import draw_leads
 from studies.early_warning.page import page
 from studies.early_warning.plan import PLAN, quick_plan
+from studies.early_warning.repetition import repeated_page, repeated_table
 from studies.early_warning.table import (
+    add_paces,
     choose_on,
     chosen_thresholds,
     columns_of,
@@ -35,9 +38,12 @@ def main() -> None:
     out = options.out or Path("runs") / ("early-warning-quick" if options.quick else "early-warning")
     runs = train_plan(plan, out, options.jobs)
     cases = [case for setting, run in zip(plan, runs, strict=True) for case in cases_of(setting, run)]
+    if options.again:
+        _repeat(cases)
+        return
     parts = parts_of(cases)
     choice = choose_on(cases, parts)
-    table = to_table(cases, parts, choice)
+    table = add_paces(to_table(cases, parts, choice), cases, parts)
     chosen = _describe(choice, table)
     if options.quick:
         print(page(table, chosen))
@@ -48,6 +54,13 @@ def main() -> None:
     )
     replace_section(HERE / "README.md", "numbers", page(table, chosen))
     draw_leads(table, HERE / "leads.png")
+
+
+def _repeat(cases: Sequence[Case]) -> None:
+    chosen = json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
+    table = repeated_table(cases, chosen)
+    pq.write_table(table, HERE / "again.parquet")
+    replace_section(HERE / "README.md", "again", repeated_page(table))
 
 
 def _describe(choice: Choice, table: pa.Table) -> dict[str, Any]:
@@ -71,7 +84,15 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder of the runs (default: runs/early-warning); finished ones are kept"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="choose nothing: hold what was chosen against these runs (new ones, in another --out)",
+    )
+    options = parser.parse_args()
+    if options.again and (options.quick or options.out is None):
+        parser.error("--again takes --out, a folder of runs that had no part in the choice, and not --quick")
+    return options
 
 
 if __name__ == "__main__":

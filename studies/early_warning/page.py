@@ -39,7 +39,7 @@ def page(table: pa.Table, chosen: Mapping[str, Any]) -> str:
         f"### Single signs\n\n{rest} Those not used are at the library's own level.\n\n" + _signs(table),
         f"### Faster and slower\n\n{rest} Every pace has its own choice of levels.\n\n" + _paces(table),
         f"### Other ways to count\n\n{rest} Same warnings, other truths.\n\n" + _truths(table),
-        "### What `ev diagnose` says of the whole run\n\nOn all runs.\n\n" + _verdicts(table),
+        "### What `ev diagnose` says of the whole run\n\nOn all runs.\n\n" + verdict_table(table),
     ]
     return "\n\n".join(parts)
 
@@ -62,10 +62,9 @@ def _outcomes(table: pa.Table) -> str:
         )
     outcomes, expected = np.array(table["outcome"].to_pylist()), np.array(table["expected"].to_pylist())
     collapsed, kinds = outcomes == "collapsed", table["kind"].to_pylist()
-    counts = ", ".join(f"{(outcomes == name).sum()} {name}" for name in ("collapsed", "damaged", "sound"))
     lost = {name: sum(name in kind for kind in kinds) for name in ("representation", "return", "fault")}
     text = (
-        f"{len(outcomes)} runs: {counts}. Of {expected.sum()} that we expected to collapse "
+        f"{outcome_counts(table)}. Of {expected.sum()} that we expected to collapse "
         f"{(expected & collapsed).sum()} did, and of {(~expected).sum()} others {(~expected & collapsed).sum()}. "
         f"The representation was lost in {lost['representation']}, the return in {lost['return']}; numbers stopped "
         f"being finite in {lost['fault']}. The median onset, and the range at the end:"
@@ -81,6 +80,13 @@ def _outcomes(table: pa.Table) -> str:
         "return",
     ]
     return f"{text}\n\n{markdown(header, rows)}"
+
+
+def outcome_counts(table: pa.Table) -> str:
+    """How many runs there are, and what became of them."""
+    outcomes = table["outcome"].to_pylist()
+    counts = ", ".join(f"{outcomes.count(name)} {name}" for name in ("collapsed", "damaged", "sound"))
+    return f"{len(outcomes)} runs: {counts}"
 
 
 def _chosen(chosen: Mapping[str, Any]) -> str:
@@ -102,7 +108,7 @@ def _scores(table: pa.Table) -> str:
     for task in dict.fromkeys(tasks[parts == UNSEEN]):
         when = ", trained last" if task == LAST_TASK else ""
         groups[f"**never used{when}: {task}**"] = tasks == task
-    return _table("runs", {name: score_rows(table, rows) for name, rows in groups.items()})
+    return score_table("runs", {name: score_rows(table, rows) for name, rows in groups.items()})
 
 
 def _signs(table: pa.Table) -> str:
@@ -110,7 +116,7 @@ def _signs(table: pa.Table) -> str:
     found = {sign: score_rows(table, rows, column) for sign, column in columns_of(table, "sign").items()}
     for sign, column in columns_of(table, "unused").items():
         found[f"{sign} (not used)"] = score_rows(table, rows, column)
-    return _table("sign", found)
+    return score_table("sign", found)
 
 
 def _paces(table: pa.Table) -> str:
@@ -119,7 +125,7 @@ def _paces(table: pa.Table) -> str:
         smoothing, persistence = pace.split("/")
         own = " (the library's)" if pace == PACE_NAMES[LIBRARY_PACE] else ""
         found[f"median of {smoothing}, held {persistence} times{own}"] = score_rows(table, rows, column)
-    return _table("pace", found)
+    return score_table("pace", found)
 
 
 def _truths(table: pa.Table) -> str:
@@ -135,10 +141,11 @@ def _truths(table: pa.Table) -> str:
         ),
         "only the return counts, and all others as sound": score(warned, returns, np.isnan(returns), steps),
     }
-    return _table("truth", found)
+    return score_table("truth", found)
 
 
-def _verdicts(table: pa.Table) -> str:
+def verdict_table(table: pa.Table) -> str:
+    """The diagnosis of the whole run against what became of it."""
     pairs = list(zip(table["outcome"].to_pylist(), table["verdict"].to_pylist(), strict=True))
     outcomes = ("collapsed", "damaged", "sound")
     rows = [
@@ -149,7 +156,8 @@ def _verdicts(table: pa.Table) -> str:
     return markdown(["verdict", *outcomes], rows)
 
 
-def _table(first: str, scores: Mapping[str, Score]) -> str:
+def score_table(first: str, scores: Mapping[str, Score]) -> str:
+    """A row per entry, named in the first column."""
     return markdown([first, *_HEADER], [[name, *_cells(found)] for name, found in scores.items()])
 
 

@@ -87,7 +87,7 @@ def choose_on(cases: Sequence[Case], parts: np.ndarray, pace: int = LIBRARY_PACE
 
 
 def to_table(cases: Sequence[Case], parts: np.ndarray, choice: Choice) -> pa.Table:
-    """Make the kept table; steps are environment steps, and null means never."""
+    """Make the table, a row per run; steps are environment steps, and null means never."""
     firsts = np.stack([case.firsts for case in cases])
     columns = {
         "setting": [case.setting.name for case in cases],
@@ -113,9 +113,16 @@ def to_table(cases: Sequence[Case], parts: np.ndarray, choice: Choice) -> pa.Tab
     for s, sign in enumerate(SIGNS_ASKED):
         level, group = (choice.levels[s], "sign") if choice.levels[s] >= 0 else (PRIOR[sign], "unused")
         columns[f"{group}/{sign}"] = _steps(firsts[:, choice.pace, s, level])
-    for pace, name in enumerate(PACE_NAMES):
-        columns[f"pace/{name}"] = _steps(warning_steps(firsts, choose_on(cases, parts, pace)))
     return pa.table(columns)
+
+
+def add_paces(table: pa.Table, cases: Sequence[Case], parts: np.ndarray) -> pa.Table:
+    """The kept table with the warnings of every pace, each with a choice of its own."""
+    firsts = np.stack([case.firsts for case in cases])
+    for pace, name in enumerate(PACE_NAMES):
+        steps = _steps(warning_steps(firsts, choose_on(cases, parts, pace)))
+        table = table.append_column(f"pace/{name}", steps)
+    return table
 
 
 def _steps(values: np.ndarray) -> pa.Array:
