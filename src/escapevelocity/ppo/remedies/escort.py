@@ -24,8 +24,8 @@ class Escort(Remedy):
     a gradient through it: the paper's step size per state, under which the policy does not notice the scale of θ.
     (Adam divides by the size of the gradient, so that only differences between states remain of it.)
 
-    Proved for exact gradients. In deep agents on four MinAtar games, under our presets, p = 2 did harm and p = 4 was not
-    told apart from softmax (`studies/escort_minatar`).
+    Proved for exact gradients. In deep agents on four MinAtar games, under our presets, p = 2 did harm and p = 4 was
+    not told apart from softmax (`studies/escort_minatar`).
     """
 
     name: ClassVar[str] = "escort"
