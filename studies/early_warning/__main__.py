@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from studies.early_warning.table import (
     unused_signs,
 )
 from studies.early_warning.training import train_plan
+from studies.running import command
 
 HERE = Path(__file__).parent
 
 
-def main() -> None:
-    """Train, choose, write the kept files; with --quick only print what they would say."""
+def main() -> int:
+    """Train, choose, write the kept files; with --quick only print what they would say. Returns the exit code."""
     options = _parse()
     plan = quick_plan() if options.quick else PLAN
     out = options.out or Path("runs") / ("early-warning-quick" if options.quick else "early-warning")
@@ -40,27 +42,33 @@ def main() -> None:
     cases = [case for setting, run in zip(plan, runs, strict=True) for case in cases_of(setting, run)]
     if options.again:
         _repeat(cases)
-        return
+        return 0
     parts = parts_of(cases)
     choice = choose_on(cases, parts)
     table = add_paces(to_table(cases, parts, choice), cases, parts)
     chosen = _describe(choice, table)
     if options.quick:
         print(page(table, chosen))
-        return
+        return 0
     pq.write_table(table, HERE / "runs.parquet")
-    (HERE / "chosen.json").write_text(
-        json.dumps(chosen, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    _write_json(HERE / "chosen.json", chosen)
     replace_section(HERE / "README.md", "numbers", page(table, chosen))
     draw_leads(table, HERE / "leads.png")
+    return 0
 
 
 def _repeat(cases: Sequence[Case]) -> None:
     chosen = json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
-    table = repeated_table(cases, chosen)
+    anew = choose_on(cases, parts_of(cases))
+    table = repeated_table(cases, chosen, anew)
+    thresholds = chosen_thresholds(anew)
     pq.write_table(table, HERE / "again.parquet")
-    replace_section(HERE / "README.md", "again", repeated_page(table))
+    _write_json(HERE / "again.json", {"thresholds": thresholds})
+    replace_section(HERE / "README.md", "again", repeated_page(table, chosen["thresholds"], thresholds))
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _describe(choice: Choice, table: pa.Table) -> dict[str, Any]:
@@ -96,4 +104,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -108,11 +108,11 @@ def to_table(cases: Sequence[Case], parts: np.ndarray, choice: Choice) -> pa.Tab
         "readable_last": [case.truth.readable_last for case in cases],
         "return_last": [case.return_last for case in cases],
         "verdict": [case.verdict for case in cases],
-        "warning": _steps(warning_steps(firsts, choice)),
+        "warning": to_steps(warning_steps(firsts, choice)),
     }
     for s, sign in enumerate(SIGNS_ASKED):
         level, group = (choice.levels[s], "sign") if choice.levels[s] >= 0 else (PRIOR[sign], "unused")
-        columns[f"{group}/{sign}"] = _steps(firsts[:, choice.pace, s, level])
+        columns[f"{group}/{sign}"] = to_steps(firsts[:, choice.pace, s, level])
     return pa.table(columns)
 
 
@@ -120,12 +120,13 @@ def add_paces(table: pa.Table, cases: Sequence[Case], parts: np.ndarray) -> pa.T
     """The kept table with the warnings of every pace, each with a choice of its own."""
     firsts = np.stack([case.firsts for case in cases])
     for pace, name in enumerate(PACE_NAMES):
-        steps = _steps(warning_steps(firsts, choose_on(cases, parts, pace)))
+        steps = to_steps(warning_steps(firsts, choose_on(cases, parts, pace)))
         table = table.append_column(f"pace/{name}", steps)
     return table
 
 
-def _steps(values: np.ndarray) -> pa.Array:
+def to_steps(values: np.ndarray) -> pa.Array:
+    """Give steps (runs,) as a column, with null for never."""
     return pa.array([int(value) if np.isfinite(value) else None for value in values], pa.int64())
 
 

@@ -5,6 +5,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+from escapevelocity.errors import UserError
 from escapevelocity.ppo.training import resume_training, train
 from escapevelocity.runs import Run, open_run
 from studies.early_warning.plan import Setting, spec_of
@@ -21,12 +22,23 @@ def train_plan(plan: Sequence[Setting], out: Path, jobs: int = 1) -> list[Run]:
 
     Returns:
         The runs, in the order of the plan.
+
+    Raises:
+        UserError: a program cannot be trained here, such as one that another process trains. The others are, before.
     """
+    refused: list[UserError] = []
     # Processes of their own: a trainer sets up JAX and environment pools for itself.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(_train, setting, out): setting for setting in plan}
         for done, future in enumerate(as_completed(futures), 1):
-            print(f"{done}/{len(plan)} {futures[future].name}: {future.result()}", flush=True)
+            try:
+                said = future.result()
+            except UserError as error:
+                said = f"not trained: {error}"
+                refused.append(error)
+            print(f"{done}/{len(plan)} {futures[future].name}: {said}", flush=True)
+    if refused:
+        raise refused[0]
     return [open_run(out / setting.name) for setting in plan]
 
 

@@ -1,12 +1,9 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import studies.early_warning
-from studies.early_warning.choice import agreed_steps, split
-from studies.early_warning.grid import INSTRUMENTS, LIBRARY_PACE, PACES, SIGNS_ASKED
+from early_warning_kept import CHOSEN, HERE, agreed, runs_of, section, warnings_of
+from studies.early_warning.choice import split
+from studies.early_warning.grid import LIBRARY_PACE, PACES
 from studies.early_warning.page import page
 from studies.early_warning.plan import LAST_TASK, PLAN, SEEDS, UNSEEN_TASK, quick_plan, spec_of
 from studies.early_warning.table import (
@@ -14,17 +11,14 @@ from studies.early_warning.table import (
     PACE_NAMES,
     SPLIT_SEED,
     UNSEEN,
-    columns_of,
     floats,
     score_rows,
 )
 from studies.early_warning.truth import SOUND_LEFT
 
-from escapevelocity.health.signs import Sign
 from escapevelocity.health.thresholds import Thresholds
 
 UNSEEN_TASKS = (UNSEEN_TASK, LAST_TASK)
-HERE = Path(studies.early_warning.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +26,12 @@ def table():
     return pq.read_table(HERE / "runs.parquet")
 
 
-@pytest.fixture(scope="module")
-def chosen():
-    return json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
-
-
-def test_the_page_says_what_the_kept_table_says(table, chosen):
-    text = (HERE / "README.md").read_text(encoding="utf-8")
-    kept = text.split("<!-- numbers:start -->")[1].split("<!-- numbers:end -->")[0]
-    assert kept.strip() == page(table, chosen).strip()
+def test_the_page_says_what_the_kept_table_says(table):
+    assert section("numbers") == page(table, CHOSEN).strip()
 
 
 def test_the_kept_table_holds_the_plans_runs_and_enough_of_both_kinds(table):
-    rows = set(zip(table["setting"].to_pylist(), table["seed"].to_pylist(), strict=True))
+    rows = set(runs_of(table))
     assert rows == {(setting.name, seed) for setting in PLAN for seed in SEEDS}
     assert table.num_rows == len(rows)
     outcomes = table["outcome"].to_pylist()
@@ -59,14 +46,9 @@ def test_the_halves_are_those_of_the_stated_seed_and_the_unseen_tasks_are_in_nei
     assert ((part == CHOOSING) == (choosing & ~unseen)).all()
 
 
-def test_the_kept_warnings_follow_from_the_kept_signs(table, chosen):
-    names = list(columns_of(table, "sign"))
-    assert names == chosen["signs"]
-    by_sign = np.stack([np.nan_to_num(floats(table, f"sign/{name}"), nan=np.inf) for name in names], axis=1)
-    instruments = INSTRUMENTS[[SIGNS_ASKED.index(Sign(name)) for name in names]]
-    warned = agreed_steps(by_sign, instruments, chosen["agreeing"])
+def test_the_kept_warnings_follow_from_the_kept_signs(table):
     for column in ("warning", f"pace/{PACE_NAMES[LIBRARY_PACE]}"):
-        np.testing.assert_array_equal(np.nan_to_num(floats(table, column), nan=np.inf), warned)
+        np.testing.assert_array_equal(warnings_of(table, column), agreed(table))
 
 
 def test_a_collapse_begins_where_its_first_loss_does(table):
@@ -92,11 +74,11 @@ def test_the_scores_agree_with_a_count_by_hand(table):
     assert found.lead[0] == pytest.approx(np.median(leads))
 
 
-def test_the_library_judges_by_what_the_study_chose(chosen):
+def test_the_library_judges_by_what_the_study_chose():
     own = Thresholds().to_json()
-    for name, value in chosen["thresholds"].items():
+    for name, value in CHOSEN["thresholds"].items():
         assert own[name]["value"] == value, name
-        assert chosen["source"] in own[name]["source"], name
+        assert CHOSEN["source"] in own[name]["source"], name
     for name, value in PACES[LIBRARY_PACE].items():
         assert own[name]["value"] == value, name
 
@@ -122,7 +104,6 @@ def test_the_plan_expects_enough_runs_of_both_kinds_and_its_settings_reach_the_t
 def test_the_library_tells_the_leads_and_keeps_the_silence_that_the_study_chose():
     from escapevelocity.health.signs import MEDIAN_LEADS, NO_WARNING
 
-    chosen = json.loads((HERE / "chosen.json").read_text(encoding="utf-8"))
-    assert {str(sign): lead for sign, lead in MEDIAN_LEADS.items()} == chosen["median_lead"]
+    assert {str(sign): lead for sign, lead in MEDIAN_LEADS.items()} == CHOSEN["median_lead"]
     # Capacity was not measured in the study's runs; health/signs.py says why it warns of nothing.
-    assert {str(sign) for sign in NO_WARNING} == {*chosen["unused_signs"], "capacity loss"}
+    assert {str(sign) for sign in NO_WARNING} == {*CHOSEN["unused_signs"], "capacity loss"}
