@@ -1,17 +1,16 @@
 """Kinds of runs for `ev study` that take the settings of PPO and compute with another job than the trainer's own."""
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from escapevelocity.errors import UserError
 from escapevelocity.ppo.config import PPOSpec
-from escapevelocity.runs import Job, Observer, Status, canonical_json, read_status, resume, spec_hash, start
+from escapevelocity.runs import Job, Observer, Status, canonical_json, resume, spec_hash, start
 from escapevelocity.runs.process import trainer_process
 from escapevelocity.runs.spec import SPEC_FILE, spec_from_json
 from escapevelocity.study.ppo_kind import PPOKind
+from escapevelocity.study.standing import finished_status
 
 
 class JobKind(PPOKind):
@@ -39,10 +38,4 @@ class JobKind(PPOKind):
         with trainer_process():
             if not (path / SPEC_FILE).exists():
                 return start(self._job, spec, path, observers)
-            with contextlib.suppress(
-                UserError
-            ):  # Killed before its first status, which resuming writes anew.
-                status = read_status(path)
-                if status.state == "finished":
-                    return status
-            return resume(self._job, spec, path, observers)
+            return finished_status(path, spec, spec_text) or resume(self._job, spec, path, observers)

@@ -1,5 +1,7 @@
 """The one exception that means "the user can fix this": commands print it as one line and exit with code 2."""
 
+from collections import Counter
+
 
 class UserError(ValueError):
     """A mistake in what the user gave us. The message is one line: field, value, accepted range, what to do."""
@@ -21,7 +23,7 @@ def require_seeds(seeds: tuple[int, ...]) -> None:
     require(len(seeds) > 0, "seeds", seeds, "one or more integers")
     for seed in seeds:
         require(0 <= seed < 2**31, "seeds", seed, "integers between 0 and 2147483647")
-    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    repeated = sorted(seed for seed, times in Counter(seeds).items() if times > 1)
     if repeated:
         given = " ".join(map(str, seeds))
         raise UserError(f"seeds = {given}: {repeated[0]} stands there more than once; each must be different")

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,33 @@ def test_data_is_on_disk_before_its_name_and_the_name_before_the_return(tmp_path
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_bytes(tmp_path / "a", b"new")
     assert calls == [False, "rename", True]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES])
+def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_folder_whose_rename_the_disk_has_lost_is_a_user_error(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def broken(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(UserError, match=r"cannot write .*/a: Input/output error"):
+        write_bytes(tmp_path / "a", b"new")
 
 
 def test_a_file_in_place_of_a_folder_is_a_user_error(tmp_path):

@@ -42,6 +42,14 @@ def begin(parent, number, branch, observers=(), **changes):
     return spec, origin, start(JOB, spec, branch, list(observers), origin)
 
 
+def test_a_path_on_another_drive_is_written_whole(tmp_path, monkeypatch):
+    def no_way(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")  # What Windows says.
+
+    monkeypatch.setattr(os.path, "relpath", no_way)
+    assert seen_from(tmp_path / "branch", tmp_path / "run") == (tmp_path / "run").resolve().as_posix()
+
+
 def future(run_dir, first):
     """All arrays and records of a run from segment `first` on."""
     arrays = {

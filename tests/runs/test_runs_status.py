@@ -1,6 +1,8 @@
 """status.json and the lock."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -45,9 +47,10 @@ def test_running_without_a_lock_was_killed(tmp_path):
     assert read_status(tmp_path) == Status("interrupted", "killed", segments_done=2)
 
 
-def test_a_run_whose_lock_we_may_not_ask_for_is_what_it_says(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_run_whose_lock_we_may_not_ask_for_is_what_it_says(tmp_path, monkeypatch, number):
     def refuse(self, **options):
-        raise PermissionError(13, "Permission denied")
+        raise OSError(number, os.strerror(number))
 
     write_status(tmp_path, Status("running", segments_done=2))
     (tmp_path / ".lock").write_text("")

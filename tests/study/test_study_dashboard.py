@@ -267,19 +267,24 @@ def test_alarms_of_runs_that_train_come_first(store):
     assert {alarm["sign"] for alarm in alarms} == {"dead neurons"}
 
 
+def tell_progress(store, batches, alarms=()):
+    """Leave what the run `s/now` would tell of itself after so many batches."""
+    told = {
+        "name": "now",
+        "steps": batches * BATCH,
+        "steps_total": 30 * BATCH,
+        "steps_per_second": 100.0,
+        "alarms": list(alarms),
+    }
+    told |= {"updated": time.time(), "host": "here", "pid": 1, "memory": 1, "members": 2}
+    (store / "s" / "_study" / "progress" / "now.json").write_text(json.dumps(told))
+
+
 def test_what_a_run_of_a_study_tells_between_two_shards_is_an_alarm(store):
     run = write_run(store / "s" / "now", state="running", batches=10, total=30, epochs=5)
     line = f"step {15 * BATCH:,} seed 2: entropy collapse since step {12 * BATCH:,}: entropy 0.01 [lead 9%]"
-    told = {
-        "name": "now",
-        "steps": 15 * BATCH,
-        "steps_total": 30 * BATCH,
-        "steps_per_second": 100.0,
-        "alarms": [line],
-    }
-    told |= {"updated": time.time(), "host": "here", "pid": 1, "memory": 1, "members": 2}
     (store / "s" / "_study" / "progress").mkdir()
-    (store / "s" / "_study" / "progress" / "now.json").write_text(json.dumps(told))
+    tell_progress(store, 15, [line])
     lock = acquire(run)
     try:
         with Viewer(store) as viewer:
@@ -293,6 +298,21 @@ def test_what_a_run_of_a_study_tells_between_two_shards_is_an_alarm(store):
         "entropy 0.01",
     )
     assert (row["done"], row["speed"], row["alarms"]) == (0.5, 200.0, 1)
+
+
+def test_the_page_of_a_run_follows_what_it_tells_between_two_shards(store):
+    run = write_run(store / "s" / "now", state="running", batches=10, total=30, epochs=5)
+    (store / "s" / "_study" / "progress").mkdir()
+    lock = acquire(run)
+    try:
+        with Viewer(store) as viewer:
+            viewer.judged("/api/run?run=s/now")
+            for batches, share in ((15, 0.5), (24, 0.8)):
+                tell_progress(store, batches)
+                assert rows_of(viewer.get("/api/runs"))["now"]["done"] == share
+                assert viewer.get("/api/run?run=s/now")["row"]["done"] == share
+    finally:
+        lock.release()
 
 
 def test_a_run_says_its_settings_and_columns(viewer):

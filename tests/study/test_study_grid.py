@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from escapevelocity.errors import UserError
+from escapevelocity.errors import UserError, require_seeds
 from escapevelocity.study.grid import Rule, Study, cells, label_of, read_study
 
 AXES = {"epochs": (10, 20), "activation": ("tanh", "relu"), "remedy": ("none", "pfo")}
@@ -187,6 +187,27 @@ def test_a_file_says_the_same_as_python(tmp_path):
 def test_seeds_of_a_file_may_be_ranges(tmp_path):
     text = 'name = "s"\nseeds = ["3:5", 9, "1:1"]\n[base]\ntask = "x"\n'
     assert read_study(write(tmp_path, text)).seeds == (3, 4, 5, 9, 1)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    text = '\ufeffname = "s"\nseeds = [7]\n[base]\ntask = "x"\n'
+    assert read_study(write(tmp_path, text)).seeds == (7,)
+
+
+def test_many_seeds_are_compared_in_one_pass():
+    class Counted(tuple):
+        looks = 0
+
+        def count(self, seed):  # One look at all the seeds.
+            Counted.looks += 1
+            return super().count(seed)
+
+    seeds = Counted(range(2_000))
+    assert Study("s", {"task": "x"}, {}, seeds=seeds).seeds == seeds
+    require_seeds(seeds)
+    assert Counted.looks == 0
+    with pytest.raises(UserError, match="seeds = 3: must be different each: it is given twice"):
+        Study("s", {"task": "x"}, {}, seeds=(3, 4, 3))
 
 
 def test_tables_on_an_axis_of_a_file_keep_those_of_a_remedy(tmp_path):

@@ -170,6 +170,18 @@ def test_a_ppo_run_is_started_then_resumed_and_left_alone_when_it_is_finished(pp
     assert trainer.asked == [(spec, path, watching), (path, watching)]
 
 
+def test_a_finished_run_whose_spec_was_edited_is_not_taken_for_what_was_ordered(ppo, tmp_path):
+    spec = ppo.spec(CART, (3, 1))
+    path = tmp_path / ppo.folder(spec)
+    path.mkdir()
+    document = json.loads(ppo.spec_text(spec))
+    document["spec"]["optimizer"]["epochs"] += 1
+    (path / "spec.json").write_text(json.dumps(document))
+    write_status(path, Status("finished", steps_done=512))
+    with pytest.raises(UserError, match="is not the spec that this run has its name from; it was edited"):
+        ppo.run(ppo.spec_text(spec), path, [])
+
+
 class Nothing:
     """The smallest kind."""
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import fsspec
 import local_counting
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from escapevelocity.errors import UserError
@@ -266,6 +267,37 @@ def test_a_store_that_cannot_be_used_is_one_clear_line(url, create, said):
         RemoteStore(url, create=create)
     assert str(caught.value).startswith("store = ")
     assert "\n" not in str(caught.value)
+
+
+class Folders(LocalFileSystem):
+    """As SFTP or HDFS: folders are real, and nobody makes them unasked."""
+
+    protocol = "folders"
+    auto_mkdir = False
+
+    def __init__(self, **options):
+        super().__init__(**options | {"auto_mkdir": False})
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("folders://"))
+
+
+def test_a_file_system_whose_folders_must_be_made_is_a_store(tmp_path, diary):
+    fsspec.register_implementation("folders", Folders, clobber=True)
+    store = RemoteStore(f"folders://{tmp_path}/remote", create=True, term=TERM)
+    order = local_counting.order(diary, 3)
+    assert do(order, store).state == "finished"
+    assert (tmp_path / "remote" / order.name / "status.json").exists()
+
+
+def test_a_user_without_a_name_has_folders_too(monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert RemoteStore("memory://any", create=True).log_path.name == "escapevelocity-logs-12345"
 
 
 def test_a_missing_package_of_a_file_system_is_named():

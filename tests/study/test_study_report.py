@@ -161,6 +161,19 @@ def test_other_tasks_and_other_seeds_are_not_compared():
     assert paired_table([Compared(first, "T"), Compared(first._replace(label="c"), "U")], {}, "ppo") is None
 
 
+def test_a_run_on_its_way_is_held_against_what_the_other_was_at_the_same_step():
+    whole = traced("a", 0, [STEPS, STEPS], (1, 2))
+    begun = SeedCurves(STEPS[:30], (1, 2), np.tile(STEPS[:30], (2, 1)))
+    half = whole._replace(label="b", group=1, read=lambda name: begun)
+    table = paired_table([Compared(whole, "T"), Compared(half, "T")], {}, "ppo")
+    assert table is not None
+    (row,) = table.rows
+    assert [cell.text for cell in row[3:]] == ["+0", "0 of 2", "1"]
+    assert row[1].below == "both at step 30"
+    names = [row[0].below for row in last_table([Compared(whole, "T"), Compared(half, "T")], "ppo").rows]
+    assert names == ["", "at step 30 of 100"]
+
+
 @pytest.mark.parametrize(
     ("seeds", "middle"), [((1, 2, 3), "; mean over seeds"), ((1, 2, 3, 4), "; interquartile mean over seeds")]
 )

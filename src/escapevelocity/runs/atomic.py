@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -132,14 +133,20 @@ def is_leftover(path: Path) -> bool:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders; there the rename is still atomic."""
+    """Make a rename durable. Windows cannot open folders, some network file systems cannot sync them, and a folder may
+    be open to writers only; there the rename is still atomic.
+    """
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES):
+            raise
 
 
 def _reason(error: OSError) -> str:

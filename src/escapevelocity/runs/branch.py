@@ -75,8 +75,11 @@ def parent_at(run: Run, number: int) -> Parent:
 
 
 def seen_from(run_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> str:
-    """Write a path as seen from a run's folder, so that both can be moved together."""
-    return Path(os.path.relpath(Path(path).resolve(), Path(run_dir).resolve())).as_posix()
+    """Write a path as seen from a run's folder, so that both can be moved together; whole, if on another drive."""
+    try:
+        return Path(os.path.relpath(Path(path).resolve(), Path(run_dir).resolve())).as_posix()
+    except ValueError:  # Windows: no path leads from one drive to another.
+        return Path(path).resolve().as_posix()
 
 
 def open_parent(run_dir: str | os.PathLike[str], parent: Parent) -> Run:

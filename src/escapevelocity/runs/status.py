@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -109,8 +110,8 @@ def is_locked(run_dir: Path, untold: bool = False) -> bool:
         return True
     except PermissionError:
         return untold
-    except OSError:  # Such as a file system without locks, on which nothing of ours runs.
-        return False
+    except OSError as error:  # Such as a file system without locks, on which nothing of ours runs.
+        return untold and error.errno == errno.EROFS
     probe.release()
     return False
 

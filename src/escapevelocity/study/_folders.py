@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,19 @@ def store_folder(store: Any) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a study's file, or the folder that holds its runs")
     return folder
+
+
+def users_folder(what: str) -> Path:
+    """Give where temporary files of this user lie on this machine.
+
+    Args:
+        what: of which kind they are.
+    """
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # Containers run under numbers that have no name.
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unnamed"
+    return Path(tempfile.gettempdir()) / f"escapevelocity-{what}-{user}"
 
 
 def run_folders(folder: Path) -> Iterator[tuple[str, Path]]:

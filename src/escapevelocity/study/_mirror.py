@@ -27,6 +27,15 @@ Stamp = tuple[int, int, int]
 _ATTEMPTS = 5  # Files vanish while they are copied when shards are put together, which happens once a run.
 
 
+def write_object(fs: Any, path: str, content: bytes) -> None:
+    """Write an object of an fsspec file system; one that has folders makes those above it."""
+    try:
+        fs.pipe_file(path, content)
+    except FileNotFoundError:
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(path, content)
+
+
 class Mirror:
     """A run's folder (or another one without commits) on this machine, and its place in a file system.
 
@@ -119,12 +128,7 @@ class Mirror:
         return found
 
     def _write(self, name: str, content: bytes) -> None:
-        path = f"{self._remote}/{name}"
-        try:
-            self._fs.pipe_file(path, content)
-        except FileNotFoundError:  # A file system that has folders, which must be made.
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._fs.pipe_file(path, content)
+        write_object(self._fs, f"{self._remote}/{name}", content)
 
     def _drop(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):

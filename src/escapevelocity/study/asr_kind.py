@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from escapevelocity.errors import UserError, require
+from escapevelocity.errors import require
 from escapevelocity.metric_learning.config import ASRSpec, DataName
 from escapevelocity.metric_learning.job import ASRJob, require_trainable
 from escapevelocity.metric_learning.presets import preset_spec
 from escapevelocity.metric_learning.training import resume_training, run_path, train
-from escapevelocity.runs import Observer, Status, canonical_json, read_status, spec_from_json
+from escapevelocity.runs import Observer, Status, canonical_json, spec_from_json
 from escapevelocity.runs.spec import SPEC_FILE
 from escapevelocity.study.settings import with_settings
+from escapevelocity.study.standing import finished_status
 
 _FIXED = ("seeds", "branch", "data_dir")  # Not settings of a cell.
 
@@ -56,15 +57,10 @@ class ASRKind:
         """Train, or go on with what is there.
 
         Raises:
+            UserError: it has come to its end, and its spec.json has been edited since.
             KeyboardInterrupt, SystemExit: a signal came; the run has been left in order.
         """
+        spec = spec_from_json(ASRSpec, json.loads(spec_text)["spec"])
         if not (path / SPEC_FILE).exists():
-            spec = spec_from_json(ASRSpec, json.loads(spec_text)["spec"])
             return train(spec, path.parent, path.name, observers).status
-        try:
-            status = read_status(path)
-        except UserError:  # Killed before its first status landed: the checkpoints say how far it is.
-            status = None
-        if status is not None and status.state == "finished":
-            return status
-        return resume_training(path, observers).status
+        return finished_status(path, spec, spec_text) or resume_training(path, observers).status

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from escapevelocity.errors import UserError
 from escapevelocity.runs.atomic import make_folder
+from escapevelocity.study._folders import users_folder
 
 
 @contextlib.contextmanager
@@ -36,7 +34,7 @@ def claimed_cores(count: int) -> Iterator[tuple[int, ...]]:
 def _claim(count: int, held: contextlib.ExitStack) -> tuple[int, ...]:
     """Take the first free cores; their locks go with `held`, or with the process that dies."""
     cores: list[int] = []
-    folder = Path(tempfile.gettempdir()) / f"escapevelocity-cores-{getpass.getuser()}"
+    folder = users_folder("cores")
     with contextlib.suppress(OSError, UserError):
         make_folder(folder)
         for core in sorted(os.sched_getaffinity(0)):

@@ -26,13 +26,18 @@ _TOLD = re.compile(
 
 def list_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
     """Give the list of runs. Times are moments, so that the list changes only when something has happened."""
-    running = _by_name(scan, lambda overview: overview.running)
-    labels = _labels(scan)
-    runs = [
-        _row(entry, running.get(entry.name), labels.get(entry.name, ""), verdicts.of(entry), scan)
-        for entry in scan.entries.values()
+    return {"runs": rows_json(scan.entries, scan, verdicts), "waiting": verdicts.waiting}
+
+
+def rows_json(names: Iterable[str], scan: Scan, verdicts: Verdicts) -> list[dict[str, Any]]:
+    """Give the rows of some runs in that list."""
+    running, labels = _by_name(scan, lambda overview: overview.running), _labels(scan)
+    return [
+        _row(
+            scan.entries[name], running.get(name), labels.get(name, ""), verdicts.of(scan.entries[name]), scan
+        )
+        for name in names
     ]
-    return {"runs": runs, "waiting": verdicts.waiting}
 
 
 def alarms_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,7 +70,8 @@ class Study:
         for seed in self.seeds:
             fits = type(seed) is int and 0 <= seed < 2**31
             require(fits, "seeds", seed, "integers between 0 and 2147483647")
-            require(self.seeds.count(seed) == 1, "seeds", seed, "different each: it is given twice")
+        for seed, times in Counter(self.seeds).items():
+            require(times == 1, "seeds", seed, "different each: it is given twice")
         least = self.population is None or self.population >= 1
         require(least, "population", self.population, "at least 1 seed per run (left out: all seeds)")
         for axis, values in self.axes.items():

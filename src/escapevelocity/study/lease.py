@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from escapevelocity.runs.status import this_host
+from escapevelocity.study._mirror import write_object
 
 TERM = 60.0
 """Seconds without a change after which a holder counts as dead."""
@@ -159,7 +160,7 @@ class Lease:
     def _write(self, holding: bool) -> None:
         self._beat += 1
         document = {"holding": holding, "beat": self._beat, "host": this_host(), "pid": os.getpid()}
-        self._fs.pipe_file(self._path, json.dumps({**document, "time": time.time()}).encode())
+        write_object(self._fs, self._path, json.dumps({**document, "time": time.time()}).encode())
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(Exception):  # Somebody else removed it, or will take it for dead.

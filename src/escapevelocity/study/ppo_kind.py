@@ -14,9 +14,10 @@ from escapevelocity.ppo.job import PPOJob, task_of
 from escapevelocity.ppo.remedies import apply_remedies, remedy_class, remedy_types
 from escapevelocity.ppo.remedy import Remedy
 from escapevelocity.ppo.training import default_spec, resume_training, run_path, train
-from escapevelocity.runs import Observer, Status, canonical_json, read_status, spec_from_json
+from escapevelocity.runs import Observer, Status, canonical_json, spec_from_json
 from escapevelocity.runs.spec import SPEC_FILE
 from escapevelocity.study.settings import setting_names, typed_values, with_settings
+from escapevelocity.study.standing import finished_status
 
 NONE = "none"
 """Stands for no remedy at all."""
@@ -67,20 +68,13 @@ class PPOKind:
         """Train, or go on with what is there.
 
         Raises:
+            UserError: it has come to its end, and its spec.json has been edited since.
             KeyboardInterrupt, SystemExit: a signal came; the run has been left in order.
         """
+        spec = spec_from_json(PPOSpec, json.loads(spec_text)["spec"], remedy_types())
         if not (path / SPEC_FILE).exists():
-            spec = spec_from_json(PPOSpec, json.loads(spec_text)["spec"], remedy_types())
             return train(spec, path.parent, path.name, observers).status
-        try:
-            status = read_status(path)
-        except (
-            UserError
-        ):  # Killed before its first status landed, or damaged: the checkpoints say how far it is.
-            status = None
-        if status is not None and status.state == "finished":
-            return status
-        return resume_training(path, observers).status
+        return finished_status(path, spec, spec_text) or resume_training(path, observers).status
 
 
 @functools.lru_cache(maxsize=256)

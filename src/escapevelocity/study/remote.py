@@ -12,7 +12,6 @@ commit, and a minute later its lease.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import shutil
 import tempfile
 import threading
@@ -28,8 +27,9 @@ from escapevelocity.errors import UserError
 from escapevelocity.runs import Observer
 from escapevelocity.runs.atomic import make_folder, write_bytes
 from escapevelocity.runs.status import LOCK_FILE, acquire, is_locked
+from escapevelocity.study._folders import users_folder
 from escapevelocity.study._keeper import Keeper
-from escapevelocity.study._mirror import Mirror
+from escapevelocity.study._mirror import Mirror, write_object
 from escapevelocity.study.lease import TERM, Lease, held_now
 from escapevelocity.study.progress import PROGRESS_FOLDER
 from escapevelocity.study.store import STUDY_FOLDER, Store, StoreMissing, StoreOutOfReach
@@ -80,7 +80,7 @@ class RemoteStore(Store):
     @property
     def log_path(self) -> Path:
         """This machine's folder for such things: the scratch folder does not outlive its runs."""
-        return Path(tempfile.gettempdir()) / f"escapevelocity-logs-{getpass.getuser()}"
+        return users_folder("logs")
 
     def pull(self, name: str) -> None:
         """Fetch the run `name`, all of it, to `run_path(name)`. While we work on it ourselves, that is the newest.
@@ -224,7 +224,7 @@ class RemoteStore(Store):
         file = f"progress/{name}.json"
         with contextlib.suppress(FileNotFoundError):
             data = (self.study_path / file).read_bytes()
-            self._fs.pipe_file(f"{self._root}/{STUDY_FOLDER}/{file}", data)
+            write_object(self._fs, f"{self._root}/{STUDY_FOLDER}/{file}", data)
 
     def _mark(self, name: str, holder: object | None) -> None:
         """Hold the lock of a run here that is being worked on elsewhere, and of no other."""
@@ -258,7 +258,7 @@ def _require_access(fs: Any, root: str, url: str, create: bool) -> None:
     probe = f"{root}/{STUDY_FOLDER}/{LEASES}/.probe-{threading.get_native_id()}-{time.time_ns()}"
     try:
         if create:
-            fs.pipe_file(probe, b"")
+            write_object(fs, probe, b"")
             fs.rm_file(probe)
         else:
             fs.invalidate_cache()

@@ -56,7 +56,7 @@ def main_column(job: str) -> tuple[str, str]:
     return _SHOWN.get(job, _SHOWN["ppo"])[0]
 
 
-def last_values(traced: Traced, column: str) -> dict[int, float]:
+def last_values(traced: Traced, column: str, end: float = np.inf) -> dict[int, float]:
     """Give each seed's mean over the last tenth of the run; seeds without a defined value there are left out.
 
     The last tenth of a seed that was frozen ends where it was frozen: one that died is not left out for that.
@@ -64,18 +64,25 @@ def last_values(traced: Traced, column: str) -> dict[int, float]:
     Args:
         traced: a run or cell.
         column: a column of its records.
+        end: environment steps; what lies beyond is not looked at.
     """
     found = traced.read(column)
     if not found.steps.size:
         return {}
     values = {}
     for seed, own in zip(found.seeds, found.values, strict=True):
-        end = traced.frozen.get(seed, found.steps[-1])
-        late = (found.steps > end - LAST * traced.total) & (found.steps <= end)
+        last = min(traced.frozen.get(seed, found.steps[-1]), end)
+        late = (found.steps > last - LAST * traced.total) & (found.steps <= last)
         defined = own[late & np.isfinite(own)]
         if defined.size:
             values[seed] = float(defined.mean())
     return values
+
+
+def _on_the_way(traced: Traced, column: str) -> float | None:
+    """Environment steps of the newest record of a run that has not reached its last tenth; None of other runs."""
+    steps = traced.read(column).steps
+    return float(steps[-1]) if steps.size and steps[-1] < (1 - LAST) * traced.total else None
 
 
 def last_table(compared: Sequence[Compared], job: str, first: str = "run") -> Table:
@@ -102,7 +109,9 @@ def last_table(compared: Sequence[Compared], job: str, first: str = "run") -> Ta
         seeds = len(last_values(one.traced, shown[0][0])) if shown else 0
         counts.append(seeds)
         cells = [_last_cell(one.traced, column) for column, _ in shown]
-        name = Cell(one.traced.label, group=one.traced.group)
+        so_far = _on_the_way(one.traced, shown[0][0]) if shown else None
+        below = "" if so_far is None else f"at step {so_far:,.0f} of {one.traced.total:,.0f}"
+        name = Cell(one.traced.label, group=one.traced.group, below=below)
         rows.append((name, Cell(one.told, one.tone), Cell(str(seeds), number=True), *cells))
     caption = (
         f"Last values: mean over the last tenth of each seed; {middle_name(counts)} over seeds [95 % bootstrap"
@@ -172,7 +181,10 @@ def paired_table(compared: Sequence[Compared], parents: Mapping[str, str], job: 
 def _paired_row(one: Compared, other: Compared, column: str) -> tuple[Cell, ...] | None:
     if one is other or one.task != other.task:
         return None
-    own, theirs = last_values(one.traced, column), last_values(other.traced, column)
+    # One that is still on its way is held against what the other was at the same step.
+    on_the_way = [s for s in (_on_the_way(x.traced, column) for x in (one, other)) if s is not None]
+    end = min(on_the_way, default=np.inf)
+    own, theirs = last_values(one.traced, column, end), last_values(other.traced, column, end)
     try:
         found = paired_comparison(own, theirs, seed=0, repetitions=REPETITIONS)
     except UserError:  # No seed is shared.
@@ -183,7 +195,11 @@ def _paired_row(one: Compared, other: Compared, column: str) -> tuple[Cell, ...]
     better = int((found.differences > 0).sum())
     return (
         Cell(one.traced.label, group=one.traced.group),
-        Cell(other.traced.label, group=other.traced.group),
+        Cell(
+            other.traced.label,
+            group=other.traced.group,
+            below=f"both at step {end:,.0f}" if on_the_way else "",
+        ),
         Cell(str(len(found.seeds)), number=True),
         Cell(write_signed(found.iqm.estimate), number=True, below=interval),
         Cell(f"{better} of {len(found.seeds)}", number=True),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from escapevelocity.errors import UserError
-from escapevelocity.runs import read_spec, read_status
+from escapevelocity.runs import Status, read_spec, read_status
 from escapevelocity.runs.spec import SPEC_FILE, recorded_hash, spec_hash
 from escapevelocity.runs.status import is_locked
 from escapevelocity.study.cost import Recorded, leaves_of
@@ -85,6 +85,29 @@ def unedited(path: Path, spec: Any, text: str) -> Standing:
         is_same = False
     why = f"{path / SPEC_FILE} is not the spec that this run has its name from; it was edited"
     return found if is_same else Standing("damaged", why=why)
+
+
+def finished_status(path: Path, spec: Any, text: str) -> Status | None:
+    """The status of a run that has come to its end; None of one that is to be resumed.
+
+    Args:
+        path: its folder.
+        spec: what the run with this name computes.
+        text: the same as canonical JSON.
+
+    Raises:
+        UserError: it has come to its end, and its spec.json has been edited since.
+    """
+    try:
+        status = read_status(path)
+    except UserError:  # Killed before its first status landed, or damaged: the checkpoints say how far it is.
+        return None
+    if status.state != "finished":
+        return None
+    found = unedited(path, spec, text)
+    if found.state == "damaged":
+        raise UserError(found.why)
+    return status
 
 
 def groups_in(folder: Path) -> set[tuple[int, ...]]:

@@ -38,7 +38,7 @@ def study_fields(path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Some editors begin with a mark.
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; give a study's TOML file") from error
     except UnicodeDecodeError as error:
