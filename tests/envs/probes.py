@@ -122,5 +122,7 @@ for _id, _entry, _kwargs in (
     ("EvDict-v0", Spaces, {"kwargs": {"observation_space": Dict(a=Box(-1, 1))}}),
     ("EvBits-v0", Spaces, {"kwargs": {"action_space": MultiBinary(3)}}),
     ("EvMatrix-v0", Spaces, {"kwargs": {"action_space": Box(-1, 1, (2, 2))}}),
+    ("EvWhole-v0", Spaces, {"kwargs": {"action_space": Box(0, 5, (2,), np.int64)}}),
+    ("EvNothing-v0", Spaces, {"kwargs": {"observation_space": Box(-1, 1, (0,))}}),
 ):
     gymnasium.register(_id, entry_point=_entry, **_kwargs)

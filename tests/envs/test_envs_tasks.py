@@ -167,9 +167,16 @@ def test_observations_are_described_flat(name, size):
         (
             "EvBits-v0",
             "auto",
-            r"MultiBinary actions of shape \(3,\) are not supported; accepted: Discrete and 1-D",
+            r"MultiBinary actions of shape \(3,\) and int8 are not supported; accepted: Discrete and 1-D",
         ),
-        ("EvMatrix-v0", "auto", r"Box actions of shape \(2, 2\) are not supported"),
+        ("EvMatrix-v0", "auto", r"Box actions of shape \(2, 2\) and float32 are not supported"),
+        (
+            "EvWhole-v0",
+            "auto",
+            r"Box actions of shape \(2,\) and int64 are not supported; .*1-D Box of floats",
+        ),
+        ("EvNothing-v0", "auto", r"must be one with observations; its Box has no entry"),
+        (":Hopper-v4", "auto", r"must be an environment's id, or MODULE:ID to import a module first"),
         pytest.param(
             "IntersectionMultiAgent-v0",
             "envpool",

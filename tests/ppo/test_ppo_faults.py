@@ -89,6 +89,17 @@ def test_a_run_with_no_member_left_fails_with_the_last_good_states_and_the_offen
     assert jax.tree.structure(arrays["state-seed-3"]) == jax.tree.structure(before.learner)
 
 
+def test_members_that_fail_together_are_kept_and_the_others_go_on(monkeypatch):
+    fault_in(monkeypatch, seed_2=("reward", 40), seed_3=("reward", 50))
+    emit = Recorder()
+    state = PPOJob().segment(WALK, PPOJob().initial_state(WALK), 0, emit)
+    np.testing.assert_array_equal(state.active, [True, False, False])
+    ((name, _, arrays),) = emit.faults
+    # Not all their seeds: of a large population they have no room in a file's name.
+    assert name == "seed-2-and-1-more"
+    assert set(arrays) == {"state-seed-2", "batch-seed-2", "state-seed-3", "batch-seed-3"}
+
+
 def test_a_failed_run_keeps_its_records_and_says_why(monkeypatch, tmp_path):
     fault_in(monkeypatch, seed_2=("reward", 40))
     spec = dataclasses.replace(WALK, seeds=(2,))

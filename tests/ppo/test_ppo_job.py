@@ -21,12 +21,14 @@ from walk_runs import (
     without_times,
 )
 
-from escapevelocity.envs import describe_task, make_environments
+from escapevelocity import envs
+from escapevelocity.envs import ObservationStatistics, describe_task, make_environments
 from escapevelocity.errors import UserError
 from escapevelocity.health import METRICS
 from escapevelocity.health._metrics_asr import ASR_METRICS
 from escapevelocity.health._metrics_embedding import EMBEDDING_METRICS
 from escapevelocity.ppo import group as group_module
+from escapevelocity.ppo import job as job_module
 from escapevelocity.ppo.experience import make_experience
 from escapevelocity.ppo.group import Group
 from escapevelocity.ppo.job import PPOJob, task_of
@@ -59,6 +61,20 @@ def test_snapshots_hold_the_parameters_of_their_moment():
     assert_same_bits(snapshots[0][2], initial.learner.agent)
     for k in range(3):
         assert_same_bits(snapshots[2 * k + 2][2], states[k].learner.agent)
+
+
+def test_a_large_entry_that_never_varies_is_no_deviation(monkeypatch):
+    """Its mean as float32 is off by up to half a unit in the last place, which a floor of 1e-6 made thousands."""
+    exact = np.array([1234.5678, 100_000.1, 0.1, -3.0])
+    measured = ObservationStatistics(np.tile(exact, (3, 1)), np.tile([0.0, 0.0, 0.0, 0.7], (3, 1)))
+    monkeypatch.setattr(job_module, "measure_observations", lambda *arguments: measured)
+    spec = dataclasses.replace(WALK, environment=dataclasses.replace(WALK.environment, normalization="fixed"))
+    state = PPOJob().initial_state(spec)
+    kept = ObservationStatistics(*(np.asarray(x, np.float64) for x in (state.mean, state.std)))
+    inputs = np.empty((3, 4), np.float32)
+    envs.Observer(kept, None).write(np.tile(exact, (3, 1)), np.zeros(3, int), inputs)
+    assert np.abs(inputs).max() <= 0.5
+    np.testing.assert_array_equal(kept.std[:, 3], np.float32(0.7))
 
 
 def test_seeds_learn_different_things():

@@ -187,6 +187,9 @@ def _envpool_spaces(name: str) -> tuple[tuple[Any, Any], int | None]:
 
 
 def _gymnasium_spaces(name: str, pooled: frozenset[str]) -> tuple[tuple[Any, Any], int | None]:
+    require(
+        not name.startswith(":"), "task", name, "an environment's id, or MODULE:ID to import a module first"
+    )
     try:
         with quiet():
             environment = gymnasium.make(name)
@@ -227,6 +230,7 @@ def _observation_size(name: str, space: Any) -> int:
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(space.n)
     if isinstance(space, gymnasium.spaces.Box) and not (len(space.shape) == 3 and space.dtype == np.uint8):
+        require(min(space.shape, default=1) > 0, "task", name, "one with observations; its Box has no entry")
         return int(np.prod(space.shape))
     kind = "image" if isinstance(space, gymnasium.spaces.Box) else type(space).__name__
     game = f"ALE/{name.split('-v')[0].removesuffix('NoFrameskip')}-v5"
@@ -241,9 +245,10 @@ def _observation_size(name: str, space: Any) -> int:
 def _actions(name: str, space: Any) -> BoxActions | DiscreteActions:
     if isinstance(space, gymnasium.spaces.Discrete):
         return DiscreteActions(int(space.n), int(space.start))
-    if isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1:
+    is_box = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    if is_box and np.issubdtype(space.dtype, np.floating):
         return BoxActions(tuple(map(float, space.low)), tuple(map(float, space.high)))
     raise UserError(
-        f"task = {name!r}: {type(space).__name__} actions of shape {space.shape} are not supported; "
-        "accepted: Discrete and 1-D Box"
+        f"task = {name!r}: {type(space).__name__} actions of shape {space.shape} and {space.dtype} are not supported; "
+        "accepted: Discrete and 1-D Box of floats"
     )

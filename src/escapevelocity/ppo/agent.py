@@ -115,7 +115,8 @@ class TrainedAgent:
 def _choose(
     actor: Actor, inputs: jax.Array, key: jax.Array | None, distribution: ActionDistribution
 ) -> jax.Array:
-    params = distribution.params(actor.outputs(actor.network.trace(inputs)))
+    with jax.default_matmul_precision("float32"):  # As in training: accelerators would round to 10 bits.
+        params = distribution.params(actor.outputs(actor.network.trace(inputs)))
     if key is None:
         return distribution.to_environment(distribution.mode(params))
     noise = distribution.draw_noise(key, (inputs.shape[0],))

@@ -128,8 +128,12 @@ class PPOJob:
             statistics = measure_observations(
                 task, spec.seeds, env.num_envs, env.normalization_steps, os.cpu_count() or 1
             )
-        # As float32, like everything in a checkpoint, before the first use: resuming then changes nothing.
-        mean, std = (jnp.asarray(x, jnp.float32) for x in statistics)
+        # As float32, like everything in a checkpoint, before the first use: resuming then changes nothing. What the
+        # mean loses by that is no deviation: a large entry that never varies would be thousands of them.
+        rounding = np.finfo(np.float32).eps * np.abs(statistics.mean)
+        mean, std = (
+            jnp.asarray(x, jnp.float32) for x in (statistics.mean, np.maximum(statistics.std, rounding))
+        )
         return TrainingState(learner, mean, std, jnp.ones(len(spec.seeds), bool))
 
     def segment(self, spec: PPOSpec, state: TrainingState, k: int, emit: Emit) -> TrainingState:
@@ -208,4 +212,6 @@ def _keep_faults(rows: list[MemberRow], groups: list[Group], emit: Emit) -> None
     if failed and not any(group.active.any() for group in groups):
         raise RunFailed(reason, arrays)
     if failed:
-        emit.fault("-".join(["seed", *(str(row.seed) for row in failed)]), reason, arrays)
+        # The arrays name every seed; a file's name has no room for a large population's.
+        others = f"-and-{len(failed) - 1}-more" if len(failed) > 1 else ""
+        emit.fault(f"seed-{failed[0].seed}{others}", reason, arrays)

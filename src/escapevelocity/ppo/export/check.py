@@ -184,7 +184,8 @@ def _evaluate(
     actor: Actor, inputs: jax.Array, distribution: ActionDistribution
 ) -> tuple[jax.Array, jax.Array]:
     """Environment actions and what decides them: mean and std side by side, or probabilities."""
-    params = distribution.params(actor.outputs(actor.network.trace(inputs)))
+    with jax.default_matmul_precision("float32"):  # As in training: accelerators would round to 10 bits.
+        params = distribution.params(actor.outputs(actor.network.trace(inputs)))
     action = distribution.to_environment(distribution.mode(params))
     return action, distribution.probs(params) if isinstance(distribution, Categorical) else params
 

@@ -74,7 +74,8 @@ def sequential_layers(
         shape: of an observation, (height, width, channels) where there are convolutions.
     """
     if network.spectral_norm != "none":
-        network = jax.jit(Network.folded)(network)
+        with jax.default_matmul_precision("float32"):  # As in training: accelerators would round to 10 bits.
+            network = jax.jit(Network.folded)(network)
     layers: list[Layer] = []
     arrays: dict[str, np.ndarray] = {}
 
