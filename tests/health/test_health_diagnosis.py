@@ -10,9 +10,11 @@ from plausible_records import DISCRETE, HOPPER, WIDTH, golden, healthy, ill, ons
 
 from escapevelocity.errors import UserError
 from escapevelocity.health.context import Context
-from escapevelocity.health.diagnosis import combine, diagnose, seeds_of
+from escapevelocity.health.diagnosis import USED, combine, diagnose, seeds_of
+from escapevelocity.health.metrics import METRICS
 from escapevelocity.health.signs import Sign
 from escapevelocity.health.verdict import Verdict, confidence_word
+from escapevelocity.health.watch import Watch
 
 ILLNESSES = {
     Verdict.NON_FINITE: {"fault": "seed 1: non-finite loss in batch 30, minibatch 2"},
@@ -300,3 +302,65 @@ def test_an_unknown_seed_is_refused():
 def test_a_context_that_cannot_be_is_refused(options, message):
     with pytest.raises(UserError, match=message):
         Context(**options)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        Context(width=64, continuous=False, action_size=4, return_episodes=100),
+        Context(continuous=True, action_size=2),
+        Context(tabular=True),
+        Context(retrieval=True),
+    ],
+)
+def test_every_column_that_the_watch_reads_is_handed_to_it(context):
+    read = set()
+
+    class Row(dict):
+        def get(self, column, default=None):
+            read.add(column)
+            return super().get(column, default)
+
+        def __getitem__(self, column):
+            read.add(column)
+            return super().__getitem__(column)
+
+    columns = [column for metric in METRICS for column in metric.columns()]
+    watch = Watch(context=context)
+    for batch in range(40):
+        for value in (0.0, float("nan")):  # Rules look elsewhere where a column is undefined.
+            watch.update(Row({**dict.fromkeys(columns, value), "env_steps": 10 * batch, "seed": 0}))
+    assert "perf/return_mean" in read or "test/recall_at_1" in read
+    assert read - {"seed"} <= set(USED)
+
+
+def test_a_running_mean_is_known_as_one_in_a_diagnosis_too():
+    """Its neighbouring values share most of their episodes: by their differences a flat return would have collapsed."""
+    collapsed = {}
+    for length in (1000.0, float("nan")):
+        rng = np.random.default_rng(3)
+        collapsed[length] = 0
+        for _ in range(8):
+            episodes = rng.normal(300.0, 60.0, 400)
+            ends = np.arange(100, 400, 2)
+            records = {
+                "env_steps": 1000 * ends,
+                "perf/return_mean": [episodes[end - 100 : end].mean() for end in ends],
+                "perf/length_mean": np.full(len(ends), length),
+            }
+            found = diagnose(records, Context(return_episodes=100))
+            collapsed[length] += any(onset.sign is Sign.PERFORMANCE_COLLAPSE for onset in found.onsets)
+    assert collapsed[1000.0] == 0
+    assert list(collapsed.values())[1] > 0  # As if nobody knew how many episodes two batches share.
+
+
+def test_a_batch_without_a_ratio_below_the_clip_range_ends_low_ratios_in_a_diagnosis_too():
+    low = np.arange(40) < 15
+    records = {
+        "env_steps": 1024 * np.arange(1, 41),
+        "trust/ratio_below_mean": np.where(low, 0.1, np.nan),
+        "trust/ratio_below_count": np.where(low, 50.0, 0.0),
+    }
+    found = diagnose(records, Context(clip_epsilon=0.2))
+    (onset,) = [onset for onset in found.onsets if onset.sign is Sign.LOW_RATIOS]
+    assert onset.ended is not None

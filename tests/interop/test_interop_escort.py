@@ -64,6 +64,23 @@ def test_numbers_and_gradients_are_those_of_the_library_in_jax(rng, p):
     assert torch_policy.mode.tolist() == modes.tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype):
+    theta = torch.tensor([[1.0, 0.0, 0.5], [0.0, 0.0, 0.0], [2.0, -1.0, 1e-3]], dtype=dtype)
+    x, exact = theta.clone().requires_grad_(), theta.float().requires_grad_()
+    policy, reference = EscortCategorical(x, 2), EscortCategorical(exact, 2)
+    actions = torch.tensor([1, 0, 2])
+    for found, expected in (
+        (policy.log_prob(actions), reference.log_prob(actions)),
+        (policy.entropy(), reference.entropy()),
+    ):
+        torch.testing.assert_close(found, expected)
+        assert torch.isfinite(found).all()
+    (slope,) = torch.autograd.grad(policy.entropy().sum(), x)
+    (expected,) = torch.autograd.grad(reference.entropy().sum(), exact)
+    torch.testing.assert_close(slope, expected.to(dtype))
+
+
 def test_a_definition_by_hand():
     policy = EscortCategorical(torch.tensor([[3.0, -1.0, 0.0]]), 2)
     torch.testing.assert_close(policy.probs, torch.tensor([[0.9, 0.1, 0.0]]))

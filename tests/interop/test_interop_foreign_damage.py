@@ -263,3 +263,46 @@ def test_no_cause_is_left_without_advice_and_none_names_what_another_trainer_lac
         assert lines
         assert [line.split(": ")[0] for line in lines] == [x for x in cause.remedies if x not in lacking]
         assert all("(" in line for line in lines)
+
+
+def monitored(folder, steps, length, first=0):
+    """A log of ten rows of 1,000 steps from `first` on, and a monitor whose episodes of one length take `steps`."""
+    rows = [first + 1000 * (row + 1) for row in range(10)]
+    write_csv(
+        folder / "progress.csv", {"time/total_timesteps": rows, "rollout/ep_rew_mean": [7.0] * len(rows)}
+    )
+    episodes = [f"{number}.0,{length},{number}.5" for number in range(steps // length)]
+    (folder / "monitor.csv").write_text("\n".join(['#{"t_start": 0.0}', "r,l,t", *episodes, ""]))
+    return read_foreign(folder)
+
+
+@pytest.mark.parametrize(
+    ("steps", "first", "kept"),
+    [
+        (10_000, 0, True),
+        (10_900, 0, True),  # Stopped within a rollout, whose row was never written.
+        (40_000, 0, False),  # Frames are skipped above the monitor, which counts them all.
+        (10_000, 50_000, False),  # The training went on, with a monitor that began anew.
+        (60_000, 50_000, True),  # It went on with its old monitor.
+    ],
+)
+def test_episodes_of_a_monitor_that_counts_other_steps_are_left_out(tmp_path, steps, first, kept):
+    found = monitored(tmp_path, steps, 100, first)
+    told = [note for note in found.notes if note.startswith("the monitor files are left out: ")]
+    assert ("perf/episodes" in found.records, not told) == (kept, kept)
+    if not kept:
+        assert told[0].endswith(
+            f"take {steps:,} steps, the log goes from step {first + 1000:,} to {first + 10_000:,}"
+        )
+        np.testing.assert_array_equal(found.records["perf/return_mean"], np.full(10, 7.0))
+        assert found.context.return_episodes == 100
+
+
+def test_a_table_that_was_saved_with_a_byte_order_mark_is_read(tmp_path):
+    write_csv(
+        tmp_path / "progress.csv", {"time/total_timesteps": [10, 20], "rollout/ep_rew_mean": [1.0, 2.0]}
+    )
+    text = (tmp_path / "progress.csv").read_text()
+    (tmp_path / "progress.csv").write_text(text, encoding="utf-8-sig")
+    found = read_foreign(tmp_path)
+    np.testing.assert_array_equal(found.records["env_steps"], [10, 20])

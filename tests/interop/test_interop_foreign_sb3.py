@@ -12,9 +12,11 @@ import stable_baselines3.common.logger as sb3_logger
 import tensorboardX
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 
+from escapevelocity.health import Verdict, diagnose
 from escapevelocity.interop._foreign_dates import dated
 from escapevelocity.interop.foreign import read_foreign
 from escapevelocity.interop.sb3 import HealthCallback
@@ -105,6 +107,42 @@ def test_updates_that_are_measured_or_logged_now_and_then_keep_their_own_steps(s
     known = ~np.isnan(found.records["loss/value"])
     np.testing.assert_array_equal(found.records["env_steps"][known], sorted(losses))
     np.testing.assert_allclose(found.records["loss/value"][known], [losses[step] for step in sorted(losses)])
+
+
+def test_an_evaluation_in_the_middle_of_a_rollout_leaves_updates_at_their_own_steps(tmp_path):
+    """`EvalCallback` writes what is there when it evaluates: the last update, and no rollout."""
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=1, seed=1, device="cpu")
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    watch = HealthCallback()
+    evaluation = EvalCallback(
+        Monitor(gymnasium.make("CartPole-v1")), n_eval_episodes=1, eval_freq=100, verbose=0
+    )
+    model.learn(11 * 64, callback=[watch, evaluation])
+    model.logger.close()
+    found = read_foreign(tmp_path)
+    assert found is not None
+    held = ~np.isnan(found.records["value/std"])
+    np.testing.assert_array_equal(found.records["env_steps"][held], [row["env_steps"] for row in watch.rows])
+    np.testing.assert_array_equal(~np.isnan(found.records["loss/value"]), held)
+
+
+def test_an_update_that_broke_the_network_at_its_last_step_is_a_fault_in_the_log(tmp_path):
+    class Broken(PPO):
+        def train(self):
+            super().train()
+            if self.num_timesteps >= 64 * 8:
+                with torch.no_grad():
+                    self.policy.mlp_extractor.policy_net[0].weight[0, 0] = torch.nan
+
+    model = Broken("MlpPolicy", "CartPole-v1", n_steps=64, n_epochs=1, seed=1, device="cpu")
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    with pytest.raises(ValueError, match="invalid values"):
+        model.learn(64 * 20, callback=HealthCallback())
+    model.logger.close()
+    found = read_foreign(tmp_path)
+    assert found is not None
+    assert found.records["fault"][-1].startswith("health/parameters is nan")
+    assert diagnose(found.records, found.context).verdict is Verdict.NON_FINITE
 
 
 def test_the_steps_of_a_long_run_survive_tensorboards_single_precision():

@@ -81,6 +81,17 @@ def test_loss_and_gradients_are_those_of_the_library_in_jax(rng, dtype, toleranc
             np.testing.assert_allclose(y.grad, d_targets, rtol=tolerance, atol=tolerance)
 
 
+def test_half_precision_neither_overflows_nor_loses_the_floor():
+    moved, old = torch.ones(256, 512, dtype=torch.float16), torch.zeros(256, 512, dtype=torch.float16)
+    assert pfo_loss(moved, old).item() == 1.0  # The sum of the squares is 131,072, and half ends at 65,504.
+    theta = torch.tensor([[1.0, 0.0, 0.5]], dtype=torch.float16, requires_grad=True)
+    loss = EscortCrossEntropyLoss(2)(theta, torch.tensor([1]))
+    loss.backward()
+    exact = EscortCrossEntropyLoss(2)(theta.detach().float(), torch.tensor([1]))
+    assert loss.item() == exact.item()
+    assert torch.isfinite(theta.grad).all()
+
+
 def test_classes_count_as_one_hot_labels_and_reductions_are_mean_and_sum(rng):
     theta, labels, _ = batch(rng, np.float64)
     x, classes = torch.from_numpy(theta), torch.from_numpy(labels)

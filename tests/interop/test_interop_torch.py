@@ -500,6 +500,33 @@ def test_layers_hidden_from_python_are_said():
     assert row["health/actor/feature_rank_pca"] >= 1
 
 
+@pytest.mark.parametrize("kind", ["module", "forward", "in place"])
+def test_compiled_networks_are_measured_as_they_were_written(kind):
+    if not hasattr(torch.compiler, "set_stance"):
+        pytest.skip("torch.compiler.set_stance came with PyTorch 2.6")
+    net, x = mlp(), observations()
+    expected = TorchMonitor(net).measure(x)
+    # The compiler's front end alone: what it hands to a back end does not matter here.
+    if kind == "in place":
+        net.compile(backend="eager")
+        monitor = TorchMonitor(net)
+    else:
+        compiled = torch.compile(net, backend="eager")
+        compiled(x)
+        monitor = TorchMonitor(compiled) if kind == "module" else TorchMonitor(net[4], forward=compiled)
+    found = monitor.measure(x)
+    assert {k: found[k] for k in found if not k.startswith("time/")} == pytest.approx(
+        {k: expected[k] for k in found if not k.startswith("time/")}
+    )
+
+
+@pytest.mark.parametrize("clip", [lambda x: x.clamp_(min=0), nn.Threshold(0.0, 0.0, inplace=True)])
+def test_a_named_activation_that_overwrites_its_input_has_the_same_preactivations(clip):
+    x = observations()
+    expected = TorchMonitor(Functional(lambda x: x.clamp(min=0)), activation="relu").measure(x)
+    assert TorchMonitor(Functional(clip), activation="relu").measure(x) == pytest.approx(expected)
+
+
 def test_an_unknown_activation_is_refused_with_the_known_ones():
     with pytest.raises(
         ValueError, match="activation = 'swish': must be None or one of relu, gelu, tanh, leaky_relu"

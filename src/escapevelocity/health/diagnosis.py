@@ -212,7 +212,8 @@ def combine(diagnoses: Sequence[Diagnosis]) -> RunDiagnosis:
 
 USED = (
     *COLUMNS,
-    *("env_steps", "fault", "perf/return_max", "gravity/gap", "gravity/rate"),
+    *("env_steps", "fault", "perf/return_max", "perf/length_mean", "trust/ratio_below_count"),
+    *("gravity/gap", "gravity/rate"),
     *("asr/distribution", "asr/distance_mean", "asr/distance_std"),
 )
 """Columns of the records that a diagnosis reads, besides `seed`."""

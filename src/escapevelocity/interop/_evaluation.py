@@ -2,8 +2,9 @@
 
 import functools
 import inspect
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ def evaluation_mode(networks: Iterable[nn.Module], forward: Any = None) -> Itera
     roots = [*networks, *_modules_of(forward)]
     devices = {p.device for root in roots for p in root.parameters() if p.device.type == "cuda"}
     kept = _Kept()
-    with torch.random.fork_rng(sorted(device.index for device in devices)):
+    # Compiled code would be compiled anew for the hooks, and fails at it; measured, it runs as it was written.
+    with torch.random.fork_rng(sorted(device.index for device in devices)), _eagerly():
         hook = register_module_forward_pre_hook(lambda module, _: kept.take(module))
         try:
             for root in roots:
@@ -33,6 +35,17 @@ def evaluation_mode(networks: Iterable[nn.Module], forward: Any = None) -> Itera
         finally:
             hook.remove()
             kept.put_back()
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    with ExitStack() as stack:
+        if hasattr(torch.compiler, "set_stance"):  # Since PyTorch 2.6.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            # It warns of our own hook, which such a module calls twice; taking it twice changes nothing.
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", r"Using `torch\.compile\(module\)` when there are global hooks")
+        yield
 
 
 class _Kept:

@@ -29,8 +29,10 @@ def dated(series: Series) -> dict[str, tuple[Vector, Vector]]:
         return dict(series)
     written = series[_DATE][0]
     made = _exact(series[_DATE][1], np.unique(np.concatenate([steps for steps, _ in series.values()])))
-    lags = written - made
-    lag = min(lags[lags > 0], default=0.0)  # Steps of a rollout.
+    # Steps of a rollout, the commonest: entries that an evaluation writes come sooner, those of a log that shows few
+    # updates later.
+    lags, times = np.unique((written - made)[written > made], return_counts=True)
+    lag = float(lags[times.argmax()]) if len(lags) else 0.0
     found = {}
     for tag, (steps, values) in series.items():
         match = find_tag(tag)
@@ -43,11 +45,15 @@ def dated(series: Series) -> dict[str, tuple[Vector, Vector]]:
 
 
 def _of_updates(steps: Vector, written: Vector, made: Vector, lag: float) -> Vector:
-    """A rollout earlier than they were written, but for those that were written without a rollout to come."""
+    """When the row says that was written with them; without such a row, a rollout earlier.
+
+    Two are written at the last step: the update before the last rollout, and the one after it.
+    """
     moved = steps - lag
-    for at, step in zip(written[made >= written], made[made >= written], strict=True):
-        here = np.flatnonzero(steps == at)
-        moved[here[-1:]] = step
+    for at in np.unique(written):
+        here, own = np.flatnonzero(steps == at), made[written == at]
+        count = min(len(here), len(own))
+        moved[here[len(here) - count :]] = own[len(own) - count :]
     return moved
 
 

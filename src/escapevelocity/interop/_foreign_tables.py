@@ -133,7 +133,7 @@ def _fill(log: Log, rows: Sequence[Mapping[str, object]], tags: Mapping[str, str
 
 def _whole_lines(path: Path, notes: list[str]) -> Iterator[str]:
     """Give the lines that were written to their end: half a number is another number."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         for line in file:
             if not line.endswith("\n"):
                 notes.append(

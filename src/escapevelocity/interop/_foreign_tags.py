@@ -82,6 +82,8 @@ def _rllib(
 
 
 TAGS: tuple[Tag, ...] = (
+    # `HealthCallback` writes it beside the last row, if the update broke the network.
+    Tag("health/parameters", OURS, "interop/_sb3_health.py", "", must_be_finite=True),
     # Single episodes come first: where both are there, they beat a running mean.
     _episode("monitor/r", SB3, _SB3_MONITOR, "perf/return_mean"),
     _episode("monitor/l", SB3, _SB3_MONITOR, "perf/length_mean"),

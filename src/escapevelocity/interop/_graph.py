@@ -85,6 +85,12 @@ class Graph(TorchFunctionMode):
         in_place = name.endswith("_") or any(x is True for x in (*args, *kwargs.values()))
         if preactivations is not None and in_place:
             preactivations = preactivations.clone()  # About to be overwritten.
+        if in_place:
+            for node in parents:
+                if node.function in LAYERS:
+                    node.output = (
+                        node.output.clone()
+                    )  # As well: an activation that is not known may be named.
         result = func(*args, **kwargs)
         if parents or function in LAYERS:
             for output in tensors(result):

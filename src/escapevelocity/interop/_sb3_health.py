@@ -208,6 +208,7 @@ class HealthCallback(BaseCallback):
             "health/undefined", row["health/undefined"], exclude=("stdout", "log", "tensorboard")
         )
         if row["fault"]:
+            self.logger.record("health/parameters", float("nan"), exclude=("stdout", "log"))
             # Stable-Baselines3 is about to raise, and would take the row with it.
             self.logger.dump(row["env_steps"])
             self.logger.warn(f"HealthCallback at step {row['env_steps']:,}: {row['fault']}")

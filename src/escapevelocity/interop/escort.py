@@ -138,11 +138,17 @@ def _kl_escort_escort(old: EscortCategorical, new: EscortCategorical) -> Tensor:
     return (old.probs * (old.logits - new.logits)).sum(dim=-1)
 
 
+def at_least_single(x: Tensor) -> Tensor:
+    """The same in single precision if it is in half: there 1e-12 is 0, and a sum of squares soon infinite."""
+    return x.float() if x.is_floating_point() and x.dtype.itemsize < 4 else x
+
+
 def scaled_magnitudes(theta: Tensor) -> tuple[Tensor, Tensor]:
     """(|θ| / max|θ|, max|θ|), the maximum without a gradient; 0 and 0 where θ = 0 throughout.
 
     The escort does not see the scale of θ, so its gradients come out right when the scale counts as constant.
     """
+    theta = at_least_single(theta)
     largest = theta.detach().abs().amax(dim=-1, keepdim=True)
     return theta.abs() / torch.where(largest > 0, largest, 1), largest
 

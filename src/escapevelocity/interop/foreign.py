@@ -181,10 +181,29 @@ def _read_folder(folder: Path, files: Sequence[Path]) -> list[Log]:
         episodes = read_monitors(monitors)
         if len(logs) != 1:
             return [*logs, episodes]
-        logs[0].series.update(episodes.series)
-        logs[0].settings.update(episodes.settings)
-        logs[0].notes += episodes.notes
+        _add_episodes(logs[0], episodes)
     return logs
+
+
+def _add_episodes(log: Log, episodes: Log) -> None:
+    """Put the episodes of monitors among what a log says, if both count the same steps."""
+    log.settings.update(episodes.settings)
+    log.notes += episodes.notes
+    logged, ended = (
+        np.unique(np.concatenate([np.zeros(0), *(steps for steps, _ in one.series.values())]))
+        for one in (log, episodes)
+    )
+    if len(logged) and len(ended):
+        between = np.diff(logged).max(initial=0.0) or logged[0]
+        before = logged[0] - between  # Steps that had been made when the log began.
+        # Frames are skipped above the monitor; or the training went on, and its monitors began anew.
+        if ended[-1] > logged[-1] + between or between <= before <= logged[-1] + between - ended[-1]:
+            log.notes.append(
+                f"the monitor files are left out: their episodes take {ended[-1]:,.0f} steps, the log goes from step "
+                f"{logged[0]:,.0f} to {logged[-1]:,.0f}"
+            )
+            return
+    log.series.update(episodes.series)
 
 
 def _with_settings(logs: list[Log], folder: Path) -> list[Log]:

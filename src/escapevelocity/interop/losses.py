@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from escapevelocity.errors import UserError, require
-from escapevelocity.interop.escort import FLOOR, require_power, scaled_magnitudes
+from escapevelocity.interop.escort import FLOOR, at_least_single, require_power, scaled_magnitudes
 
 __all__ = ["EscortCrossEntropyLoss", "pfo_loss"]
 
@@ -46,7 +46,9 @@ def pfo_loss(
         raise UserError(
             f"old has shapes {shapes[1]}: must be those of new, {shapes[0]}, at least one of them"
         )
-    squares = torch.stack([(a - b.detach()).square().sum() for a, b in zip(news, olds, strict=True)]).sum()
+    squares = torch.stack(
+        [(at_least_single(a) - b.detach()).square().sum() for a, b in zip(news, olds, strict=True)]
+    ).sum()
     count = sum(x.numel() for x in news) if reduction == "mean" else len(news[0])
     return squares / count
 
@@ -102,7 +104,7 @@ class EscortCrossEntropyLoss(nn.Module):
             target = nn.functional.one_hot(target.long(), theta.shape[-1]).to(theta.dtype)
         accepted = f"that of theta, {tuple(theta.shape)}"
         require(target.shape == theta.shape, "target.shape", tuple(target.shape), accepted)
-        losses = _CrossEntropy.apply(theta, target, self.p)
+        losses = _CrossEntropy.apply(at_least_single(theta), at_least_single(target), self.p)
         if self.reduction == "none":
             return losses
         return losses.mean() if self.reduction == "mean" else losses.sum()
