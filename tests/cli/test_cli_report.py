@@ -1,5 +1,7 @@
 """`ev report`: where the page goes, what it is about, and what is refused."""
 
+import json
+
 import pytest
 
 from dashboard_stores import write_run
@@ -29,6 +31,13 @@ def test_the_page_goes_where_out_says(ev, run, tmp_path):
     assert (answer.code, answer.out) == (0, "new/page.html\n")
     assert "sound and sick" in (tmp_path / "new" / "page.html").read_text()
     assert not (run / "report.html").exists()
+
+
+def test_half_characters_in_a_run_end_as_question_marks(ev, run):
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | {"state": "failed", "why": "half \ud800 of one"}))
+    assert ev("report", "runs/sick").code == 0
+    assert "\ud800" not in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_of_runs_is_a_study(ev, run):

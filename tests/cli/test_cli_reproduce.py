@@ -141,6 +141,13 @@ def test_a_mistake_is_told_in_one_line(refused, arguments, complaint):
     assert re.search(complaint, refused("reproduce", *arguments))
 
 
+def test_a_history_that_is_not_there_leaves_no_store(refused, tmp_path):
+    assert "nope.parquet" in refused(
+        "reproduce", "fake/figure-1", "--history", "nope.parquet", "--store", "new"
+    )
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(refused, tmp_path):
     (tmp_path / "file").touch()
     complaint = refused("reproduce", "fake/figure-1", "--out", "file/figures")

@@ -48,17 +48,26 @@ def test_allies_shorten_and_drags_lengthen_the_escape_as_the_integrated_system_s
     starts = corner_starts(3, 2, [1e-3, 1e-4])
     times = escape_time(VaryingBandit(Constant(rewards), 0), SPG, starts, 0.9, 40_000)
     assert times.steps[0] == reference
-    predicted = integrated_escape_time(np.tile(rewards, (40_000, 1)), starts, 2, 0, ETA)
-    np.testing.assert_allclose(predicted, times.steps, rtol=0.02)
+    predicted = integrated_escape_time(np.tile(rewards, (40_000, 1)), starts, 0, ETA)
+    # A flow is ahead of its steps by O(1) of them.
+    np.testing.assert_allclose(predicted, times.steps, rtol=1e-3, atol=3)
 
 
 def test_the_integrated_system_follows_unequal_rewards_that_move():
     process = Oscillating([0.6, 0.4, 0.1, 0.3], [0.3, -0.3, 0.1, 0.2], period=900.0)
     starts = corner_starts(4, 3, [1e-3, 3e-4])
     times = escape_time(VaryingBandit(process, 0), SPG, starts, 0.9, 50_000)
-    predicted = integrated_escape_time(reward_table(process, 50_000), starts, 3, 0, ETA)
+    predicted = integrated_escape_time(reward_table(process, 50_000), starts, 0, ETA)
     assert not times.censored.any()
-    np.testing.assert_allclose(predicted, times.steps, rtol=0.02)
+    np.testing.assert_allclose(predicted, times.steps, rtol=1e-3, atol=3)
+
+
+@pytest.mark.parametrize("rewards", [(0.7, 0.2, 0.2), (0.7, 0.65, 0.2), (0.7, 0.0, 0.0, 0.0, 0.0, 0.2)])
+def test_a_start_that_is_not_near_the_corner_is_followed_as_well(rewards):
+    starts = corner_starts(len(rewards), len(rewards) - 1, [2e-2, 1e-2])
+    times = escape_time(VaryingBandit(Constant(np.array(rewards)), 0), SPG, starts, 0.9, 2000)
+    predicted = integrated_escape_time(np.tile(rewards, (2000, 1)), starts, 0, ETA)
+    np.testing.assert_allclose(predicted, times.steps, rtol=1e-3, atol=3)
 
 
 def test_every_context_escapes_by_its_own_gap():
@@ -107,7 +116,7 @@ def test_the_clock_by_hand():
 
 def test_a_record_that_ends_in_the_well_has_no_escape():
     starts = corner_starts(3, 2, [1e-3])
-    assert integrated_escape_time(np.tile([0.7, 0.2, 0.2], (100, 1)), starts, 2, 0, ETA).tolist() == [np.inf]
+    assert integrated_escape_time(np.tile([0.7, 0.2, 0.2], (100, 1)), starts, 0, ETA).tolist() == [np.inf]
 
 
 OK_TABLE, OK_STARTS = np.full((5, 3), 0.5), corner_starts(3, 2, [1e-3])
@@ -139,29 +148,24 @@ OK_TABLE, OK_STARTS = np.full((5, 3), 0.5), corner_starts(3, 2, [1e-3])
         (lambda: accumulated_gap_escape_time([0.5], [1.0], 0.4), r"best_prob = 1\.0: must be in \(0, 1\)"),
         (lambda: accumulated_gap_escape_time([0.5], [0.1], 0.0), r"rate = 0\.0: must be a finite number > 0"),
         (
-            lambda: integrated_escape_time(OK_TABLE * 3, OK_STARTS, 2, 0, 0.4),
+            lambda: integrated_escape_time(OK_TABLE * 3, OK_STARTS, 0, 0.4),
             r"rewards\[0, 0\] = 1\.5: must be in",
         ),
         (
-            lambda: integrated_escape_time(OK_TABLE, OK_STARTS * 2, 2, 0, 0.4),
+            lambda: integrated_escape_time(OK_TABLE, OK_STARTS * 2, 0, 0.4),
             "starts sums to 2: must sum to 1",
         ),
         (
-            lambda: integrated_escape_time(OK_TABLE, [[0.0], [0.5], [0.5]], 2, 0, 0.4),
+            lambda: integrated_escape_time(OK_TABLE, [[0.0], [0.5], [0.5]], 0, 0.4),
             r"starts = 0\.0: must be pos",
         ),
-        (lambda: integrated_escape_time(OK_TABLE[:, :2], OK_STARTS, 2, 0, 0.4), r"starts has shape \(3, 1\)"),
-        (lambda: integrated_escape_time(OK_TABLE, OK_STARTS, 3, 0, 0.4), "corner = 3: must be an action"),
+        (lambda: integrated_escape_time(OK_TABLE[:, :2], OK_STARTS, 0, 0.4), r"starts has shape \(3, 1\)"),
         (
-            lambda: integrated_escape_time(OK_TABLE, OK_STARTS, 2, -1, 0.4),
+            lambda: integrated_escape_time(OK_TABLE, OK_STARTS, -1, 0.4),
             "best_action = -1: must be an action",
         ),
         (
-            lambda: integrated_escape_time(OK_TABLE, OK_STARTS, 2, 2, 0.4),
-            "corner = 2: must be another action",
-        ),
-        (
-            lambda: integrated_escape_time(OK_TABLE, OK_STARTS, 2, 0, -1),
+            lambda: integrated_escape_time(OK_TABLE, OK_STARTS, 0, -1),
             "rate = -1: must be a finite number > 0",
         ),
     ],

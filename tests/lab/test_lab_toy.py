@@ -152,7 +152,7 @@ def test_the_sign_of_the_features_and_a_shift_of_the_weights_do_not_matter(alpha
         ({"theta": [1.0, 2.0, 3.0]}, r"theta.shape = \(3,\): must be \(\*batch, 2\), one weight per action"),
         ({"clip_epsilon": 0.0}, "clip_epsilon = 0.0: must be a number strictly between 0 and 1"),
         ({"clip_epsilon": 1.0}, "clip_epsilon = 1.0: must be a number strictly between 0 and 1"),
-        ({"learning_rate": -1.5}, "learning_rate = -1.5: must be a finite number above 0"),
+        ({"learning_rate": -1.5}, "learning_rate = -1.5: must be a finite number > 0"),
         ({"num_steps": 0}, "num_steps = 0: must be an integer ≥ 1"),
         (
             {"alpha": [1.0, 2.0], "feature": [0.1, 0.2, 0.3]},

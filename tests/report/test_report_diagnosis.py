@@ -100,6 +100,15 @@ def test_an_unfinished_run_says_so(run_of):
     assert "The run is interrupted (enough): what follows" in diagnosis_text(run, diagnose_run(run), [])
 
 
+def test_a_strangers_run_does_not_steer_the_terminal(run_of):
+    run = run_of(rows())
+    status = dataclasses.replace(run.status, state="failed", why="\x1b[2J\x1b]0;title\x07")
+    text = diagnosis_text(dataclasses.replace(run, status=status), diagnose_run(run), ["ev train \x1b[2J"])
+    assert "The run is failed" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
 def test_marks_are_the_median_onsets_of_what_most_seeds_show(run_of):
     # Seeds 1 and 2 fall ill at batches 10 and 14; only seed 2 leaves the trust region.
     apart = [row for row in rows(ill_from=10) if row["seed"] == 1]

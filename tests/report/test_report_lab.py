@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from escapevelocity.cli._console import print_numbers
 from escapevelocity.lab.experiments.experiment import Experiment, Findings, Summary, silently
 from escapevelocity.report import _figure
 from escapevelocity.report.lab import canvas, page
@@ -112,6 +113,18 @@ def test_the_terminal_table_shows_brackets_as_text():
     assert "Is it [so]?" in shown
     assert "share [95 %]" in shown
     assert "0.1 [0.0, 0.2]" in shown
+
+
+def test_the_terminal_table_breaks_no_number_however_narrow_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    numbers = [[f"EPG, p = {p}", *(f"{10_000 * p + step}.123" for step in range(8))] for p in range(3)]
+    heads = ["method", *(f"steps from π₁ = {step}" for step in range(8))]
+    print_numbers(table(Summary(heads, numbers), "How long does it take?"))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for row in numbers:
+        for number in row[1:]:
+            assert number in shown
 
 
 def test_elsewhere_than_on_a_terminal_progress_is_a_line_per_part(capsys):

@@ -14,7 +14,7 @@ from escapevelocity.ppo.config import PPOSpec
 from escapevelocity.ppo.presets import preset_spec
 from escapevelocity.ppo.remedies import PFO, LayerNorm, apply_remedies
 from escapevelocity.report.page_parts import lineage_part, reproduce_part
-from escapevelocity.report.reproduce import remedy_options, reproduce, reproduce_lines
+from escapevelocity.report.reproduce import _changed, remedy_options, reproduce, reproduce_lines
 from escapevelocity.runs import Run, Status, canonical_json, open_run
 from escapevelocity.runs.checkpoint import save_arrays
 from escapevelocity.runs.records import write_shard
@@ -120,6 +120,12 @@ def test_a_branch_is_made_again_from_its_parent(branch):
     assert part is not None
     assert [cell.text for cell in part.tables[0].rows[0]][2] == "optimizer.epochs = 5 (parent: 10)"
     assert reproduce_part([branch]).commands == (first, second)
+
+
+def test_a_setting_that_a_branch_takes_back_is_said():
+    own, theirs = {"monitoring.health_every": None, "steps": 1}, {"monitoring.health_every": 3, "steps": 1}
+    assert _changed(own, theirs) == ["--health-every", "None"]
+    assert _changed(own, own) == []
 
 
 def test_a_branch_whose_parent_is_gone_says_so(branch):

@@ -186,6 +186,16 @@ def test_several_runs_share_the_panels_each_in_its_colour_with_a_legend(run_of):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["without", "with-pfo"]
 
 
+def test_a_dollar_in_a_name_is_no_formula(run_of, tmp_path):
+    runs = [run_of([make_row(1, b) for b in range(2)], name=name) for name in ("cost$5 vs $9", "a$_$b")]
+    figure = compose(runs, PANELS)
+    texts = figure.legends[0].get_texts()
+    assert [text.get_text() for text in texts] == ["cost$5 vs $9", "a$_$b"]
+    assert not any(text.get_parse_math() for text in [*texts, *figure.texts])
+    for run in runs:
+        assert plot_run(run, tmp_path / "out", name="figure")
+
+
 def test_the_same_run_gives_the_same_bytes_whatever_the_users_matplotlib_settings(two_seeds, tmp_path):
     first = [path.read_bytes() for path in plot_run(two_seeds, tmp_path / "a")]
     before = dict(mpl.rcParams)

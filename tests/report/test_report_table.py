@@ -9,6 +9,7 @@ from rich.console import Console
 from scripted_runs import BATCH, RowsJob, make_info, make_row, make_spec
 
 from escapevelocity.report import LiveTable, PlainLines, terminal_observer
+from escapevelocity.report._farewell import farewell
 from escapevelocity.report._progress import Progress
 from escapevelocity.runs import Status, start
 
@@ -240,6 +241,11 @@ def test_the_end_says_how_it_ended_where_it_is_and_what_to_type(kind, status, fi
     lines = stream.getvalue().replace("\x1b[?25h", "").splitlines()
     assert lines[-2] == f"{first} per seed in 1:01; R"
     assert lines[-1] == f"next:  {commands}"
+
+
+def test_the_next_commands_run_where_a_folder_has_a_space():
+    lines = farewell(make_info(path="my runs/R"), Status("finished", "", 4, 4, 400, 400, 61.0, 0))
+    assert lines[-1] == "next:  ev diagnose 'my runs/R'   ev plot 'my runs/R'   ev show 'my runs/R'"
 
 
 def test_the_engine_drives_the_table_to_its_last_line(tmp_path, clock):

@@ -379,6 +379,24 @@ def test_hostile_folders_are_listed_and_answered(tmp_path):
             viewer.get(path)
 
 
+def test_nothing_outside_is_read_through_the_links_of_a_damaged_run(tmp_path):
+    outside = write_run(tmp_path / "outside" / "secret", epochs=77)
+    linked = tmp_path / "served" / "linked"
+    linked.mkdir(parents=True)
+    for path in outside.iterdir():
+        (linked / path.name).symlink_to(path)
+    piped = write_run(tmp_path / "served" / "piped")
+    (piped / "spec.json").unlink()
+    os.mkfifo(piped / "spec.json")  # Whoever opens it waits for ever.
+    with Viewer(tmp_path / "served") as viewer:
+        states = {name: row["state"] for name, row in rows_of(viewer.get("/api/runs")).items()}
+        assert states == {"linked": "damaged", "piped": "damaged"}
+        for name in states:
+            told = viewer.get(f"/api/run?run={name}")
+            assert (told["columns"], told["parent"]) == ([], None)
+            assert "77" not in str(told["settings"])
+
+
 def test_a_folder_that_goes_away_is_one_line(tmp_path):
     root = tmp_path / "runs"
     write_run(root / "a")

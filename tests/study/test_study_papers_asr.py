@@ -255,6 +255,19 @@ def test_a_run_that_has_not_ended_is_drawn_and_not_judged():
     assert find_figure("asr/starts").measured(late, "digits") == []
 
 
+def test_heads_of_which_none_has_two_measurements_yet_are_all_drawn():
+    heads = find_figure("asr/heads")
+    whole = history(run("s", init="broad"), run("e", init="broad", head="escort"))
+    begun = [
+        one._replace(
+            steps=one.steps[:1], columns={name: curves[:, :1] for name, curves in one.columns.items()}
+        )
+        for one in (run("s", init="broad"), run("e", init="broad", head="escort"))
+    ]
+    drawn = [heads.draw(found, "digits") for found in (whole, history(*begun))]
+    assert all(figure.axes for figure in drawn)
+
+
 def test_pictures_are_drawn_and_without_runs_the_figure_says_so():
     runs = history(run("n", init="narrow"), run("b", dip=0.3), run("g", init="normal(0.5,0.4)"))
     assert len(GRAVITY_WELL.draw(runs, "digits").axes) == 8  # Six panels in two rows of four places.

@@ -128,6 +128,16 @@ def test_the_windows_of_a_straight_line_are_where_they_should_be():
     assert span.whole(track) == pytest.approx(500.5)
 
 
+def test_a_rank_that_has_fallen_to_nothing_has_fallen_furthest():
+    steps = np.arange(1.0, 1001.0)
+    span = Span(1000.0, 1000.0)
+    rank = np.where(steps <= 500, 60.0, 0.0)  # Features that are all zero have rank 0.
+    assert span.of_best(Track(steps, rank)) == pytest.approx(np.log(1 / 60))
+    assert span.of_best(Track(steps, np.where(steps <= 500, 60.0, 30.0))) == pytest.approx(np.log(1 / 2))
+    assert span.of_best(Track(steps, np.zeros(1000))) == 0.0  # Nothing there to lose.
+    assert np.isnan(span.of_best(Track(steps, np.full(1000, np.nan))))
+
+
 def test_a_frozen_member_is_read_where_it_ended():
     steps = np.arange(1.0, 1001.0)
     frozen = np.where(steps <= 400, steps, np.nan)

@@ -1,5 +1,6 @@
 """Watching a study: what is counted, when it will end, and how that looks on terminals of several widths."""
 
+import dataclasses
 import io
 import json
 import os
@@ -232,6 +233,16 @@ def test_plain_lines_go_to_a_log_in_ascii():
     print_lines(example(), stream)
     stream.seek(0)
     assert "10%, ? steps/s" in stream.read()
+
+
+def test_a_strangers_run_does_not_steer_the_terminal_of_who_watches(capsys):
+    overview = example()
+    stopped = dataclasses.replace(overview.stopped[0], why="\x1b[2J\x1b]0;title\x07")
+    print_lines(dataclasses.replace(overview, stopped=(stopped,)))
+    printed = capsys.readouterr().out
+    assert "epochs=5 remedy=none: " in printed
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
 
 
 def test_following_ends_with_the_study_or_with_ctrl_c():

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from escapevelocity.errors import UserError
@@ -99,7 +100,7 @@ def welcome(folder: Path = Path("runs")) -> str:
         stamped = [(path.stat().st_mtime, path.parent) for path in folder.glob("*/status.json")]
         if stamped:
             count = f"{len(stamped)} runs are" if len(stamped) > 1 else "One run is"
-            with_runs = _WITH_RUNS.format(runs=count, path=max(stamped)[1])
+            with_runs = _WITH_RUNS.format(runs=count, path=quote(str(max(stamped)[1])))
             return "\n".join([_WELCOME, with_runs, "Everything:", _MORE])
     return "\n".join([_WELCOME, "Everything:", _MORE])
 

@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> int:
     """Run `ev asr starts`; returns the exit code."""
     command = parse(ASRStarts, argv, "ev asr starts")
     sampler = SamplerConfig(bins=command.bins, low=command.low, high=command.high)
-    from escapevelocity.cli._console import console
+    from escapevelocity.cli._console import print_numbers
     from escapevelocity.report.asr_starts import starts_table
 
-    console().print(starts_table(command.init, sampler, command.embedding_dim, command.step_up))
+    print_numbers(starts_table(command.init, sampler, command.embedding_dim, command.step_up))
     return 0

@@ -113,7 +113,7 @@ def _run(name: str, arguments: list[str]) -> None:
     experiment, output = _parse(name, experiment_class(name), arguments)
     from rich.text import Text
 
-    from escapevelocity.cli._console import console
+    from escapevelocity.cli._console import console, print_numbers
     from escapevelocity.report.lab.page import write
     from escapevelocity.report.lab.progress import track
     from escapevelocity.report.lab.table import table
@@ -123,7 +123,7 @@ def _run(name: str, arguments: list[str]) -> None:
     require_writable(output.folder)  # Told now, not after minutes of work.
     findings = experiment.run(track)
     screen = console()
-    screen.print(table(findings.summary, experiment.question))
+    print_numbers(table(findings.summary, experiment.question))
     for answer in findings.answers:
         screen.print(Text(answer), soft_wrap=True)
     for path in write(name, experiment, findings, draw, output.folder, ["ev", "lab", name, *arguments]):

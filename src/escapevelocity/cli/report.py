@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         require(command.store is None, "store", command.store, "left out: these are runs")
         page, out = runs_page(paths, _advice, __version__), command.out or paths[0] / "report.html"
     require_replaceable(out, "page")
-    write_bytes(out, render(page).encode())
+    write_bytes(out, render(page).encode("utf-8", "replace"))  # Half characters: names from disk.
     print(out)
     return 0
 

@@ -47,7 +47,7 @@ class Reproduce:
     draw_only: tyro.conf.FlagCreatePairsOff[bool] = False
     """Train and compute nothing; draw from what the store holds."""
     dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only print which runs the figures need, and in which state those are."""
+    """Only print which runs the figures need, and in which state those are; the plan is kept in the store."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,12 +73,14 @@ def _reproduce(command: Reproduce) -> int:
     from escapevelocity.cli.study_run import exit_code
     from escapevelocity.report.lab.progress import track
     from escapevelocity.study import reproduce
+    from escapevelocity.study.ended import ended_runs
     from escapevelocity.study.store import open_store
 
     papers = reproduce.every_paper() if command.all else [command.paper] if command.paper else []
     wanted = reproduce.select(command.figures, papers, command.task, command.scale)
     wanted = [dataclasses.replace(one, store=command.store, history=command.history) for one in wanted]
     executor = None if command.draw_only or command.dry_run else _executor(command)
+    ended_runs(command.history)  # Before the store's folder is made: a mistake here leaves nothing.
     # A kept history can be drawn from without any run.
     create = not command.draw_only or command.history is not None
     store = open_store(command.store or f"runs/reproduce-{command.scale}", create=create)

@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from escapevelocity.errors import require
-from escapevelocity.health.gravity import Integer, Number, python_number
+from escapevelocity.health.gravity import Integer, Number
 from escapevelocity.lab._float64 import float64_array, in_float64
+from escapevelocity.lab.methods import require_positive
 from escapevelocity.lab.problems import require_action
 from escapevelocity.lab.simulate import log_spaced, require_count
 from escapevelocity.policy import CrossEntropy, EscortCrossEntropy
@@ -81,9 +82,7 @@ def damping_curve(
     is_zero = isinstance(loss, EscortCrossEntropy) and not theta.any()
     require(not is_zero, "start", theta.tolist(), "different from 0 somewhere; the escort transform needs it")
     target = require_action(target, len(theta), "target", "a class")
-    rate = python_number(learning_rate)
-    positive = math.isfinite(rate) and rate > 0
-    require(positive, "learning_rate", learning_rate, "a finite number above 0")
+    rate = require_positive(learning_rate, "learning_rate")
     num_steps = require_count(num_steps, "num_steps")
     num_points = require_count(num_points, "num_points")
     steps = log_spaced(num_steps, num_points)

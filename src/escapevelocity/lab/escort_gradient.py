@@ -34,8 +34,8 @@ class EscortState(NamedTuple):
     optimiser: Any
 
 
-_LARGEST_EXPONENT = 1e8
-"""|u|^p multiplies the rounding of u, 1e-16, by p: far beyond, probabilities no longer sum to 1."""
+_LARGEST_EXPONENT = 1e6
+"""|u|^p multiplies the rounding of u, 1e-16, by p: beyond, probabilities no longer sum to 1 within 1e-9."""
 
 
 def epg(step_size: StepSize, p: Number, scaled: bool = True) -> Method:
@@ -48,7 +48,7 @@ def epg(step_size: StepSize, p: Number, scaled: bool = True) -> Method:
             An Optax optimiser sets its own rate, so `scaled` is ignored with one.
 
     Raises:
-        UserError: on p < 1 or above 1e8, or a rate that is not positive.
+        UserError: on p < 1 or above 1e6, or a rate that is not positive.
 
     Example:
         >>> epg(0.4, p=2).name

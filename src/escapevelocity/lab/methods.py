@@ -77,7 +77,9 @@ def npg(step_size: StepSize) -> Method:
 
 
 def neurd(step_size: StepSize, threshold: Number | None = None) -> Method:
-    """Neural replicator dynamics: θ += η·A; no logit grows beyond ±β (Hennes et al. 2020, eq. 10).
+    """Neural replicator dynamics: θ += η·A; what is beyond ±β is not pushed further (Hennes et al. 2020, eq. 10).
+
+    The last step may go beyond, and centring moves the best logit up while others rest at −β.
 
     Args:
         step_size: η, η per start (B,), or an Optax optimiser.

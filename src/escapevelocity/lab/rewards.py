@@ -213,17 +213,14 @@ def accumulated_gap_escape_time(gaps: Any, best_prob: Any, rate: Number) -> Floa
 
 
 @in_float64
-def integrated_escape_time(
-    rewards: Any, starts: Any, corner: Integer, best_action: Integer, rate: Number
-) -> Any:
-    """Integrate the near-corner system for recorded rewards, unequal ones too, until π(a*) ≥ 0.1.
+def integrated_escape_time(rewards: Any, starts: Any, best_action: Integer, rate: Number) -> Any:
+    """Integrate softmax's gradient flow for recorded rewards, unequal ones too, until π(a*) ≥ 0.1.
 
-    d ln x_j/dt = η(x_j·g_j + Σ_k x_k·g_k) with x_j = π_j/π_corner, by Runge–Kutta of order 4, one step per row.
+    dθ_j/dt = η·π_j·(r_j − Σ_k π_k·r_k), by Runge–Kutta of order 4, one step per row.
 
     Args:
         rewards: r(t), one row per update, (T, K), in [0, 1].
         starts: policies (K, B), positive everywhere.
-        corner: the action that holds the mass.
         best_action: a*.
         rate: η > 0.
 
@@ -240,35 +237,30 @@ def integrated_escape_time(
     if len(probs) != table.shape[1]:
         raise UserError(f"starts has shape {probs.shape}: must be ({table.shape[1]}, B)")
     require(bool((probs > 0).all()), "starts", float(probs.min()), "positive everywhere")
-    corner = require_action(corner, len(probs), "corner")
     best_action = require_action(best_action, len(probs), "best_action")
-    require(corner != best_action, "corner", corner, "another action than best_action")
     rate = require_positive(rate, "rate")
-    log_odds = jnp.log(jnp.asarray(probs / probs[corner]))
-    gaps = jnp.asarray(table - table[:, [corner]])
-    return _integrate(log_odds, gaps, jnp.asarray(rate), best_action)
+    return _integrate(jnp.log(jnp.asarray(probs)), jnp.asarray(table), jnp.asarray(rate), best_action)
 
 
 @jax.jit
-def _integrate(log_odds: Array, gaps: Array, rate: Array, best_action: Any) -> Array:
-    def velocity(y: Array, gap: Array) -> Array:
-        # x = 1 marks the break-down of "near the corner"; holding it there keeps the blow-up finite.
-        flow = jnp.exp(jnp.minimum(y, 0)) * gap[:, None]
-        return rate * (flow + jnp.sum(flow, axis=0, keepdims=True))
+def _integrate(theta: Array, rewards: Array, rate: Array, best_action: Any) -> Array:
+    def velocity(theta: Array, reward: Array) -> Array:
+        probs = jax.nn.softmax(theta, axis=0)
+        return rate * probs * (reward[:, None] - reward @ probs)
 
-    def advance(carry: tuple, gap: Array) -> tuple:
-        y, steps, step = carry
-        escaped = jax.nn.softmax(y, axis=0)[best_action] >= ESCAPE_PROB
+    def advance(carry: tuple, reward: Array) -> tuple:
+        theta, steps, step = carry
+        escaped = jax.nn.softmax(theta, axis=0)[best_action] >= ESCAPE_PROB
         steps = jnp.where(escaped & jnp.isinf(steps), step, steps)
-        k1 = velocity(y, gap)
-        k2 = velocity(y + k1 / 2, gap)
-        k3 = velocity(y + k2 / 2, gap)
-        k4 = velocity(y + k3, gap)
-        return (y + (k1 + 2 * k2 + 2 * k3 + k4) / 6, steps, step + 1), None
+        k1 = velocity(theta, reward)
+        k2 = velocity(theta + k1 / 2, reward)
+        k3 = velocity(theta + k2 / 2, reward)
+        k4 = velocity(theta + k3, reward)
+        return (theta + (k1 + 2 * k2 + 2 * k3 + k4) / 6, steps, step + 1), None
 
-    never = jnp.full(log_odds.shape[1], jnp.inf)
-    (y, steps, step), _ = jax.lax.scan(advance, (log_odds, never, jnp.zeros(())), gaps)
-    escaped = jax.nn.softmax(y, axis=0)[best_action] >= ESCAPE_PROB
+    never = jnp.full(theta.shape[1], jnp.inf)
+    (theta, steps, step), _ = jax.lax.scan(advance, (theta, never, jnp.zeros(())), rewards)
+    escaped = jax.nn.softmax(theta, axis=0)[best_action] >= ESCAPE_PROB
     return jnp.where(escaped & jnp.isinf(steps), step, steps)
 
 

@@ -9,7 +9,6 @@ ratio of the first past the limit (α > 0: overshoot) or pulls the two apart (α
 Source: Moalla et al. 2024, section 4 and figure 5; the published run's numbers are the defaults.
 """
 
-import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 from escapevelocity.errors import UserError, require
 from escapevelocity.health.gravity import Integer
 from escapevelocity.lab._float64 import float64_array, in_float64
+from escapevelocity.lab.methods import require_positive
 from escapevelocity.lab.simulate import require_count
 from escapevelocity.policy import Softmax, clipped_objective
 
@@ -78,8 +78,7 @@ def clipping_toy(
     theta = float64_array(theta, "theta", any_batch[1:])
     require(theta.shape[-1] == 2, "theta.shape", theta.shape, "(*batch, 2), one weight per action")
     require(0 < clip_epsilon < 1, "clip_epsilon", clip_epsilon, "a number strictly between 0 and 1")
-    positive = math.isfinite(learning_rate) and learning_rate > 0
-    require(positive, "learning_rate", learning_rate, "a finite number above 0")
+    learning_rate = require_positive(learning_rate, "learning_rate")
     num_steps = require_count(num_steps, "num_steps")
     shapes = (alpha.shape, feature.shape, theta.shape[:-1])
     try:

@@ -181,7 +181,7 @@ class ControllerConfig:
         require(std is None or 0 <= std < math.inf, "weight-std", std, "a finite number of at least 0")
         require(1 < self.step_up <= 1000, "step-up", self.step_up, "above 1 and at most 1000")
         weights = self.reward_weights
-        fine = all(0 <= w < math.inf for w in weights) and 0 < sum(weights) < math.inf
+        fine = len(weights) == 5 and all(0 <= w < math.inf for w in weights) and 0 < sum(weights) < math.inf
         require(
             fine,
             "reward-weights",

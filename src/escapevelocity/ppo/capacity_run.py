@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,7 +103,7 @@ class RunCapacity:
         if not self.chosen:
             raise UserError(
                 f"{self.run.path} has no snapshots to measure: it was interrupted before the first; "
-                f"`ev resume {self.run.path}` takes them"
+                f"`ev resume {quote(str(self.run.path))}` takes them"
             )
         like = state_template(self.spec)
         self._like = like.learner.agent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from dataclasses import dataclass
+from shlex import quote
 from typing import NamedTuple
 
 import numpy as np
@@ -166,7 +167,9 @@ def require_records(run: Run) -> pa.Table:
     """
     records, _ = whole_records(run.path, run.parent)
     if records.num_rows == 0 or "env_steps" not in records.column_names:
-        raise UserError(f"{run.path} has no records to draw; `ev resume {run.path}` computes them")
+        raise UserError(
+            f"{run.path} has no records to draw; `ev resume {quote(str(run.path))}` computes them"
+        )
     return records
 
 

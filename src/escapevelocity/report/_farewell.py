@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from escapevelocity.report._shown import write_time
 from escapevelocity.runs import RunInfo, Status
 
@@ -28,7 +30,7 @@ def farewell(info: RunInfo, status: Status) -> list[str]:
         next_commands.insert(0, "resume")
     elif status.state == "failed":
         next_commands = ["diagnose", "show", "plot"]
-    return [*lines, "next:  " + "   ".join(f"ev {name} {info.path}" for name in next_commands)]
+    return [*lines, "next:  " + "   ".join(f"ev {name} {quote(str(info.path))}" for name in next_commands)]
 
 
 def fault_lines(faults: dict[int, str]) -> list[str]:

@@ -80,13 +80,25 @@ def draw(
             axes.set_xlabel(steps)
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
-    figure.text(0.008, 0.04 / height, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)
+    # Names of runs are no formulas, whatever dollars they have.
+    figure.text(
+        0.008,
+        0.04 / height,
+        text,
+        fontsize=7.5,
+        color="#444444",
+        va="bottom",
+        linespacing=1.25,
+        parse_math=False,
+    )
     if legend:
         handles = [
             all_axes[0].plot([], [], color=_color(i), linestyle=_dash(i))[0] for i in range(len(series))
         ]
         labels = [one.label for one in series]
-        figure.legend(handles, labels, loc="upper center", ncols=min(len(series), 4), frameon=False)
+        made = figure.legend(handles, labels, loc="upper center", ncols=min(len(series), 4), frameon=False)
+        for label in made.get_texts():
+            label.set_parse_math(False)
     return figure
 
 

@@ -109,17 +109,21 @@ def write_number(value: float) -> str:
     return f"{value:.{1 if size >= 10 else 2 if size >= 1 else 3}f}"
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, longest: int | None = _LONGEST) -> str:
     """Give a text from disk as it may be shown: no control characters, no half characters, not without end.
 
     A terminal obeys control characters: a stranger's run must not clear it, nor write to the clipboard.
+
+    Args:
+        value: the text.
+        longest: characters that are shown of it; None for all, of a text that is told elsewhere how long it may be.
 
     Example:
         >>> shown("stopped\\x1b[2J")
         'stopped�[2J'
     """
     text = _CONTROL.sub("�", str(value))
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return text if longest is None or len(text) <= longest else text[:longest] + "…"
 
 
 def write_time(seconds: float) -> str:

@@ -117,7 +117,7 @@ def _draw(found: Sequence[tuple[Run, Heat]]) -> Figure:
         image = panel.pcolormesh(
             heat.steps, heat.distances, shown, norm=norm, cmap="viridis", rasterized=True
         )
-        panel.set_title(start_label(run))
+        panel.set_title(start_label(run), parse_math=False)
         panel.grid(False)
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
@@ -129,7 +129,16 @@ def _draw(found: Sequence[tuple[Run, Heat]]) -> Figure:
         panel.set_xlabel("training steps")
     if image is not None:
         figure.colorbar(image, ax=axes, label="share of the mass", extend="min")
-    figure.text(0.008, 0.04 / height, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)
+    figure.text(
+        0.008,
+        0.04 / height,
+        text,
+        fontsize=7.5,
+        color="#444444",
+        va="bottom",
+        linespacing=1.25,
+        parse_math=False,
+    )
     return figure
 
 

@@ -34,7 +34,7 @@ def starts_table(
     table.add_column("start", no_wrap=True)
     headers = ("energy", "entropy", "free energy", "mean distance", "std", "floor bins", "raises to parity")
     for header in headers:
-        table.add_column(header, justify="right")
+        table.add_column(header.replace(" ", "\n"), justify="right", no_wrap=True)
     table.add_column("what it is")
     named = [name for name in STARTS if name not in _PRESETS]
     shown = list(given) or [name for name in named if _fits(name, sampler)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from escapevelocity.errors import UserError
@@ -11,7 +12,7 @@ from escapevelocity.health.diagnosis import Diagnosis, RunDiagnosis, combine, di
 from escapevelocity.health.verdict import Verdict
 from escapevelocity.ppo.config import DISCRETE_HEADS
 from escapevelocity.report._futures import find_parent, futures_lines, sure, verdict_line
-from escapevelocity.report._shown import find_setting, layer_width
+from escapevelocity.report._shown import find_setting, layer_width, shown
 from escapevelocity.runs import Run, whole_records
 
 _WELL = (Verdict.HEALTHY, Verdict.LEARNING, Verdict.NOT_MEASURED)
@@ -67,7 +68,9 @@ def diagnose_run(
         whole_records(run.path, run.parent)[0].to_pydict() if columns is None else columns
     )
     if "env_steps" not in found or len(found["env_steps"]) == 0:
-        raise UserError(f"{run.path} has no records to diagnose; `ev resume {run.path}` computes them")
+        raise UserError(
+            f"{run.path} has no records to diagnose; `ev resume {quote(str(run.path))}` computes them"
+        )
     context = run_context(run.spec, run.status.steps_total, _action_size(run))
     return combine([diagnose(found, context, seed) for seed in seeds or seeds_of(found)])
 
@@ -110,7 +113,8 @@ def diagnosis_text(run: Run, diagnosis: RunDiagnosis, commands: Sequence[str]) -
         lines += ["", "what to try", *(f"  {command}" for command in commands)]
     if told.not_measured:
         lines += ["", "not measured", *(f"  {text}" for text in told.not_measured)]
-    return "\n".join(lines)
+    # Names, reasons and faults come from disk.
+    return "\n".join(shown(line, None) for line in lines)
 
 
 def parents_diagnosis(run: Run, seeds: Sequence[int] = ()) -> tuple[Run | None, RunDiagnosis | None, str]:

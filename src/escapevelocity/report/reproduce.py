@@ -127,7 +127,7 @@ def _changed(own: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
     remedies = tuple(f"{name}." for name in str(own.get("remedies", "")).split())
     given: list[str] = []
     for name, value in own.items():
-        if name in _NOT_OPTIONS or name.startswith(remedies) or value == usual.get(name) or value is None:
+        if name in _NOT_OPTIONS or name.startswith(remedies) or value == usual.get(name):
             continue
         given += _option(name.split(".")[-1], value)
     return given

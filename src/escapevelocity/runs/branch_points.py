@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 from escapevelocity.branch_point import BranchPoint
@@ -26,8 +27,8 @@ def branch_points(run: Run) -> list[Saved]:
     if not points:
         raise UserError(
             f"{run.path} has no checkpoint behind its start to branch from: {run.status.segments_done} of its "
-            f"{run.status.segments_total} segments are done; `ev resume {run.path}` goes on with an unfinished run, a "
-            f"longer one has more"
+            f"{run.status.segments_total} segments are done; `ev resume {quote(str(run.path))}` goes on with an "
+            f"unfinished run, a longer one has more"
         )
     return points
 

@@ -8,6 +8,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,9 @@ class Run:
         """
         number, warnings = checkpoint.latest_good(self.path / checkpoint.CHECKPOINTS, with_records=False)
         if number is None:
-            raise UserError(f"{self.path} has no whole checkpoint; `ev resume {self.path}` makes them")
+            raise UserError(
+                f"{self.path} has no whole checkpoint; `ev resume {quote(str(self.path))}` makes them"
+            )
         return number, warnings
 
     def load_checkpoint(self, number: int, like: Any) -> Any:

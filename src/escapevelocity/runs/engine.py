@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import UserError, require
@@ -232,13 +233,15 @@ def _refuse_used(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> N
     old = _old_status(run_dir)
     if old is not None and old.state == "finished":
         raise UserError(f"{run_dir} is finished; to run it again give another --name")
-    raise UserError(f"{run_dir} holds this run, unfinished; `ev resume {run_dir}` goes on with it")
+    raise UserError(
+        f"{run_dir} holds this run, unfinished; `ev resume {quote(str(run_dir))}` goes on with it"
+    )
 
 
 def _longer(job: Job[Any, Any], run_dir: Path) -> str:
     """How a finished run is made longer, which is what whoever resumes it wants."""
     command = COMMANDS.get(job.name)
-    return f"; `{command} branch {run_dir} --at 1 --steps N` makes it longer" if command else ""
+    return f"; `{command} branch {quote(str(run_dir))} --at 1 --steps N` makes it longer" if command else ""
 
 
 def _require_same(job: Job[Any, Any], spec: Any, run_dir: Path, digest: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -84,11 +85,11 @@ def _read_once(run_dir: Path, segments: int | None) -> pa.Table:
     if damage and (
         segments is None or done < segments
     ):  # Fewer rows than the run has would look like a shorter run.
-        raise UserError(f"{damage}; `ev resume {run_dir}` computes it again")
+        raise UserError(f"{damage}; `ev resume {quote(str(run_dir))}` computes it again")
     done = done if segments is None else min(done, segments)
     fault = _shards.first_fault(folder, done, checksums)
     if fault is not None:
-        raise UserError(f"{fault}; `ev resume {run_dir}` computes it again")
+        raise UserError(f"{fault}; `ev resume {quote(str(run_dir))}` computes it again")
     compact_table, covered, _ = _shards.read_compact(folder)
     shards = [segment for segment in range(done) if _shards.shard_path(folder, segment).exists()]
     for segment in map(int, checksums):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -77,9 +78,9 @@ def run_json(entry: Entry, records: Records, known: Mapping[str, Entry]) -> dict
         records: reads it.
         known: all runs by name, to link the one that it branched from.
     """
+    whole = entry.indexed.state != "damaged"  # Of the others no file is opened: a link may lead anywhere.
     try:
-        run = open_run(entry.path)
-        changed = settings_changed(run)
+        changed = settings_changed(open_run(entry.path)) if whole else {}
         settings = [
             [shown(name), _text(value), "" if usual is None else _text(usual)]
             for name, (value, usual) in sorted(changed.items())
@@ -90,11 +91,13 @@ def run_json(entry: Entry, records: Records, known: Mapping[str, Entry]) -> dict
         "settings": settings,
         "columns": sorted(
             shown(name) for name in records.names(entry.path) if name not in ("segment", "seed")
-        ),
-        "parent": _parent(entry, known),
+        )
+        if whole
+        else [],
+        "parent": _parent(entry, known) if whole else None,
         "seeds": list(entry.indexed.seeds),
         "wall_time": entry.indexed.wall_time,
-        "command": f"ev diagnose {shown(entry.path)}",
+        "command": f"ev diagnose {quote(shown(entry.path))}",
     }
 
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from escapevelocity.report._shown import UNDEFINED, write_number, write_time
+from escapevelocity.report._shown import UNDEFINED, shown, write_number, write_time
 from escapevelocity.study.plan_view import STATE_STYLES
 from escapevelocity.study.watch import STATES, Ended, Overview, Running
 
@@ -136,6 +136,7 @@ def print_lines(overview: Overview, stream: TextIOBase | None = None) -> None:
     """Print the plain lines, by default to standard output; a stream in ASCII gets `?` for what it cannot show."""
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     for line in plain_lines(overview):
+        line = shown(line)
         print(line.encode(encoding, "replace").decode(encoding), file=cast(IO[str] | None, stream))
 
 

@@ -1,5 +1,6 @@
 """The small table of an experiment, for the terminal."""
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -8,10 +9,14 @@ from escapevelocity.report.lab.page import cell
 
 
 def table(summary: Summary, title: str) -> Table:
-    """Make the terminal's table: first column left, the others right."""
+    """Make the terminal's table: first column left, the others right. No word is broken, and so no number."""
     made = Table(title=Text(title), title_justify="left", header_style="bold")
-    for i, heading in enumerate(summary.headings):
-        made.add_column(Text(heading), justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in summary.rows:
-        made.add_row(*(Text(cell(value)) for value in row))
+    rows = [[cell(value) for value in row] for row in summary.rows]
+    for i, (heading, *texts) in enumerate(zip(summary.headings, *rows, strict=True)):
+        longest = max(map(cell_len, " ".join([heading, *texts]).split()), default=0)
+        made.add_column(
+            Text(heading), justify="left" if i == 0 else "right", no_wrap=i == 0, min_width=longest
+        )
+    for row in rows:
+        made.add_row(*map(Text, row))
     return made

@@ -71,7 +71,8 @@ class ArmsFigure:
         found = self.found(history)
         if not found:
             raise UserError(f"{self.id}: no run of {task} is one of its arms")
-        labels = list(found) if self.chosen is None else self.chosen(found)
+        # Of runs that have just begun none is chosen.
+        labels = (self.chosen(found) if self.chosen else []) or list(found)
         series = [found[label].series(self.panels) for label in labels]
         seeds = sorted({seed for runs in found.values() for run in runs.history.runs for seed in run.seeds})
         caption = (

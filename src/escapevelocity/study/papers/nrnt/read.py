@@ -83,9 +83,12 @@ class Span:
         return self._between(track, 0.5 * (1 - LAST), 0.5 * (1 + LAST))
 
     def of_best(self, track: Track) -> float:
-        """Logarithm of the last 5 % over the best of the run's windows of 5 %; 0 where the last is the best."""
+        """Logarithm of the last 5 % over the best of the run's windows of 5 %; 0 where the last is the best.
+
+        Both count as 1 at least: a rank of 0, of features that are all zero, is the furthest fall and no missing value.
+        """
         last, best = self.last(track), max(self._windows(track), default=float("nan"))
-        return float(np.log(last / max(last, best))) if last > 0 else float("nan")
+        return float(np.log(max(last, 1.0) / max(last, best, 1.0))) if last == last else float("nan")
 
     def height(self, track: Track) -> float:
         """Where the last 5 % lies between the worst (0) and the best (1) of the run's windows of 5 %; 1 where all are
