@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
 from rich.table import Table
 
 from escapevelocity.errors import UserError
@@ -18,7 +17,7 @@ _PRESETS = {"normal(MEAN,STD)", "uniform(MEAN,STD)"}
 
 def starts_table(
     given: Sequence[str], sampler: SamplerConfig, embedding_dim: int, step_up: float
-) -> RenderableType:
+) -> Table:
     """Make a table of starts: energy, entropy, free energy, distances, bins at the floor, raises to parity.
 
     Args:
