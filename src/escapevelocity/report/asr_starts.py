@@ -15,9 +15,7 @@ from escapevelocity.report._shown import write_number
 _PRESETS = {"normal(MEAN,STD)", "uniform(MEAN,STD)"}
 
 
-def starts_table(
-    given: Sequence[str], sampler: SamplerConfig, embedding_dim: int, step_up: float
-) -> Table:
+def starts_table(given: Sequence[str], sampler: SamplerConfig, embedding_dim: int, step_up: float) -> Table:
     """Make a table of starts: energy, entropy, free energy, distances, bins at the floor, raises to parity.
 
     Args:
