@@ -197,7 +197,7 @@ ODD = {
     "OddMulti-v0": (
         BOX,
         gymnasium.spaces.MultiDiscrete([2, 2]),
-        "MultiDiscrete actions of shape (2,) are not supported",
+        "MultiDiscrete actions of shape (2,) and int64 are not supported",
     ),
 }
 

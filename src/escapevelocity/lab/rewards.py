@@ -246,7 +246,7 @@ def integrated_escape_time(rewards: Any, starts: Any, best_action: Integer, rate
 def _integrate(theta: Array, rewards: Array, rate: Array, best_action: Any) -> Array:
     def velocity(theta: Array, reward: Array) -> Array:
         probs = jax.nn.softmax(theta, axis=0)
-        return rate * probs * (reward[:, None] - reward @ probs)
+        return rate * probs * (reward[:, None] - (reward @ probs)[None])
 
     def advance(carry: tuple, reward: Array) -> tuple:
         theta, steps, step = carry

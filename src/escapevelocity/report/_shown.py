@@ -126,6 +126,16 @@ def shown(value: Any, longest: int | None = _LONGEST) -> str:
     return text if longest is None or len(text) <= longest else text[:longest] + "…"
 
 
+def longest_word(texts: Iterable[str]) -> int:
+    """Give the least width of a column in which no word is broken, and so no number.
+
+    Example:
+        >>> longest_word(["mean distance", "0.75"])
+        8
+    """
+    return max((len(word) for text in texts for word in text.split()), default=0)
+
+
 def write_time(seconds: float) -> str:
     """Write a duration as m:ss or h:mm:ss; a dash for NaN.
 
