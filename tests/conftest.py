@@ -22,8 +22,12 @@ if "XLA_FLAGS" not in os.environ:
 
 import jax
 import pytest
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
+# No test depends on how fast a machine is, nor on what else it does meanwhile.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 threadpool_limits(1, user_api="blas")  # For those that a plugin has loaded already.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
