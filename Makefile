@@ -27,7 +27,7 @@ demo: $(READY) ## Train three healthy and three sick agents on Hopper, with a li
 	$(BIN)/ev report runs/demo-healthy runs/demo-sick --out runs/demo/report.html
 	@echo "Open runs/demo/report.html in a browser: which of the two is healthy, and why. The curves alone: runs/demo/comparison.png"
 
-# Three workers, on two cores too: tests often wait for processes that they have started (1,462 s; two took 1,857 s).
+# Three workers, on two cores too: tests often wait for processes that they have started.
 test: $(READY) ## Run the tests (those of missing extras are skipped and say so)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --max-worker-restart 2
 

@@ -33,7 +33,11 @@ class JobKind(PPOKind):
         return canonical_json(spec, self.name)
 
     def run(self, spec_text: str, path: Path, observers: Sequence[Observer]) -> Status:
-        """Start the run in the folder `path`, or go on with what is there; a finished run is returned as it is."""
+        """Start the run in the folder `path`, or go on with what is there; a finished run is returned as it is.
+
+        Raises:
+            UserError: it has come to its end, and its spec.json has been edited since.
+        """
         spec = spec_from_json(PPOSpec, json.loads(spec_text)["spec"])
         with trainer_process():
             if not (path / SPEC_FILE).exists():

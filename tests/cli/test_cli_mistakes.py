@@ -295,3 +295,9 @@ def test_a_file_never_decides_which_module_is_imported(refused, tmp_path, monkey
         in refused(*arguments, "run")
     )
     assert "stranger" not in sys.modules
+
+
+def test_an_error_that_quotes_a_strangers_run_does_not_steer_the_terminal(refused):
+    told = refused("show", "runs/\x1b[2J\x1b]0;title\x07")
+    assert "runs/�[2J�]0;title�" in told
+    assert "\x1b" not in told

@@ -105,13 +105,18 @@ def welcome(folder: Path = Path("runs")) -> str:
     return "\n".join([_WELCOME, "Everything:", _MORE])
 
 
+def _printable(text: str) -> str:
+    """As `report._shown.shown`, which takes long to import: an error may quote a stranger's run."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ev`; returns its exit code: 0, 1 (the run failed), 2 (a mistake in the input), 130 or 143 (signals)."""
     _prepare_output()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"ev: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ev: {_printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # The reader of our output, such as `head`, has enough.
         _drop_output()

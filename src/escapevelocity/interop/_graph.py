@@ -88,9 +88,8 @@ class Graph(TorchFunctionMode):
         if in_place:
             for node in parents:
                 if node.function in LAYERS:
-                    node.output = (
-                        node.output.clone()
-                    )  # As well: an activation that is not known may be named.
+                    # As well: an activation that is not known may be named.
+                    node.output = node.output.clone()
         result = func(*args, **kwargs)
         if parents or function in LAYERS:
             for output in tensors(result):

@@ -80,17 +80,7 @@ def draw(
             axes.set_xlabel(steps)
     for axes in all_axes[len(panels) :]:
         axes.set_axis_off()
-    # Names of runs are no formulas, whatever dollars they have.
-    figure.text(
-        0.008,
-        0.04 / height,
-        text,
-        fontsize=7.5,
-        color="#444444",
-        va="bottom",
-        linespacing=1.25,
-        parse_math=False,
-    )
+    write_caption(figure, text)
     if legend:
         handles = [
             all_axes[0].plot([], [], color=_color(i), linestyle=_dash(i))[0] for i in range(len(series))
@@ -100,6 +90,26 @@ def draw(
         for label in made.get_texts():
             label.set_parse_math(False)
     return figure
+
+
+def write_caption(figure: Figure, text: str, left: float = 0.008) -> None:
+    """Write below everything what is shown. Names of runs are no formulas, whatever dollars they have.
+
+    Args:
+        figure: with room at its foot.
+        text: in lines that fit.
+        left: where it begins, as a share of the width.
+    """
+    figure.text(
+        left,
+        0.04 / figure.get_figheight(),  # Inches.
+        text,
+        fontsize=7.5,
+        color="#444444",
+        va="bottom",
+        linespacing=1.25,
+        parse_math=False,
+    )
 
 
 def encode(figure: Figure, kind: str) -> bytes:

@@ -116,7 +116,7 @@ def shown(value: Any, longest: int | None = _LONGEST) -> str:
 
     Args:
         value: the text.
-        longest: characters that are shown of it; None for all, of a text that is told elsewhere how long it may be.
+        longest: how many characters of it are shown; None for all.
 
     Example:
         >>> shown("stopped\\x1b[2J")

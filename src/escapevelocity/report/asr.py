@@ -98,6 +98,8 @@ def _draw(found: Sequence[tuple[Run, Heat]]) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
+    from escapevelocity.report._figure import write_caption
+
     if len(found) > 12:
         raise UserError(f"runs = {len(found)}: must be at most 12, a panel each")
     across = min(3, len(found))
@@ -129,16 +131,7 @@ def _draw(found: Sequence[tuple[Run, Heat]]) -> Figure:
         panel.set_xlabel("training steps")
     if image is not None:
         figure.colorbar(image, ax=axes, label="share of the mass", extend="min")
-    figure.text(
-        0.008,
-        0.04 / height,
-        text,
-        fontsize=7.5,
-        color="#444444",
-        va="bottom",
-        linespacing=1.25,
-        parse_math=False,
-    )
+    write_caption(figure, text)
     return figure
 
 

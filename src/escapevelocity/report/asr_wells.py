@@ -40,6 +40,8 @@ def draw_wells(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from escapevelocity.report._figure import write_caption
+
     across = min(3, len(grids))
     down = -(-len(grids) // across)
     width = across * max(2.6, 0.62 * len(means) + 1.3)
@@ -54,7 +56,7 @@ def draw_wells(
         _draw_grid(panel, means, stds, grid)
     for panel in axes[len(grids) :]:
         panel.set_axis_off()
-    figure.text(0.008, 0.04 / height, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)
+    write_caption(figure, text)
     return figure
 
 

@@ -39,6 +39,8 @@ def draw_map(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    from escapevelocity.report._figure import write_caption
+
     text = textwrap.fill(caption, 84, break_on_hyphens=False)
     below = 0.13 * (text.count("\n") + 1) + 0.12
     height = 3.9 + below
@@ -55,7 +57,7 @@ def draw_map(
     axes.set_yticks([])
     axes.grid(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, markerscale=2)
-    figure.text(0.012, 0.04 / height, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)
+    write_caption(figure, text, left=0.012)
     return figure
 
 

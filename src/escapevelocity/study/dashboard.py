@@ -29,7 +29,14 @@ from escapevelocity.study.dashboard_records import Records
 from escapevelocity.study.dashboard_run import charts_json, require_known, require_whole, run_json
 from escapevelocity.study.dashboard_scan import Scan, Scanner, is_study
 from escapevelocity.study.dashboard_verdicts import AGAIN, Ask, Verdicts, WorkerProcess
-from escapevelocity.study.dashboard_views import alarms_json, grid_json, list_json, rows_json, studies_json
+from escapevelocity.study.dashboard_views import (
+    alarms_json,
+    grid_json,
+    list_json,
+    progress_of,
+    rows_json,
+    studies_json,
+)
 
 EVERY = 2.0
 """Least seconds between two looks at the disk."""
@@ -137,19 +144,15 @@ class Dashboard:
         scan = self.looks.get()
         (entry,) = require_known(query.get("run", [])[:1], scan.entries)
         self.verdicts.first(entry.name)
-        (row,) = rows_json([entry.name], scan, self.verdicts)
-        # What a run of a study tells of its progress comes between its records; its expected end moves with the clock.
-        progress = repr({**row, "ends": None})
-        state = entry.fingerprint, progress, self.verdicts.version_of(entry)
-        return self.ready(
-            ("run", entry.name),
-            state,
-            lambda: {
-                "row": row,
-                "judged": self.verdicts.of(entry),
-                **run_json(entry, self.records, scan.entries),
-            },
-        )
+        # What a run of a study tells of its progress comes between its records.
+        told_so_far = progress_of(entry, scan), self.verdicts.version_of(entry)
+        state = entry.fingerprint, scan.states[entry.name], told_so_far
+        return self.ready(("run", entry.name), state, lambda: self._tell(entry.name, scan))
+
+    def _tell(self, name: str, scan: Scan) -> dict[str, Any]:
+        entry = scan.entries[name]
+        (row,) = rows_json([name], scan, self.verdicts)
+        return {"row": row, "judged": self.verdicts.of(entry), **run_json(entry, self.records, scan.entries)}
 
     def curves(self, query: Mapping[str, list[str]]) -> Told:
         """Curves of one run, or of several side by side."""

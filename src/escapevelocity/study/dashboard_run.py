@@ -79,6 +79,7 @@ def run_json(entry: Entry, records: Records, known: Mapping[str, Entry]) -> dict
         known: all runs by name, to link the one that it branched from.
     """
     whole = entry.indexed.state != "damaged"  # Of the others no file is opened: a link may lead anywhere.
+    columns = records.names(entry.path) if whole else ()
     try:
         changed = settings_changed(open_run(entry.path)) if whole else {}
         settings = [
@@ -89,11 +90,7 @@ def run_json(entry: Entry, records: Records, known: Mapping[str, Entry]) -> dict
         settings = [[shown(name), _text(value), ""] for name, value in sorted(entry.indexed.settings.items())]
     return {
         "settings": settings,
-        "columns": sorted(
-            shown(name) for name in records.names(entry.path) if name not in ("segment", "seed")
-        )
-        if whole
-        else [],
+        "columns": sorted(shown(name) for name in columns if name not in ("segment", "seed")),
         "parent": _parent(entry, known) if whole else None,
         "seeds": list(entry.indexed.seeds),
         "wall_time": entry.indexed.wall_time,

@@ -40,6 +40,14 @@ def rows_json(names: Iterable[str], scan: Scan, verdicts: Verdicts) -> list[dict
     ]
 
 
+def progress_of(entry: Entry, scan: Scan) -> tuple[Any, ...]:
+    """Give what changes while a run trains, between its records; empty for one that does not train."""
+    runs = scan.stores[entry.store].running
+    return next(
+        ((run.share, run.steps_per_second, run.alarms) for run in runs if run.name == entry.indexed.name), ()
+    )
+
+
 def alarms_json(scan: Scan, verdicts: Verdicts) -> dict[str, Any]:
     """Give what the early warning says of every run, those that train now first, and the latest first."""
     alarms, running = [], _by_name(scan, lambda overview: overview.running)

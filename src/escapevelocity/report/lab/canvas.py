@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from escapevelocity.lab.experiments.experiment import Columns, Findings
-from escapevelocity.report._figure import COLORS
+from escapevelocity.report._figure import COLORS, write_caption
 
 Draw = Callable[[Any, Findings], dict[str, Figure]]
 """(experiment, findings) -> figures by name; the main one's name is ""."""
@@ -27,7 +27,7 @@ def new_figure(width: float | int, height: float | int, caption: str = "") -> Fi
     layout = ConstrainedLayoutEngine(rect=(0, below / whole, 1, 1 - below / whole), wspace=0.05, hspace=0.06)
     figure = Figure(figsize=(width, whole), layout=layout)
     FigureCanvasAgg(figure)
-    figure.text(0.008, 0.04 / whole, text, fontsize=7.5, color="#444444", va="bottom", linespacing=1.25)
+    write_caption(figure, text)
     return figure
 
 
