@@ -92,6 +92,14 @@ def test_starts_show_the_two_readings_of_normal_high_apart(ev):
     assert "raises to parity" in answer.out
 
 
+def test_numbers_of_starts_are_whole_on_a_narrow_terminal(ev, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    printed = ev("asr", "starts", "broad", "narrow").out
+    assert "…" not in printed
+    assert {"3.31", "0.750", "0.314", "1.56", "0.500", "0.053", "150"} <= set(printed.split())
+
+
 def test_starts_that_need_another_support_are_named_and_left_out_unless_asked_for(ev, refused):
     answer = ev("asr", "starts", "--low", "0.8")
     assert answer.code == 0

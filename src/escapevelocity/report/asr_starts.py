@@ -35,7 +35,7 @@ def starts_table(given: Sequence[str], sampler: SamplerConfig, embedding_dim: in
     headers = ("energy", "entropy", "free energy", "mean distance", "std", "floor bins", "raises to parity")
     for header, *texts in zip(headers, *rows, strict=True):
         table.add_column(header, justify="right", min_width=longest_word([header, *texts]))
-    table.add_column("what it is")
+    table.add_column("what it is", min_width=longest_word(STARTS.get(name, "") for name in shown))
     if not given and len(shown) < len(named):
         left_out = ", ".join(name for name in named if name not in shown)
         table.caption = (
